@@ -1,0 +1,990 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy>=2", "safetensors>=0.4", "ml_dtypes", "sentencepiece", "tqdm"]
+# ///
+"""Llama 1 and 2 in NumPy: every step between a prompt and its next token, in the order of the papers.
+
+Read it from top to bottom; each section uses only those above it.
+
+     1  taps         how an intermediate value is watched, recorded or changed
+     2  config       the numbers that define a Llama; the published sizes
+     3  primitives   softmax, silu, rms_norm
+     4  positions    rotary embeddings
+     5  attention    causal mask, heads, grouped-query attention, key/value cache
+     6  the model    feed-forward, block, forward
+     7  objective    next-token cross-entropy, perplexity
+     8  generation   from logits to tokens
+     9  tokenizer    SentencePiece, the Llama 2 chat format
+    10  weights      safetensors, and the two layouts in which Llamas are published
+    11  command line
+
+Size letters, the same everywhere:
+
+    T new tokens   S tokens seen so far   D model width    F feed-forward width   V vocabulary
+    H query heads  G key/value heads      d head width     L layers
+
+One sequence at a time: a batch is a for loop. Float32 by default, float64 on request; the reference for every
+number is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
+
+Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
+multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
+"""
+import argparse
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """Input that this file refuses: a wrong number is worse than no number. One sentence, for a person."""
+
+
+def shorten(value):
+    """A value as one short line, for an error message."""
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= 120 else text[:120] + "..."
+
+
+# ---- 1. Taps -------------------------------------------------------------------------------------------------
+#
+# The model passes every intermediate value through a tap, and goes on with what the tap returns:
+#
+#     q = tap("q_rope", rope(q, cos, sin))
+#
+# So a tap can watch a value, record it, or change it, and there is no second code path to keep true.
+
+def ignore(name, x):
+    """The tap that does nothing."""
+    return x
+
+
+class Trace(dict):
+    """A tap that records every value under its name, in order of computation."""
+
+    def __call__(self, name, x):
+        if name in self:
+            raise KeyError(f"{name} is recorded already: use a new Trace for each forward pass")
+        self[name] = x
+        return x
+
+
+def under(prefix, tap):
+    """The same tap, with `prefix.` before every name."""
+    return tap if tap is ignore else lambda name, x: tap(f"{prefix}.{name}", x)
+
+
+# ---- 2. Config -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1).
+
+    Raises InputError for sizes that are not positive integers, and for heads that do not divide.
+    """
+    dim: int                     # D
+    n_layers: int                # L
+    n_heads: int                 # H
+    n_kv_heads: int              # G: H is multi-head, 1 multi-query, in between grouped-query attention
+    hidden_dim: int              # F
+    vocab_size: int              # V
+    max_seq_len: int = 4096      # the context, in tokens
+    norm_eps: float = 1e-5       # 1e-6 in Llama 1
+    rope_theta: float = 10000.0
+    head_dim: int = None         # d; D / H unless given
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name != "head_dim" or value is not None:
+                check_field(name, value, name)
+        if self.head_dim is None:
+            if self.dim % self.n_heads:
+                raise InputError(f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
+            object.__setattr__(self, "head_dim", self.dim // self.n_heads)
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}")
+        if self.head_dim % 2:
+            raise InputError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
+
+
+def check_field(name, value, label):
+    """Raise InputError, speaking of `label`, for a value that this field of Config cannot have."""
+    if name in ("norm_eps", "rope_theta"):
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise InputError(f"{label} must be a positive number, not {shorten(value)}")
+    elif type(value) is not int or value <= 0:
+        raise InputError(f"{label} must be a positive integer, not {shorten(value)}")
+
+
+def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
+    """F: two thirds of 4 D, so that three matrices cost what two did, rounded up (LLaMA, section 2.2)."""
+    return multiple_of * math.ceil(int(multiplier * (2 * 4 * dim // 3)) / multiple_of)
+
+
+def parameter_counts(config, tied=False):
+    """How many parameters each component has, as {component: count}; `tied` shares embedding and output."""
+    c = config
+    return {
+        "embedding": c.vocab_size * c.dim,
+        "attention": c.n_layers * 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim,
+        "feed-forward": c.n_layers * 3 * c.dim * c.hidden_dim,
+        "norms": (2 * c.n_layers + 1) * c.dim,
+        "output": 0 if tied else c.dim * c.vocab_size,
+    }
+
+
+LLAMA_1 = dict(vocab_size=32000, max_seq_len=2048, norm_eps=1e-6)
+LLAMA_2 = dict(vocab_size=32000, max_seq_len=4096, norm_eps=1e-5)
+PRESETS = {                #      D  L   H   G  F
+    "llama-1-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_1),
+    "llama-1-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_1),
+    "llama-1-33b": Config(6656, 60, 52, 52, feed_forward_dim(6656), **LLAMA_1),
+    "llama-1-65b": Config(8192, 80, 64, 64, feed_forward_dim(8192), **LLAMA_1),
+    "llama-2-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_2),
+    "llama-2-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_2),
+    "llama-2-34b": Config(8192, 48, 64, 8, feed_forward_dim(8192), **LLAMA_2),     # never released
+    "llama-2-70b": Config(8192, 80, 64, 8, feed_forward_dim(8192, 4096, 1.3), **LLAMA_2),
+}
+
+
+# ---- 3. Primitives -------------------------------------------------------------------------------------------
+
+def softmax(x):
+    """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
+    e = np.exp(x - np.max(x, axis=-1, keepdims=True))     # the largest is exp(0): nothing overflows
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def silu(x):
+    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 2)."""
+    with np.errstate(over="ignore"):                      # exp(-x) = inf is right: x / inf = 0
+        return x / (1 + np.exp(-x))
+
+
+def rms_norm(x, weight, eps):
+    """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+
+
+# ---- 4. Positions --------------------------------------------------------------------------------------------
+
+def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
+    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
+
+    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2).
+    """
+    # A float32 frequency that is one bit off moves a cosine at position 4095 by 2e-4, so each step is rounded
+    # where transformers rounds it, and the power, whose last bit differs between libraries, only once.
+    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
+    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
+    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
+    return np.cos(angles), np.sin(angles)
+
+
+def rope(x, cos, sin):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
+
+    The paper and Meta's files pair neighbours (x_2i, x_2i+1); Hugging Face pairs halves. Section 10 reorders
+    Meta's weights once, at load, after which the two are the same.
+    """
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+# ---- 5. Attention --------------------------------------------------------------------------------------------
+
+def causal_mask(positions, n_seen):
+    """True where the token at a position may look at a token seen so far: (T,) -> (T, S)."""
+    return positions[:, None] >= np.arange(n_seen)
+
+
+def split_heads(x, head_dim):
+    """(T, heads * d) -> (heads, T, d)"""
+    return x.reshape(len(x), -1, head_dim).swapaxes(0, 1)
+
+
+def merge_heads(x):
+    """(heads, T, d) -> (T, heads * d)"""
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+
+
+def attention(q, k, v, mask, tap=ignore):
+    """Each query's average of the values, weighted by how well the keys match it.
+
+    (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d)
+
+    Query head h uses key/value head h // (H / G): G = H is multi-head, G = 1 multi-query attention, anything
+    between grouped-query attention (GQA, section 2.2). The queries that share a key head are stacked as rows.
+    """
+    H, T, d = q.shape
+    G, S, _ = k.shape
+    scores = (q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)).reshape(H, T, S)
+    scores = tap("scores", np.where(mask, scores / math.sqrt(d), -np.inf))
+    probs = tap("probs", softmax(scores))
+    return tap("heads", (probs.reshape(G, H // G * T, S) @ v).reshape(H, T, d))
+
+
+class KVCache:
+    """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d).
+
+    One per layer: cache = [KVCache(config, n) for _ in range(config.n_layers)]
+    """
+
+    def __init__(self, config, max_len=None, dtype=np.float32):
+        self.k, self.v = np.zeros((2, config.n_kv_heads, max_len or config.max_seq_len, config.head_dim), dtype)
+        self.length = 0
+
+    def extend(self, k, v):
+        """Append T keys and values, return all: (G, T, d), (G, T, d) -> (G, S, d), (G, S, d).
+
+        Raises InputError, and changes nothing, if they do not fit.
+        """
+        end = self.length + k.shape[1]
+        if end > self.k.shape[1]:
+            raise InputError(f"the cache is full: {end} tokens do not fit in {self.k.shape[1]}")
+        self.k[:, self.length:end], self.v[:, self.length:end] = k, v
+        self.length = end
+        return self.k[:, :end], self.v[:, :end]
+
+
+def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
+    """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (LLaMA, section 2.2)."""
+    head_dim = 2 * cos.shape[-1]
+    q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
+    k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
+    v = tap("v", split_heads(x @ wv, head_dim))           # (G, T, d)
+    q = tap("q_rope", rope(q, cos, sin))
+    k = tap("k_rope", rope(k, cos, sin))
+    if cache is not None:
+        k, v = cache.extend(k, v)                         # (G, S, d)
+    return tap("out", merge_heads(attention(q, k, v, mask, tap)) @ wo)
+
+
+# ---- 6. The model --------------------------------------------------------------------------------------------
+
+def feed_forward(x, gate, up, down, tap=ignore):
+    """SwiGLU: (silu(x gate) * (x up)) down, (T, D) -> (T, D) (GLU variants, equation 6)."""
+    silu_gate = tap("silu", silu(tap("gate", x @ gate)))  # (T, F)
+    hidden = tap("hidden", silu_gate * tap("up", x @ up))
+    return tap("out", hidden @ down)
+
+
+def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, tap=ignore):
+    """One layer: attention, then feed-forward, each normalised before and added after: (T, D) -> (T, D)."""
+    h = tap("attn_norm", rms_norm(x, attn_norm, eps))
+    h = self_attention(h, **attn, cos=cos, sin=sin, mask=mask, cache=cache, tap=under("attn", tap))
+    x = tap("x_attn", x + h)
+    h = tap("ffn_norm", rms_norm(x, ffn_norm, eps))
+    return tap("x_ffn", x + feed_forward(h, **ffn, tap=under("ffn", tap)))
+
+
+def forward(tokens, weights, config, cache=None, tap=ignore):
+    """The logits of the token after each token: (T,) -> (T, V).
+
+    With a cache, the tokens continue those that it holds, and are added to it.
+    Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
+    """
+    tokens = check_tokens(tokens, config.vocab_size)
+    start = cache[0].length if cache else 0
+    seen = start + len(tokens)
+    if seen > config.max_seq_len:
+        raise InputError(f"{seen} tokens do not fit in the context of {config.max_seq_len}")
+    positions = np.arange(start, seen)
+    dtype = weights["embedding"].dtype
+    cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
+    mask = causal_mask(positions, seen)
+
+    x = tap("embedding", weights["embedding"][tokens])
+    for i, layer in enumerate(weights["layers"]):
+        x = block(x, **layer, cos=cos, sin=sin, mask=mask, eps=config.norm_eps,
+                  cache=cache[i] if cache else None, tap=under(f"layers.{i}", tap))
+    x = tap("norm", rms_norm(x, weights["norm"], config.norm_eps))
+    return tap("logits", x @ weights["output"])
+
+
+def check_tokens(tokens, vocab_size):
+    """Token ids as an array (T,), or InputError: NumPy would take -1 for the last token of the vocabulary."""
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
+        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
+    for token in tokens[(tokens < 0) | (tokens >= vocab_size)][:1]:
+        raise InputError(f"token id {token} is outside the vocabulary of {vocab_size}")
+    return tokens
+
+
+CHUNK = 256
+
+def forward_in_chunks(tokens, weights, config, cache):
+    """Logits of a long prompt, yielded (<= CHUNK, V) at a time: scores never hold (H, T, T) at once."""
+    for start in range(0, len(tokens), CHUNK):
+        yield forward(tokens[start:start + CHUNK], weights, config, cache)
+
+
+def new_cache(weights, config, max_len):
+    """An empty cache of max_len tokens for every layer."""
+    return [KVCache(config, max_len, weights["embedding"].dtype) for _ in range(config.n_layers)]
+
+
+# ---- 7. The objective ----------------------------------------------------------------------------------------
+
+def cross_entropy(logits, targets):
+    """How surprised the model is by each next token: (T, V), (T,) -> (T,), in nats.
+
+    -log softmax(logits)[target], without ever forming a probability that could underflow.
+    """
+    targets = check_tokens(targets, logits.shape[-1])
+    shifted = logits - np.max(logits, axis=-1, keepdims=True)
+    return np.log(np.sum(np.exp(shifted), axis=-1)) - shifted[np.arange(len(targets)), targets]
+
+
+def sequence_losses(tokens, weights, config):
+    """Nats of every token but the first, yielded as arrays, for a sequence of any length.
+
+    A window of the whole context moves by half its length, so that every token is predicted from at least half
+    a context, or from all that comes before it. Raises InputError where a loss is not finite.
+    """
+    tokens = check_tokens(tokens, config.vocab_size)
+    width = config.max_seq_len
+    step = max(width // 2, 1)
+    done = 1                                              # tokens predicted so far; nothing predicts the first
+    for start in range(0, max(len(tokens) - step, 1), step):
+        window = tokens[start:start + width]
+        cache = new_cache(weights, config, len(window))
+        logits = np.concatenate(list(forward_in_chunks(window, weights, config, cache)))
+        first = done - start
+        losses = cross_entropy(logits[first - 1:-1], window[first:]) if first < len(window) else np.zeros(0)
+        for i in np.flatnonzero(~np.isfinite(losses))[:1]:
+            raise InputError(f"the logits at position {done + i - 1} are not finite: the weights are damaged")
+        done = start + len(window)
+        yield losses
+
+
+def perplexity(tokens, weights, config):
+    """exp of the mean cross-entropy: between how many equally likely tokens the model hesitates."""
+    losses = np.concatenate(list(sequence_losses(tokens, weights, config)))
+    if len(losses) == 0:
+        raise InputError("perplexity needs at least two tokens")
+    return math.exp(np.mean(losses, dtype=np.float64))
+
+
+# ---- 8. Generation -------------------------------------------------------------------------------------------
+
+def check_sampling(temperature, top_k, top_p):
+    """Raise InputError for settings outside their range."""
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be 0 (greedy) or a positive number, not {temperature}")
+    if top_k < 0:
+        raise InputError(f"top_k must be 0 (off) or a positive integer, not {top_k}")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p must be above 0 and at most 1 (off), not {top_p}")
+
+
+def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
+    """The distribution to draw the next token from: (V,) -> (V,), in float64 so that it sums to 1.
+
+    Temperature divides the logits (0 is greedy); top_k keeps the k most likely tokens, and any that tie with the
+    last of them; top_p then keeps the smallest set of most likely tokens that holds at least p.
+    """
+    check_sampling(temperature, top_k, top_p)
+    logits = np.asarray(logits, np.float64)
+    if not np.isfinite(logits).all():
+        raise InputError("the logits are not finite")
+    logits = logits - np.max(logits)
+    if temperature == 0:
+        return np.eye(1, len(logits), np.argmax(logits))[0]
+    with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
+        logits = logits / temperature
+    if 0 < top_k < len(logits):
+        logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
+    probs = softmax(logits)
+    if top_p < 1:
+        order = np.argsort(-probs, kind="stable")
+        before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
+        probs[order[before >= top_p]] = 0
+        probs /= np.sum(probs)
+    return probs
+
+
+def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
+             cache=None):
+    """Yield new token ids, one by one; a stop id is yielded and ends it, and so does a full context.
+
+    With a cache, the tokens continue those that it holds. The last token yielded has not been through the model.
+    """
+    check_sampling(temperature, top_k, top_p)
+    rng = rng or np.random.default_rng()
+    tokens = check_tokens(tokens, config.vocab_size)
+    if cache is None:
+        cache = new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
+    context = min(config.max_seq_len, cache[0].k.shape[1])
+    if cache[0].length + len(tokens) > context:
+        raise InputError(f"a prompt of {cache[0].length + len(tokens)} tokens does not fit in the context of {context}")
+    for _ in range(max_new_tokens):
+        if cache[0].length + len(tokens) > context:
+            return
+        for logits in forward_in_chunks(tokens, weights, config, cache):
+            pass                                          # only the last logits are asked for
+        if not np.isfinite(logits[-1]).all():
+            raise InputError(f"the logits at position {cache[0].length - 1} are not finite: the weights are damaged")
+        probs = next_token_probs(logits[-1], temperature, top_k, top_p)
+        token = int(rng.choice(len(probs), p=probs))
+        yield token
+        if token in stop:
+            return
+        tokens = np.array([token])
+
+
+# ---- 9. Tokenizer --------------------------------------------------------------------------------------------
+
+class Tokenizer:
+    """Text to token ids and back, by the SentencePiece model that comes with the weights."""
+
+    def __init__(self, path):
+        import sentencepiece                              # here, because the model itself does not need it
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path} is missing: the tokenizer comes with the weights")
+        try:
+            self.sp = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+            self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
+        except Exception as error:                        # whatever the library finds wrong with the file
+            raise InputError(f"{path} is not a SentencePiece model: {shorten(str(error))}") from None
+        if min(self.bos, self.eos) < 0:
+            raise InputError(f"{path} has no <s> or no </s>")
+
+    def encode(self, text, bos=True):
+        """Text to a list of ids. `<s>` inside the text is text: only `bos` puts the control token in front."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError("the text is not valid Unicode") from None
+        return [self.bos] * bos + self.sp.encode(text)
+
+    def decode(self, ids):
+        """Ids to text; control tokens are silent, and bytes that are not UTF-8 become U+FFFD."""
+        return self.sp.decode([int(i) for i in check_tokens(ids, self.vocab_size)]) if len(ids) else ""
+
+
+def stream_text(ids, tokenizer):
+    """Yield text as ids arrive, never half a character; the pieces join to exactly tokenizer.decode(all ids)."""
+    seen, shown, text = [], 0, ""
+    for i in ids:
+        seen.append(i)
+        text = tokenizer.decode(seen)
+        whole = len(text.rstrip("\ufffd"))                # a character whose bytes are not all here yet
+        if whole > shown:
+            yield text[shown:whole]
+            shown = whole
+    if len(text) > shown:
+        yield text[shown:]
+
+
+def chat_tokens(messages, tokenizer):
+    """The Llama 2 chat format: [{"role", "content"}, ...] -> token ids (Llama 2, section 3.3 and appendix A.3).
+
+    <s>[INST] <<SYS>>\\n{system}\\n<</SYS>>\\n\\n{user} [/INST] {answer} </s><s>[INST] {user} [/INST]
+
+    Each user message and its answer are one string between <s> and </s>. An optional system message comes first,
+    then user and assistant take turns. Raises InputError for any other order.
+    """
+    system, turns = "", list(messages)
+    if turns and turns[0]["role"] == "system":
+        system = f"<<SYS>>\n{turns.pop(0)['content']}\n<</SYS>>\n\n"
+    roles = [turn["role"] for turn in turns]
+    if not roles or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)):
+        raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
+    texts = [turn["content"].strip() for turn in turns]
+    texts[0] = system + texts[0]
+    ids = []
+    for user, answer in itertools.zip_longest(texts[::2], texts[1::2]):
+        if answer is None:
+            ids += tokenizer.encode(f"[INST] {user} [/INST]")
+        else:
+            ids += tokenizer.encode(f"[INST] {user} [/INST] {answer} ") + [tokenizer.eos]
+    return ids
+
+
+# ---- 10. Weights ---------------------------------------------------------------------------------------------
+#
+# `weights` is a nested dict of arrays, and the wiring diagram of the model:
+#
+#     embedding (V, D)   norm (D,)   output (D, V)
+#     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
+#                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
+#
+# Matrices are (out, in) on disk and (in, out) in memory, so that every line reads x @ w, as in the papers.
+
+MODEL_NAMES = {                       # ours: (Hugging Face's, Meta's)
+    "embedding": ("model.embed_tokens.weight", "tok_embeddings.weight"),
+    "norm": ("model.norm.weight", "norm.weight"),
+    "output": ("lm_head.weight", "output.weight"),
+}
+LAYER_NAMES = {
+    "attn_norm": ("model.layers.{}.input_layernorm.weight", "layers.{}.attention_norm.weight"),
+    "wq": ("model.layers.{}.self_attn.q_proj.weight", "layers.{}.attention.wq.weight"),
+    "wk": ("model.layers.{}.self_attn.k_proj.weight", "layers.{}.attention.wk.weight"),
+    "wv": ("model.layers.{}.self_attn.v_proj.weight", "layers.{}.attention.wv.weight"),
+    "wo": ("model.layers.{}.self_attn.o_proj.weight", "layers.{}.attention.wo.weight"),
+    "ffn_norm": ("model.layers.{}.post_attention_layernorm.weight", "layers.{}.ffn_norm.weight"),
+    "gate": ("model.layers.{}.mlp.gate_proj.weight", "layers.{}.feed_forward.w1.weight"),
+    "up": ("model.layers.{}.mlp.up_proj.weight", "layers.{}.feed_forward.w3.weight"),
+    "down": ("model.layers.{}.mlp.down_proj.weight", "layers.{}.feed_forward.w2.weight"),
+}
+STALE_NAMES = ("rotary_emb.inv_freq", "rope.freqs")   # tables that old files carry; we compute them
+
+
+def disk_shapes(c):
+    """The shape that each tensor must have on disk, (out, in)."""
+    return {
+        "embedding": (c.vocab_size, c.dim), "norm": (c.dim,), "output": (c.vocab_size, c.dim),
+        "attn_norm": (c.dim,), "wq": (c.n_heads * c.head_dim, c.dim), "wk": (c.n_kv_heads * c.head_dim, c.dim),
+        "wv": (c.n_kv_heads * c.head_dim, c.dim), "wo": (c.dim, c.n_heads * c.head_dim),
+        "ffn_norm": (c.dim,), "gate": (c.hidden_dim, c.dim), "up": (c.hidden_dim, c.dim), "down": (c.dim, c.hidden_dim),
+    }
+
+
+def interleaved_to_halves(w, head_dim):
+    """Reorder the rows of Meta's wq or wk, which pair neighbours, to Hugging Face's halves: (out, in) -> (out, in).
+
+    The number of heads follows from the shape, so grouped keys are reordered rightly too.
+    """
+    pairs = w.reshape(-1, head_dim // 2, 2, w.shape[-1])  # (heads, d/2, 2, in)
+    return pairs.swapaxes(1, 2).reshape(w.shape)
+
+
+def load(folder, dtype=np.float32, lazy=False):
+    """Read a folder of safetensors weights: (weights, config), every array in `dtype` (float32 or float64).
+
+    Hugging Face's or Meta's layout; F64, F32, F16 or BF16; one file, or shards with an index; tied or untied.
+    Raises InputError for whatever is missing, inconsistent, or not Llama 1 or 2.
+    """
+    from tqdm import tqdm
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise InputError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+    if lazy:
+        raise InputError("lazy=True is not supported yet: the weights are held in memory")
+    config, tensors, is_meta = open_checkpoint(folder)
+
+    def vector(name):
+        return tensors[name][:].astype(dtype)
+
+    def matrix(name):     # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
+        w = tensors[name][:]
+        if is_meta and name[0] in ("wq", "wk"):
+            w = interleaved_to_halves(w, config.head_dim)
+        return np.ascontiguousarray(w.T, dtype)
+
+    def layer(i):
+        return {"attn_norm": vector(("attn_norm", i)),
+                "attn": {name: matrix((name, i)) for name in ("wq", "wk", "wv", "wo")},
+                "ffn_norm": vector(("ffn_norm", i)),
+                "ffn": {name: matrix((name, i)) for name in ("gate", "up", "down")}}
+
+    return {"embedding": vector(("embedding",)),
+            "layers": [layer(i) for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)],
+            "norm": vector(("norm",)),
+            "output": matrix(("output",))}, config
+
+
+def open_checkpoint(folder):
+    """Check a folder without reading its numbers: (config, {(our name, layer): tensor on disk}, is it Meta's)."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found = {name: tensor for name, tensor in open_tensors(folder).items() if not name.endswith(STALE_NAMES)}
+    config, tied, source = read_config(folder, found)
+    is_meta = "tok_embeddings.weight" in found
+    shapes = disk_shapes(config)
+    tensors = {}
+
+    def take(ours, names, *layer):
+        theirs = names[is_meta].format(*layer)
+        if theirs not in found:
+            raise InputError(f"{folder}: tensor {theirs} is missing")
+        tensor = found.pop(theirs)
+        shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
+        if shape != shapes[ours]:
+            raise InputError(f"{folder}: tensor {theirs} has shape {shape}, but {source.name} expects {shapes[ours]}")
+        if dtype not in ("F64", "F32", "F16", "BF16"):
+            raise InputError(f"{folder}: tensor {theirs} has dtype {dtype}; only F64, F32, F16 and BF16 are read")
+        tensors[ours, *layer] = tensor
+
+    for i in range(config.n_layers):
+        for ours, names in LAYER_NAMES.items():
+            take(ours, names, i)
+    for ours, names in MODEL_NAMES.items():
+        if ours != "output" or not tied or names[is_meta] in found:
+            take(ours, names)
+    if found:
+        raise InputError(f"{folder}: tensor {min(found)} is not part of a Llama of {config.n_layers} layers")
+    if tied:
+        embedding, output = tensors["embedding",], tensors.setdefault(("output",), tensors["embedding",])
+        if output is not embedding and not np.array_equal(output[:], embedding[:]):
+            raise InputError(f"{source} ties output and embedding, but the file holds two different tensors")
+    return config, tensors, is_meta
+
+
+def read_json(path):
+    """The object in a JSON file, or InputError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {shorten(str(error))}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, not {type(value).__name__}")
+    return value
+
+
+CONFIG_KEYS = {                       # ours: (Hugging Face's in config.json, Meta's in params.json)
+    "dim": ("hidden_size", "dim"),
+    "n_layers": ("num_hidden_layers", "n_layers"),
+    "n_heads": ("num_attention_heads", "n_heads"),
+    "n_kv_heads": ("num_key_value_heads", "n_kv_heads"),
+    "hidden_dim": ("intermediate_size", "hidden_dim"),
+    "vocab_size": ("vocab_size", "vocab_size"),
+    "max_seq_len": ("max_position_embeddings", "max_seq_len"),
+    "norm_eps": ("rms_norm_eps", "norm_eps"),
+    "rope_theta": ("rope_theta", "rope_theta"),
+    "head_dim": ("head_dim", "head_dim"),
+}
+
+
+def read_config(folder, tensors):
+    """(Config, tied?, path) from config.json or params.json; what is not Llama 1 or 2 is refused."""
+    path = next((folder / name for name in ("config.json", "params.json") if (folder / name).exists()), None)
+    if path is None:
+        raise InputError(f"{folder} has no config.json (or params.json, in Meta's layout)")
+    raw = read_json(path)
+    optional = {"rope_theta": 10000.0, "head_dim": None}
+    is_meta = path.name == "params.json"
+    if is_meta:                       # Meta's file leaves three numbers to be worked out
+        for key in ("dim", "multiple_of"):
+            check_field(key, raw.get(key), f"{path}: {key}")
+        check_field("norm_eps", raw.get("ffn_dim_multiplier", 1), f"{path}: ffn_dim_multiplier")
+        optional["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], raw.get("ffn_dim_multiplier", 1))
+        optional["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096    # Llama 1 or 2
+        if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
+            raw["vocab_size"] = tensors["tok_embeddings.weight"].get_shape()[0]
+    else:
+        raw |= refuse_what_is_not_llama(raw, path)
+    tied = raw.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise InputError(f"{path}: tie_word_embeddings must be true or false, not {shorten(tied)}")
+    fields = {}
+    for field, names in CONFIG_KEYS.items():
+        key = names[is_meta]
+        if raw.get(key) is None and field in optional:
+            fields[field] = optional[field]
+            continue
+        if key not in raw:
+            raise InputError(f"{path}: the key {key} is missing")
+        check_field(field, raw[key], f"{path}: {key}")
+        fields[field] = raw[key]
+        if field == "n_heads":
+            optional["n_kv_heads"] = raw[key]
+    try:
+        return Config(**fields), tied, path
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def refuse_what_is_not_llama(raw, path):
+    """Raise InputError if a config.json asks for what this file does not compute; return its rotary settings."""
+    rope = (raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {})
+    for part in rope:
+        if not isinstance(part, dict):
+            raise InputError(f"{path}: rope settings must be an object, not {shorten(part)}")
+    rope = rope[1] | rope[0]          # transformers 5 says rope_parameters, earlier versions rope_scaling
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    wrong = [feature for feature, found in (
+        (f"the architecture {shorten(raw.get('architectures') or raw.get('model_type'))}",
+         raw.get("model_type", "llama") != "llama" or raw.get("architectures") not in (None, [], ["LlamaForCausalLM"])),
+        (f"the activation {shorten(raw.get('hidden_act'))}", raw.get("hidden_act", "silu") != "silu"),
+        ("biases (attention_bias or mlp_bias)", raw.get("attention_bias") or raw.get("mlp_bias")),
+        (f"rope scaling {shorten(kind)}", kind != "default"),
+        ("rotating part of a head", (rope | raw).get("partial_rotary_factor", 1) != 1),
+        ("quantised weights (quantization_config)", raw.get("quantization_config")),
+        ("a sliding window", raw.get("sliding_window")),
+        ("experts", raw.get("num_local_experts") or raw.get("num_experts")),
+    ) if found]
+    if wrong:
+        raise InputError(f"{path} asks for {wrong[0]}, which is not Llama 1 or 2")
+    return {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
+
+
+def open_tensors(folder):
+    """Every tensor in the folder's safetensors files, by its name on disk, without reading the numbers."""
+    import ml_dtypes                                      # noqa: F401  teaches NumPy the name bfloat16
+    from safetensors import safe_open
+    index_path = folder / "model.safetensors.index.json"
+    weight_map = None
+    if (folder / "model.safetensors").exists():
+        files = ["model.safetensors"]
+    elif index_path.exists():
+        weight_map = read_json(index_path).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise InputError(f"{index_path} has no weight_map")
+        for file in weight_map.values():
+            if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
+                raise InputError(f"{index_path} points outside the folder: {shorten(file)}")
+        files = sorted(set(weight_map.values()))
+    else:
+        files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not files:
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pth", ".pt", ".ckpt", ".gguf"))
+        if others:
+            raise InputError(
+                f"{folder} has only {others[0]}: pickles can run code, so only safetensors are read; convert with "
+                "transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)")
+        raise InputError(f"{folder} has no .safetensors file")
+    tensors, origin = {}, {}
+    for file in files:
+        path = folder / file
+        if not path.is_file():
+            raise InputError(f"{path} is missing")
+        try:
+            opened = safe_open(path, framework="numpy")
+            slices = {name: opened.get_slice(name) for name in opened.keys()}
+        except Exception as error:                        # whatever the library finds wrong with the header
+            raise InputError(f"{path} is not a valid safetensors file: {shorten(str(error))}") from None
+        for name in sorted(tensors.keys() & slices.keys()):
+            raise InputError(f"tensor {name} is in both {origin[name]} and {file}")
+        tensors |= slices
+        origin |= dict.fromkeys(slices, file)
+    for name, file in (weight_map or {}).items():
+        if origin.get(name) != file:
+            raise InputError(f"{index_path} says that {file} holds {shorten(name)}, but it does not")
+    return tensors
+
+
+# ---- 11. Command line ----------------------------------------------------------------------------------------
+
+EXAMPLES = """\
+examples:
+  python numpy_llama.py                                    a story, from "Once upon a time"
+  python numpy_llama.py "The old king" -n 100 --seed 1     100 tokens; the same seed gives the same text
+  python numpy_llama.py "The old king" --temperature 0     always the most likely token
+  python numpy_llama.py "The old king" --trace run.npz     every intermediate value, by name
+  python numpy_llama.py --perplexity book.txt              how well the model predicts a text
+  python numpy_llama.py --model Llama-2-7b-chat-hf --chat --system "Answer in one sentence."
+  python numpy_llama.py --model Llama-2-7b-hf --info       what is in a folder, without reading the weights
+"""
+
+
+def make_parser():
+    class Parser(argparse.ArgumentParser):
+        def error(self, message):
+            raise InputError(f"{message} (--help shows the options)")
+
+    parser = Parser(prog="numpy_llama.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Continue a text with a Llama 1 or 2, computed step by step in NumPy.")
+    add = parser.add_argument
+    add("prompt", nargs="?", metavar="PROMPT", help='text to continue (default: "Once upon a time")')
+    add("--model", metavar="DIR", type=Path, default=Path(__file__).resolve().parent / "weights" / "fairytales",
+        help="folder with config.json, safetensors and tokenizer.model (default: the small model that ships)")
+    add("-n", "--max-new-tokens", metavar="N", type=int, default=256,
+        help="stop after N tokens, if the story or the context does not end first (default: 256)")
+    add("--temperature", metavar="X", type=float, default=0.8, help="0 is greedy, 1 the model's own (default: 0.8)")
+    add("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely tokens only (default: 0, all)")
+    add("--top-p", metavar="P", type=float, default=0.95,
+        help="draw from the most likely tokens that hold P of the probability (default: 0.95)")
+    add("--seed", metavar="N", type=int, help="same seed, same text (default: a new one each time, shown at the end)")
+    add("--system", metavar="TEXT", help="with --chat: how the assistant should behave")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--chat", action="store_true", help="talk in the Llama 2 chat format, a line at a time")
+    modes.add_argument("--trace", metavar="FILE", type=Path,
+                       help="run PROMPT once, list every intermediate value, save all to FILE (.safetensors or .npz)")
+    modes.add_argument("--perplexity", metavar="FILE", type=Path, help="how well the model predicts a text file")
+    modes.add_argument("--info", action="store_true", help="sizes, parameters and memory, without reading weights")
+    return parser
+
+
+def main(argv=None):
+    """Run the command line and return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
+    try:
+        with np.errstate(all="ignore"):                   # damaged weights: logits are checked before they are used
+            run(make_parser().parse_args(argv))
+            sys.stdout.flush()
+        return 0
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(args):
+    check_sampling(args.temperature, args.top_k, args.top_p)
+    if args.max_new_tokens < 1:
+        raise InputError(f"--max-new-tokens must be a positive integer, not {args.max_new_tokens}")
+    if args.seed is None:
+        args.seed = int(np.random.SeedSequence().entropy % 10**6)
+    if args.seed < 0:
+        raise InputError(f"--seed must not be negative, not {args.seed}")
+    if args.system is not None and not args.chat:
+        raise InputError("--system goes with --chat")
+    if args.info:
+        return show_info(args.model)
+    if args.perplexity:
+        return show_perplexity(args)
+    if args.trace:
+        return save_trace(args)
+    weights, config, tokenizer, stop = load_with_tokenizer(args.model)
+    sampling = dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed), stop=stop,
+                    temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    if args.chat:
+        return chat(args, weights, config, tokenizer, sampling)
+    prompt = tokenizer.encode(prompt_text(args))
+    began, times = time.perf_counter(), []
+
+    def timed(ids):
+        for token in ids:
+            times.append(time.perf_counter())
+            yield token
+
+    ids = itertools.chain(prompt, timed(generate(prompt, weights, config, **sampling)))
+    for text in stream_text(ids, tokenizer):
+        print(text, end="", flush=True)
+    print(flush=True)
+    rate = f", {(len(times) - 1) / (times[-1] - times[0]):.0f} tokens/s" if len(times) > 1 else ""
+    full = ", context full" if len(prompt) + len(times) > config.max_seq_len else ""
+    print(f"prompt {len(prompt)} tokens, {len(prompt) / (times[0] - began):.0f} tokens/s; "
+          f"new {len(times)} tokens{rate}{full}; seed {args.seed}", file=sys.stderr)
+
+
+def prompt_text(args):
+    return "Once upon a time" if args.prompt is None else args.prompt
+
+
+def load_with_tokenizer(folder):
+    """(weights, config, tokenizer, ids that end a text)"""
+    config, _, _ = open_checkpoint(folder)
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(f"{folder}: the tokenizer has {tokenizer.vocab_size} pieces, the embedding only "
+                         f"{config.vocab_size}")
+    weights, config = load(folder)
+    stop = {tokenizer.eos}
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        ids = read_json(path).get("eos_token_id") if path.exists() else None
+        stop |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
+    return weights, config, tokenizer, stop
+
+
+def chat(args, weights, config, tokenizer, sampling):
+    """Read a line, answer it, and so on. Only tokens that the cache does not hold go through the model."""
+    cache, held = new_cache(weights, config, config.max_seq_len), []      # held: the tokens in the cache
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    lines = itertools.chain([args.prompt] if args.prompt is not None else [], iter(sys.stdin.readline, ""))
+    while True:
+        if sys.stdin.isatty() and (messages[1:] or args.prompt is None):
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = next(lines, None)
+        if line is None:
+            return
+        if not line.strip():
+            continue
+        messages.append({"role": "user", "content": line})
+        tokens = chat_tokens(messages, tokenizer)
+        same = [a == b for a, b in zip(tokens, held)]
+        common = (same + [False]).index(False)            # an answer may be spelled in other tokens than it came in
+        for layer in cache:
+            layer.length = common
+        answer = []
+
+        def kept(ids):
+            for token in ids:
+                answer.append(token)
+                if token not in sampling["stop"]:
+                    yield token
+
+        new = generate(tokens[common:], weights, config, cache=cache, **sampling)
+        texts = []
+        for text in stream_text(kept(new), tokenizer):
+            texts.append(text)
+            print(text, end="", flush=True)
+        print(flush=True)
+        held = (tokens + answer)[:cache[0].length]
+        messages.append({"role": "assistant", "content": "".join(texts)})
+
+
+def save_trace(args):
+    """Print name, shape, mean and standard deviation of every intermediate value, and save them all."""
+    if args.trace.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{args.trace}: the name must end in .safetensors or .npz")
+    part = args.trace.with_name(f".{args.trace.name}.part")               # an older trace is not lost to an error
+    try:
+        part.touch()
+    except OSError as error:
+        raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
+    try:
+        weights, config, tokenizer, _ = load_with_tokenizer(args.model)
+        trace = Trace()
+        forward(tokenizer.encode(prompt_text(args)), weights, config, tap=trace)
+        with part.open("wb") as file:
+            if args.trace.suffix == ".npz":
+                np.savez(file, **trace)
+            else:
+                from safetensors.numpy import save
+                file.write(save({name: np.ascontiguousarray(x) for name, x in trace.items()}))
+        os.replace(part, args.trace)
+    finally:
+        part.unlink(missing_ok=True)
+    for name, x in trace.items():
+        seen = x[np.isfinite(x)]                          # masked scores are -inf
+        print(f"{name:28} {str(x.shape):16} mean {seen.mean():10.5f}  std {seen.std():10.5f}")
+
+
+def show_perplexity(args):
+    """Print nats per token, perplexity and bits per byte of a text file."""
+    from tqdm import tqdm
+    try:
+        text = args.perplexity.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{args.perplexity} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{args.perplexity} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    if not text:
+        raise InputError(f"{args.perplexity} is empty")
+    weights, config, tokenizer, _ = load_with_tokenizer(args.model)
+    tokens = tokenizer.encode(text)
+    windows = -(-max(len(tokens) - config.max_seq_len, 0) // max(config.max_seq_len // 2, 1)) + 1
+    losses = np.concatenate(list(tqdm(sequence_losses(tokens, weights, config), total=windows, unit="window",
+                                      delay=2, leave=False)))
+    nats, n_bytes = float(np.sum(losses, dtype=np.float64)), len(text.encode())
+    print(f"{nats / len(losses):.4f} nats per token, perplexity {math.exp(nats / len(losses)):.3f}, "
+          f"{nats / math.log(2) / n_bytes:.4f} bits per byte ({len(losses)} tokens, {n_bytes} bytes)")
+
+
+def show_info(folder):
+    """Print configuration, parameters by component, memory, and the published sizes that match."""
+    config, tensors, is_meta = open_checkpoint(folder)
+    tied = tensors["output",] is tensors["embedding",]
+    counts = parameter_counts(config, tied)
+    total = sum(counts.values())
+    cache = 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
+    sizes = {**asdict(config), "max_seq_len": None, "norm_eps": None}
+    same = [name for name, preset in PRESETS.items() if {**asdict(preset), "max_seq_len": None, "norm_eps": None} == sizes]
+    stored = sorted({tensor.get_dtype() for tensor in tensors.values()})
+    print(f"{folder}: {'Meta' if is_meta else 'Hugging Face'} layout, {', '.join(stored)}")
+    for name, value in asdict(config).items():
+        print(f"  {name:14} {value}")
+    print(f"{total:,} parameters{', output tied to embedding' * tied}")
+    for name, count in counts.items():
+        print(f"  {name:14} {count:14,}  {count / total:6.1%}")
+    print(f"memory in float32\n  {'weights':14} {4 * (total + tied * counts['embedding']) / 2**20:,.1f} MiB\n"
+          f"  {'cache':14} {4 * cache / 2**20:,.1f} MiB for {config.max_seq_len} tokens")
+    print(f"sizes of {' and '.join(same)}" if same else "not one of the published sizes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
