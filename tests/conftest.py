@@ -1,0 +1,25 @@
+"""What all tests share: where the project is, and the model that ships with it."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests need is in the repository
+
+import numpy_llama  # noqa: E402
+
+FAIRYTALES = ROOT / "weights" / "fairytales"
+
+
+@pytest.fixture(scope="session")
+def fairytales():
+    """(weights, config) of the model that ships."""
+    return numpy_llama.load(FAIRYTALES)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return numpy_llama.Tokenizer(FAIRYTALES / "tokenizer.model")
