@@ -36,7 +36,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,6 @@ import numpy as np
 
 class InputError(ValueError):
     """Input that this file refuses: a wrong number is worse than no number. One sentence, for a person."""
-
-
-def shorten(value):
-    """A value as one short line, for an error message."""
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
-    return text if len(text) <= 120 else text[:120] + "..."
 
 
 # ---- 1. Taps -------------------------------------------------------------------------------------------------
@@ -101,8 +95,7 @@ class Config:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if name != "head_dim" or value is not None:
-                check_field(name, value, name)
+            check_field(name, value, name)
         if self.head_dim is None:
             if self.dim % self.n_heads:
                 raise InputError(f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
@@ -114,12 +107,10 @@ class Config:
 
 
 def check_field(name, value, label):
-    """Raise InputError, speaking of `label`, for a value that this field of Config cannot have."""
-    if name in ("norm_eps", "rope_theta"):
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise InputError(f"{label} must be a positive number, not {shorten(value)}")
-    elif type(value) is not int or value <= 0:
-        raise InputError(f"{label} must be a positive integer, not {shorten(value)}")
+    """Raise InputError, which speaks of `label`, for a value that this field of Config cannot have."""
+    kind, types = ("number", (int, float)) if name in ("norm_eps", "rope_theta") else ("integer", (int,))
+    if (type(value) not in types or not 0 < value < math.inf) and (name, value) != ("head_dim", None):
+        raise InputError(f"{label} must be a positive {kind}, not {value!r}")
 
 
 def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
@@ -321,9 +312,18 @@ def check_tokens(tokens, vocab_size):
 CHUNK = 256
 
 def forward_in_chunks(tokens, weights, config, cache):
-    """Logits of a long prompt, yielded (<= CHUNK, V) at a time: scores never hold (H, T, T) at once."""
-    for start in range(0, len(tokens), CHUNK):
-        yield forward(tokens[start:start + CHUNK], weights, config, cache)
+    """Logits of a long prompt, yielded (<= CHUNK, V) at a time: scores never hold (H, T, T) at once.
+
+    Raises InputError before any work if the prompt is too long, and at the first logits that are not finite.
+    """
+    start, context = cache[0].length, min(config.max_seq_len, cache[0].k.shape[1])
+    if start + len(tokens) > context:
+        raise InputError(f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
+    for i in range(0, len(tokens), CHUNK):
+        logits = forward(tokens[i:i + CHUNK], weights, config, cache)
+        for bad in np.flatnonzero(~np.isfinite(logits).all(axis=-1))[:1]:
+            raise InputError(f"the logits at position {start + i + bad} are not finite: the weights are damaged")
+        yield logits
 
 
 def new_cache(weights, config, max_len):
@@ -334,7 +334,7 @@ def new_cache(weights, config, max_len):
 # ---- 7. The objective ----------------------------------------------------------------------------------------
 
 def cross_entropy(logits, targets):
-    """How surprised the model is by each next token: (T, V), (T,) -> (T,), in nats.
+    """How surprised the model is by each next token, in nats: (T, V), (T,) -> (T,).
 
     -log softmax(logits)[target], without ever forming a probability that could underflow.
     """
@@ -347,30 +347,25 @@ def sequence_losses(tokens, weights, config):
     """Nats of every token but the first, yielded as arrays, for a sequence of any length.
 
     A window of the whole context moves by half its length, so that every token is predicted from at least half
-    a context, or from all that comes before it. Raises InputError where a loss is not finite.
+    a context, or from all that comes before it.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    width = config.max_seq_len
-    step = max(width // 2, 1)
+    if min(len(tokens), config.max_seq_len) < 2:
+        raise InputError("a loss needs at least two tokens")
     done = 1                                              # tokens predicted so far; nothing predicts the first
-    for start in range(0, max(len(tokens) - step, 1), step):
-        window = tokens[start:start + width]
-        cache = new_cache(weights, config, len(window))
-        logits = np.concatenate(list(forward_in_chunks(window, weights, config, cache)))
-        first = done - start
-        losses = cross_entropy(logits[first - 1:-1], window[first:]) if first < len(window) else np.zeros(0)
-        for i in np.flatnonzero(~np.isfinite(losses))[:1]:
-            raise InputError(f"the logits at position {done + i - 1} are not finite: the weights are damaged")
+    for start in range(0, len(tokens), config.max_seq_len // 2):
+        window = tokens[start:start + config.max_seq_len]
+        chunks = forward_in_chunks(window, weights, config, new_cache(weights, config, len(window)))
+        yield cross_entropy(np.concatenate(list(chunks))[:-1], window[1:])[done - start - 1:]
         done = start + len(window)
-        yield losses
+        if done == len(tokens):
+            return
 
 
 def perplexity(tokens, weights, config):
-    """exp of the mean cross-entropy: between how many equally likely tokens the model hesitates."""
+    """exp of the mean cross-entropy: between how many equally likely tokens the model hesitates: (T,) -> number."""
     losses = np.concatenate(list(sequence_losses(tokens, weights, config)))
-    if len(losses) == 0:
-        raise InputError("perplexity needs at least two tokens")
-    return math.exp(np.mean(losses, dtype=np.float64))
+    return float(np.exp(np.mean(losses, dtype=np.float64)))
 
 
 # ---- 8. Generation -------------------------------------------------------------------------------------------
@@ -395,11 +390,10 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
         raise InputError("the logits are not finite")
-    logits = logits - np.max(logits)
     if temperature == 0:
         return np.eye(1, len(logits), np.argmax(logits))[0]
     with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
-        logits = logits / temperature
+        logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
     probs = softmax(logits)
@@ -420,18 +414,10 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     check_sampling(temperature, top_k, top_p)
     rng = rng or np.random.default_rng()
     tokens = check_tokens(tokens, config.vocab_size)
-    if cache is None:
-        cache = new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
-    context = min(config.max_seq_len, cache[0].k.shape[1])
-    if cache[0].length + len(tokens) > context:
-        raise InputError(f"a prompt of {cache[0].length + len(tokens)} tokens does not fit in the context of {context}")
-    for _ in range(max_new_tokens):
-        if cache[0].length + len(tokens) > context:
-            return
-        for logits in forward_in_chunks(tokens, weights, config, cache):
-            pass                                          # only the last logits are asked for
-        if not np.isfinite(logits[-1]).all():
-            raise InputError(f"the logits at position {cache[0].length - 1} are not finite: the weights are damaged")
+    cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
+    room = min(config.max_seq_len, cache[0].k.shape[1]) - cache[0].length - len(tokens)
+    for _ in range(min(max_new_tokens, max(room, 0) + 1)):
+        *_, logits = forward_in_chunks(tokens, weights, config, cache)
         probs = next_token_probs(logits[-1], temperature, top_k, top_p)
         token = int(rng.choice(len(probs), p=probs))
         yield token
@@ -447,14 +433,11 @@ class Tokenizer:
 
     def __init__(self, path):
         import sentencepiece                              # here, because the model itself does not need it
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path} is missing: the tokenizer comes with the weights")
         try:
-            self.sp = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+            self.sp = sentencepiece.SentencePieceProcessor(model_proto=read(path))
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
-        except Exception as error:                        # whatever the library finds wrong with the file
-            raise InputError(f"{path} is not a SentencePiece model: {shorten(str(error))}") from None
+        except RuntimeError as error:
+            raise InputError(f"{path} is not a SentencePiece model: {error}") from None
         if min(self.bos, self.eos) < 0:
             raise InputError(f"{path} has no <s> or no </s>")
 
@@ -503,10 +486,8 @@ def chat_tokens(messages, tokenizer):
     texts[0] = system + texts[0]
     ids = []
     for user, answer in itertools.zip_longest(texts[::2], texts[1::2]):
-        if answer is None:
-            ids += tokenizer.encode(f"[INST] {user} [/INST]")
-        else:
-            ids += tokenizer.encode(f"[INST] {user} [/INST] {answer} ") + [tokenizer.eos]
+        ids += tokenizer.encode(f"[INST] {user} [/INST]" + ("" if answer is None else f" {answer} "))
+        ids += [] if answer is None else [tokenizer.eos]
     return ids
 
 
@@ -520,42 +501,35 @@ def chat_tokens(messages, tokenizer):
 #
 # Matrices are (out, in) on disk and (in, out) in memory, so that every line reads x @ w, as in the papers.
 
-MODEL_NAMES = {                       # ours: (Hugging Face's, Meta's)
-    "embedding": ("model.embed_tokens.weight", "tok_embeddings.weight"),
-    "norm": ("model.norm.weight", "norm.weight"),
-    "output": ("lm_head.weight", "output.weight"),
+TENSORS = {     # ours: (Hugging Face's name, Meta's name, shape on disk)
+    "embedding": ("model.embed_tokens.weight", "tok_embeddings.weight", "V D"),
+    "attn_norm": ("model.layers.{}.input_layernorm.weight", "layers.{}.attention_norm.weight", "D"),
+    "wq": ("model.layers.{}.self_attn.q_proj.weight", "layers.{}.attention.wq.weight", "Hd D"),
+    "wk": ("model.layers.{}.self_attn.k_proj.weight", "layers.{}.attention.wk.weight", "Gd D"),
+    "wv": ("model.layers.{}.self_attn.v_proj.weight", "layers.{}.attention.wv.weight", "Gd D"),
+    "wo": ("model.layers.{}.self_attn.o_proj.weight", "layers.{}.attention.wo.weight", "D Hd"),
+    "ffn_norm": ("model.layers.{}.post_attention_layernorm.weight", "layers.{}.ffn_norm.weight", "D"),
+    "gate": ("model.layers.{}.mlp.gate_proj.weight", "layers.{}.feed_forward.w1.weight", "F D"),
+    "up": ("model.layers.{}.mlp.up_proj.weight", "layers.{}.feed_forward.w3.weight", "F D"),
+    "down": ("model.layers.{}.mlp.down_proj.weight", "layers.{}.feed_forward.w2.weight", "D F"),
+    "norm": ("model.norm.weight", "norm.weight", "D"),
+    "output": ("lm_head.weight", "output.weight", "V D"),
 }
-LAYER_NAMES = {
-    "attn_norm": ("model.layers.{}.input_layernorm.weight", "layers.{}.attention_norm.weight"),
-    "wq": ("model.layers.{}.self_attn.q_proj.weight", "layers.{}.attention.wq.weight"),
-    "wk": ("model.layers.{}.self_attn.k_proj.weight", "layers.{}.attention.wk.weight"),
-    "wv": ("model.layers.{}.self_attn.v_proj.weight", "layers.{}.attention.wv.weight"),
-    "wo": ("model.layers.{}.self_attn.o_proj.weight", "layers.{}.attention.wo.weight"),
-    "ffn_norm": ("model.layers.{}.post_attention_layernorm.weight", "layers.{}.ffn_norm.weight"),
-    "gate": ("model.layers.{}.mlp.gate_proj.weight", "layers.{}.feed_forward.w1.weight"),
-    "up": ("model.layers.{}.mlp.up_proj.weight", "layers.{}.feed_forward.w3.weight"),
-    "down": ("model.layers.{}.mlp.down_proj.weight", "layers.{}.feed_forward.w2.weight"),
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".gguf")       # and other formats that we do not read
+STALE_TABLES = ("rotary_emb.inv_freq", "rope.freqs")      # old files carry rotary tables; we compute them
+
+CONFIG_KEYS = {     # ours, and Meta's in params.json: Hugging Face's in config.json
+    "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads", "hidden_dim": "intermediate_size", "vocab_size": "vocab_size",
+    "max_seq_len": "max_position_embeddings", "norm_eps": "rms_norm_eps", "rope_theta": "rope_theta",
+    "head_dim": "head_dim",
 }
-STALE_NAMES = ("rotary_emb.inv_freq", "rope.freqs")   # tables that old files carry; we compute them
-
-
-def disk_shapes(c):
-    """The shape that each tensor must have on disk, (out, in)."""
-    return {
-        "embedding": (c.vocab_size, c.dim), "norm": (c.dim,), "output": (c.vocab_size, c.dim),
-        "attn_norm": (c.dim,), "wq": (c.n_heads * c.head_dim, c.dim), "wk": (c.n_kv_heads * c.head_dim, c.dim),
-        "wv": (c.n_kv_heads * c.head_dim, c.dim), "wo": (c.dim, c.n_heads * c.head_dim),
-        "ffn_norm": (c.dim,), "gate": (c.hidden_dim, c.dim), "up": (c.hidden_dim, c.dim), "down": (c.dim, c.hidden_dim),
-    }
-
-
-def interleaved_to_halves(w, head_dim):
-    """Reorder the rows of Meta's wq or wk, which pair neighbours, to Hugging Face's halves: (out, in) -> (out, in).
-
-    The number of heads follows from the shape, so grouped keys are reordered rightly too.
-    """
-    pairs = w.reshape(-1, head_dim // 2, 2, w.shape[-1])  # (heads, d/2, 2, in)
-    return pairs.swapaxes(1, 2).reshape(w.shape)
+LLAMA_ONLY = {      # what config.json may say of features that we do not compute
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+    "attention_bias": False, "mlp_bias": False, "sliding_window": False, "quantization_config": False,
+    "num_experts": False, "num_local_experts": False, "partial_rotary_factor": 1, "rope_type": "default",
+    "type": "default",
+}
 
 
 def load(folder, dtype=np.float32, lazy=False):
@@ -571,196 +545,148 @@ def load(folder, dtype=np.float32, lazy=False):
         raise InputError("lazy=True is not supported yet: the weights are held in memory")
     config, tensors, is_meta = open_checkpoint(folder)
 
-    def vector(name):
+    def vector(*name):
         return tensors[name][:].astype(dtype)
 
-    def matrix(name):     # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
+    def matrix(*name):    # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
         w = tensors[name][:]
         if is_meta and name[0] in ("wq", "wk"):
             w = interleaved_to_halves(w, config.head_dim)
         return np.ascontiguousarray(w.T, dtype)
 
-    def layer(i):
-        return {"attn_norm": vector(("attn_norm", i)),
-                "attn": {name: matrix((name, i)) for name in ("wq", "wk", "wv", "wo")},
-                "ffn_norm": vector(("ffn_norm", i)),
-                "ffn": {name: matrix((name, i)) for name in ("gate", "up", "down")}}
+    layers = [{"attn_norm": vector("attn_norm", i), "attn": {w: matrix(w, i) for w in ("wq", "wk", "wv", "wo")},
+               "ffn_norm": vector("ffn_norm", i), "ffn": {w: matrix(w, i) for w in ("gate", "up", "down")}}
+              for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)]
+    return {"embedding": vector("embedding"), "layers": layers,
+            "norm": vector("norm"), "output": matrix("output")}, config
 
-    return {"embedding": vector(("embedding",)),
-            "layers": [layer(i) for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)],
-            "norm": vector(("norm",)),
-            "output": matrix(("output",))}, config
+
+def interleaved_to_halves(w, head_dim):
+    """Reorder the rows of Meta's wq or wk, which pair neighbours, to Hugging Face's halves: (out, in) -> (out, in).
+
+    The number of heads follows from the shape, so grouped keys are reordered rightly too.
+    """
+    pairs = w.reshape(-1, head_dim // 2, 2, w.shape[-1])  # (heads, d/2, 2, in)
+    return pairs.swapaxes(1, 2).reshape(w.shape)
 
 
 def open_checkpoint(folder):
-    """Check a folder without reading its numbers: (config, {(our name, layer): tensor on disk}, is it Meta's)."""
+    """Check a folder without reading its numbers: (config, {(our name, layer): tensor on disk}, is it Meta's?)."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
-    found = {name: tensor for name, tensor in open_tensors(folder).items() if not name.endswith(STALE_NAMES)}
-    config, tied, source = read_config(folder, found)
-    is_meta = "tok_embeddings.weight" in found
-    shapes = disk_shapes(config)
+    on_disk = {name: tensor for name, tensor in open_tensors(folder).items() if not name.endswith(STALE_TABLES)}
+    is_meta = "tok_embeddings.weight" in on_disk
+    config, tied = read_config(folder, on_disk)
+    sizes = {"V": config.vocab_size, "D": config.dim, "F": config.hidden_dim,
+             "Hd": config.n_heads * config.head_dim, "Gd": config.n_kv_heads * config.head_dim}
     tensors = {}
-
-    def take(ours, names, *layer):
-        theirs = names[is_meta].format(*layer)
-        if theirs not in found:
-            raise InputError(f"{folder}: tensor {theirs} is missing")
-        tensor = found.pop(theirs)
-        shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
-        if shape != shapes[ours]:
-            raise InputError(f"{folder}: tensor {theirs} has shape {shape}, but {source.name} expects {shapes[ours]}")
-        if dtype not in ("F64", "F32", "F16", "BF16"):
-            raise InputError(f"{folder}: tensor {theirs} has dtype {dtype}; only F64, F32, F16 and BF16 are read")
-        tensors[ours, *layer] = tensor
-
-    for i in range(config.n_layers):
-        for ours, names in LAYER_NAMES.items():
-            take(ours, names, i)
-    for ours, names in MODEL_NAMES.items():
-        if ours != "output" or not tied or names[is_meta] in found:
-            take(ours, names)
-    if found:
-        raise InputError(f"{folder}: tensor {min(found)} is not part of a Llama of {config.n_layers} layers")
-    if tied:
-        embedding, output = tensors["embedding",], tensors.setdefault(("output",), tensors["embedding",])
-        if output is not embedding and not np.array_equal(output[:], embedding[:]):
-            raise InputError(f"{source} ties output and embedding, but the file holds two different tensors")
+    for ours, (*names, letters) in TENSORS.items():
+        expected = tuple(sizes[size] for size in letters.split())
+        for layer in zip(range(config.n_layers)) if "{}" in names[0] else [()]:
+            name = names[is_meta].format(*layer)
+            if ours == "output" and tied and name not in on_disk:
+                tensors[ours,] = tensors["embedding",]
+                continue
+            if name not in on_disk:
+                raise InputError(f"{folder}: tensor {name} is missing")
+            tensor = tensors[ours, *layer] = on_disk.pop(name)
+            shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
+            if shape != expected or dtype not in ("F64", "F32", "F16", "BF16"):
+                raise InputError(f"{folder}: tensor {name} is {dtype} {shape}, but the configuration expects "
+                                 f"{expected} in F64, F32, F16 or BF16")
+    if on_disk:
+        raise InputError(f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk)}")
+    if tied and not np.array_equal(tensors["output",][:], tensors["embedding",][:]):
+        raise InputError(f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
     return config, tensors, is_meta
-
-
-def read_json(path):
-    """The object in a JSON file, or InputError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {shorten(str(error))}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} must hold a JSON object, not {type(value).__name__}")
-    return value
-
-
-CONFIG_KEYS = {                       # ours: (Hugging Face's in config.json, Meta's in params.json)
-    "dim": ("hidden_size", "dim"),
-    "n_layers": ("num_hidden_layers", "n_layers"),
-    "n_heads": ("num_attention_heads", "n_heads"),
-    "n_kv_heads": ("num_key_value_heads", "n_kv_heads"),
-    "hidden_dim": ("intermediate_size", "hidden_dim"),
-    "vocab_size": ("vocab_size", "vocab_size"),
-    "max_seq_len": ("max_position_embeddings", "max_seq_len"),
-    "norm_eps": ("rms_norm_eps", "norm_eps"),
-    "rope_theta": ("rope_theta", "rope_theta"),
-    "head_dim": ("head_dim", "head_dim"),
-}
-
-
-def read_config(folder, tensors):
-    """(Config, tied?, path) from config.json or params.json; what is not Llama 1 or 2 is refused."""
-    path = next((folder / name for name in ("config.json", "params.json") if (folder / name).exists()), None)
-    if path is None:
-        raise InputError(f"{folder} has no config.json (or params.json, in Meta's layout)")
-    raw = read_json(path)
-    optional = {"rope_theta": 10000.0, "head_dim": None}
-    is_meta = path.name == "params.json"
-    if is_meta:                       # Meta's file leaves three numbers to be worked out
-        for key in ("dim", "multiple_of"):
-            check_field(key, raw.get(key), f"{path}: {key}")
-        check_field("norm_eps", raw.get("ffn_dim_multiplier", 1), f"{path}: ffn_dim_multiplier")
-        optional["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], raw.get("ffn_dim_multiplier", 1))
-        optional["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096    # Llama 1 or 2
-        if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
-            raw["vocab_size"] = tensors["tok_embeddings.weight"].get_shape()[0]
-    else:
-        raw |= refuse_what_is_not_llama(raw, path)
-    tied = raw.get("tie_word_embeddings", False)
-    if not isinstance(tied, bool):
-        raise InputError(f"{path}: tie_word_embeddings must be true or false, not {shorten(tied)}")
-    fields = {}
-    for field, names in CONFIG_KEYS.items():
-        key = names[is_meta]
-        if raw.get(key) is None and field in optional:
-            fields[field] = optional[field]
-            continue
-        if key not in raw:
-            raise InputError(f"{path}: the key {key} is missing")
-        check_field(field, raw[key], f"{path}: {key}")
-        fields[field] = raw[key]
-        if field == "n_heads":
-            optional["n_kv_heads"] = raw[key]
-    try:
-        return Config(**fields), tied, path
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def refuse_what_is_not_llama(raw, path):
-    """Raise InputError if a config.json asks for what this file does not compute; return its rotary settings."""
-    rope = (raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {})
-    for part in rope:
-        if not isinstance(part, dict):
-            raise InputError(f"{path}: rope settings must be an object, not {shorten(part)}")
-    rope = rope[1] | rope[0]          # transformers 5 says rope_parameters, earlier versions rope_scaling
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    wrong = [feature for feature, found in (
-        (f"the architecture {shorten(raw.get('architectures') or raw.get('model_type'))}",
-         raw.get("model_type", "llama") != "llama" or raw.get("architectures") not in (None, [], ["LlamaForCausalLM"])),
-        (f"the activation {shorten(raw.get('hidden_act'))}", raw.get("hidden_act", "silu") != "silu"),
-        ("biases (attention_bias or mlp_bias)", raw.get("attention_bias") or raw.get("mlp_bias")),
-        (f"rope scaling {shorten(kind)}", kind != "default"),
-        ("rotating part of a head", (rope | raw).get("partial_rotary_factor", 1) != 1),
-        ("quantised weights (quantization_config)", raw.get("quantization_config")),
-        ("a sliding window", raw.get("sliding_window")),
-        ("experts", raw.get("num_local_experts") or raw.get("num_experts")),
-    ) if found]
-    if wrong:
-        raise InputError(f"{path} asks for {wrong[0]}, which is not Llama 1 or 2")
-    return {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
 
 
 def open_tensors(folder):
     """Every tensor in the folder's safetensors files, by its name on disk, without reading the numbers."""
     import ml_dtypes                                      # noqa: F401  teaches NumPy the name bfloat16
     from safetensors import safe_open
-    index_path = folder / "model.safetensors.index.json"
-    weight_map = None
-    if (folder / "model.safetensors").exists():
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    files, index = sorted(path.name for path in folder.glob("*.safetensors")), folder / "model.safetensors.index.json"
+    if "model.safetensors" in files:
         files = ["model.safetensors"]
-    elif index_path.exists():
-        weight_map = read_json(index_path).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise InputError(f"{index_path} has no weight_map")
-        for file in weight_map.values():
-            if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
-                raise InputError(f"{index_path} points outside the folder: {shorten(file)}")
+    elif index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise InputError(f"{index} has no weight_map from tensors to files")
         files = sorted(set(weight_map.values()))
-    else:
-        files = sorted(path.name for path in folder.glob("*.safetensors"))
     if not files:
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pth", ".pt", ".ckpt", ".gguf"))
-        if others:
-            raise InputError(
-                f"{folder} has only {others[0]}: pickles can run code, so only safetensors are read; convert with "
-                "transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)")
-        raise InputError(f"{folder} has no .safetensors file")
-    tensors, origin = {}, {}
+        others = min((path.name for path in folder.iterdir() if path.suffix in PICKLES), default=None)
+        raise InputError(f"{folder} has no .safetensors file" + (others and (
+            f", only {others}: pickles can run code, so convert it, with transformers' "
+            "AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)") or ""))
+    tensors = {}
     for file in files:
         path = folder / file
+        if Path(file).name != file:
+            raise InputError(f"{index} points outside the folder: {file}")
         if not path.is_file():
             raise InputError(f"{path} is missing")
         try:
             opened = safe_open(path, framework="numpy")
             slices = {name: opened.get_slice(name) for name in opened.keys()}
         except Exception as error:                        # whatever the library finds wrong with the header
-            raise InputError(f"{path} is not a valid safetensors file: {shorten(str(error))}") from None
-        for name in sorted(tensors.keys() & slices.keys()):
-            raise InputError(f"tensor {name} is in both {origin[name]} and {file}")
+            raise InputError(f"{path} is not a valid safetensors file: {error}") from None
+        for name in tensors.keys() & slices.keys():
+            raise InputError(f"{path} holds tensor {name}, which another file holds too")
         tensors |= slices
-        origin |= dict.fromkeys(slices, file)
-    for name, file in (weight_map or {}).items():
-        if origin.get(name) != file:
-            raise InputError(f"{index_path} says that {file} holds {shorten(name)}, but it does not")
     return tensors
+
+
+def read(path):
+    """The bytes of a file, or InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_json(path):
+    """The object in a JSON file, or InputError."""
+    try:
+        value = json.loads(read(path))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def read_config(folder, tensors):
+    """(Config, is the output tied to the embedding?) from config.json, or Meta's params.json."""
+    path = next((folder / name for name in ("config.json", "params.json") if (folder / name).exists()), None)
+    if path is None:
+        raise InputError(f"{folder} has no config.json (or params.json, in Meta's layout)")
+    raw = read_json(path)
+    for key in ("rope_scaling", "rope_parameters"):       # before and since transformers 5
+        rope = raw.pop(key, None) or {}
+        if not isinstance(rope, dict):
+            raise InputError(f"{path}: {key} must be an object, not {rope!r}")
+        raw |= rope
+    for key, value in LLAMA_ONLY.items():
+        if raw.get(key) not in (None, value):
+            raise InputError(f"{path} is not Llama 1 or 2: {key} is {raw[key]!r}")
+    keys = CONFIG_KEYS if path.name == "config.json" else dict(zip(CONFIG_KEYS, CONFIG_KEYS))
+    defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"])}
+    if keys is not CONFIG_KEYS:                           # Meta leaves three numbers to be worked out
+        multiplier = raw.get("ffn_dim_multiplier") or 1
+        for key, kind, value in (("dim", "dim", raw.get("dim")), ("multiple_of", "dim", raw.get("multiple_of")),
+                                 ("ffn_dim_multiplier", "norm_eps", multiplier)):
+            check_field(kind, value, f"{path}: {key}")
+        defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
+        defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
+        if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
+            raw["vocab_size"] = tensors["tok_embeddings.weight"].get_shape()[0]
+    fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
+    for ours, key in keys.items():
+        if fields[ours] is None and ours != "head_dim":
+            raise InputError(f"{path}: the key {key} is missing")
+        check_field(ours, fields[ours], f"{path}: {key}")
+    return Config(**fields), bool(raw.get("tie_word_embeddings"))
 
 
 # ---- 11. Command line ----------------------------------------------------------------------------------------
@@ -777,43 +703,57 @@ examples:
 """
 
 
-def make_parser():
-    class Parser(argparse.ArgumentParser):
-        def error(self, message):
-            raise InputError(f"{message} (--help shows the options)")
+def parse(argv):
+    """The command line's options, checked."""
+    def error(message):
+        raise InputError(f"{message} (--help shows the options)")
 
-    parser = Parser(prog="numpy_llama.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Continue a text with a Llama 1 or 2, computed step by step in NumPy.")
-    add = parser.add_argument
+    parser = argparse.ArgumentParser(
+        prog="numpy_llama.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Continue a text with a Llama 1 or 2, computed step by step in NumPy.")
+    parser.error, add = error, parser.add_argument
     add("prompt", nargs="?", metavar="PROMPT", help='text to continue (default: "Once upon a time")')
     add("--model", metavar="DIR", type=Path, default=Path(__file__).resolve().parent / "weights" / "fairytales",
         help="folder with config.json, safetensors and tokenizer.model (default: the small model that ships)")
-    add("-n", "--max-new-tokens", metavar="N", type=int, default=256,
-        help="stop after N tokens, if the story or the context does not end first (default: 256)")
+    add("-n", "--max-new-tokens", metavar="N", type=int, default=256, help="stop after N tokens (default: 256)")
     add("--temperature", metavar="X", type=float, default=0.8, help="0 is greedy, 1 the model's own (default: 0.8)")
-    add("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely tokens only (default: 0, all)")
-    add("--top-p", metavar="P", type=float, default=0.95,
-        help="draw from the most likely tokens that hold P of the probability (default: 0.95)")
-    add("--seed", metavar="N", type=int, help="same seed, same text (default: a new one each time, shown at the end)")
+    add("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely tokens (default: 0, all)")
+    add("--top-p", metavar="P", type=float, default=0.95, help="... from those that hold P in all (default: 0.95)")
+    add("--seed", metavar="N", type=int, default=int(np.random.SeedSequence().entropy % 10**6),
+        help="same seed, same text (default: a new one each time, shown at the end)")
     add("--system", metavar="TEXT", help="with --chat: how the assistant should behave")
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--chat", action="store_true", help="talk in the Llama 2 chat format, a line at a time")
-    modes.add_argument("--trace", metavar="FILE", type=Path,
-                       help="run PROMPT once, list every intermediate value, save all to FILE (.safetensors or .npz)")
-    modes.add_argument("--perplexity", metavar="FILE", type=Path, help="how well the model predicts a text file")
-    modes.add_argument("--info", action="store_true", help="sizes, parameters and memory, without reading weights")
-    return parser
+    mode = parser.add_mutually_exclusive_group().add_argument
+    mode("--chat", action="store_true", help="talk in the Llama 2 chat format, a line at a time")
+    mode("--trace", metavar="FILE", type=Path, help="list and save every intermediate value (.safetensors or .npz)")
+    mode("--perplexity", metavar="FILE", type=Path, help="how well the model predicts a text file")
+    mode("--info", action="store_true", help="sizes, parameters and memory, without reading weights")
+    args = parser.parse_args(argv)
+    check_sampling(args.temperature, args.top_k, args.top_p)
+    if args.max_new_tokens < 1:
+        raise InputError(f"--max-new-tokens must be positive, not {args.max_new_tokens}")
+    if args.seed < 0:
+        raise InputError(f"--seed must not be negative, not {args.seed}")
+    if args.system is not None and not args.chat:
+        raise InputError("--system goes with --chat")
+    if args.prompt is None and not args.chat:
+        args.prompt = "Once upon a time"
+    args.sampling = dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed),
+                         temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    return args
 
 
 def main(argv=None):
     """Run the command line and return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
     try:
         with np.errstate(all="ignore"):                   # damaged weights: logits are checked before they are used
-            run(make_parser().parse_args(argv))
+            args = parse(argv)
+            run = (show_info if args.info else save_trace if args.trace else
+                   show_perplexity if args.perplexity else chat if args.chat else tell)
+            run(args)
             sys.stdout.flush()
         return 0
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (InputError, MemoryError) as error:
+        print(f"error: {' '.join(str(error).split())[:500] or 'not enough memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -822,121 +762,84 @@ def main(argv=None):
         return 0
 
 
-def run(args):
-    check_sampling(args.temperature, args.top_k, args.top_p)
-    if args.max_new_tokens < 1:
-        raise InputError(f"--max-new-tokens must be a positive integer, not {args.max_new_tokens}")
-    if args.seed is None:
-        args.seed = int(np.random.SeedSequence().entropy % 10**6)
-    if args.seed < 0:
-        raise InputError(f"--seed must not be negative, not {args.seed}")
-    if args.system is not None and not args.chat:
-        raise InputError("--system goes with --chat")
-    if args.info:
-        return show_info(args.model)
-    if args.perplexity:
-        return show_perplexity(args)
-    if args.trace:
-        return save_trace(args)
+def load_with_tokenizer(folder):
+    """(weights, config, tokenizer, ids that end a text)"""
+    tokenizer, vocab_size = Tokenizer(folder / "tokenizer.model"), open_checkpoint(folder)[0].vocab_size
+    if tokenizer.vocab_size > vocab_size:
+        raise InputError(f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
+    stop = {tokenizer.eos}
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        ids = read_json(path).get("eos_token_id") if path.exists() else None
+        stop |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
+    return *load(folder), tokenizer, stop
+
+
+def show(ids, tokenizer):
+    """Print text as its ids arrive, and return it."""
+    text = ""
+    for piece in stream_text(ids, tokenizer):
+        text += piece
+        print(piece, end="", flush=True)
+    print(flush=True)
+    return text
+
+
+def tell(args):
+    """Print the prompt and what the model makes of it, then one line of figures on standard error."""
     weights, config, tokenizer, stop = load_with_tokenizer(args.model)
-    sampling = dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed), stop=stop,
-                    temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    if args.chat:
-        return chat(args, weights, config, tokenizer, sampling)
-    prompt = tokenizer.encode(prompt_text(args))
-    began, times = time.perf_counter(), []
+    prompt = tokenizer.encode(args.prompt)
+    times = [time.perf_counter()]
 
     def timed(ids):
         for token in ids:
             times.append(time.perf_counter())
             yield token
 
-    ids = itertools.chain(prompt, timed(generate(prompt, weights, config, **sampling)))
-    for text in stream_text(ids, tokenizer):
-        print(text, end="", flush=True)
-    print(flush=True)
-    rate = f", {(len(times) - 1) / (times[-1] - times[0]):.0f} tokens/s" if len(times) > 1 else ""
-    full = ", context full" if len(prompt) + len(times) > config.max_seq_len else ""
-    print(f"prompt {len(prompt)} tokens, {len(prompt) / (times[0] - began):.0f} tokens/s; "
-          f"new {len(times)} tokens{rate}{full}; seed {args.seed}", file=sys.stderr)
+    new = timed(generate(prompt, weights, config, stop=stop, **args.sampling))
+    show(itertools.chain(prompt, new), tokenizer)
+    began, first, *rest = times
+    rate = f", {len(rest) / (rest[-1] - first):.0f} tokens/s" if rest else ""
+    print(f"prompt {len(prompt)} tokens, {len(prompt) / (first - began):.0f} tokens/s; "
+          f"new {len(times) - 1} tokens{rate}; seed {args.seed}", file=sys.stderr)
 
 
-def prompt_text(args):
-    return "Once upon a time" if args.prompt is None else args.prompt
-
-
-def load_with_tokenizer(folder):
-    """(weights, config, tokenizer, ids that end a text)"""
-    config, _, _ = open_checkpoint(folder)
-    tokenizer = Tokenizer(folder / "tokenizer.model")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise InputError(f"{folder}: the tokenizer has {tokenizer.vocab_size} pieces, the embedding only "
-                         f"{config.vocab_size}")
-    weights, config = load(folder)
-    stop = {tokenizer.eos}
-    for path in (folder / "config.json", folder / "generation_config.json"):
-        ids = read_json(path).get("eos_token_id") if path.exists() else None
-        stop |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
-    return weights, config, tokenizer, stop
-
-
-def chat(args, weights, config, tokenizer, sampling):
+def chat(args):
     """Read a line, answer it, and so on. Only tokens that the cache does not hold go through the model."""
+    weights, config, tokenizer, stop = load_with_tokenizer(args.model)
     cache, held = new_cache(weights, config, config.max_seq_len), []      # held: the tokens in the cache
     messages = [{"role": "system", "content": args.system}] if args.system else []
-    lines = itertools.chain([args.prompt] if args.prompt is not None else [], iter(sys.stdin.readline, ""))
-    while True:
-        if sys.stdin.isatty() and (messages[1:] or args.prompt is None):
+    for line in itertools.chain([args.prompt or ""], iter(sys.stdin.readline, "")):
+        if line.strip():
+            messages.append({"role": "user", "content": line})
+            tokens = chat_tokens(messages, tokenizer)
+            same = [a == b for a, b in zip(tokens, held)] + [False]
+            for layer in cache:                           # an answer may be spelled in other tokens than it came in
+                layer.length = same.index(False)
+            new = generate(tokens[cache[0].length:], weights, config, stop=stop, cache=cache, **args.sampling)
+            new, again = itertools.tee(new)
+            messages.append({"role": "assistant", "content": show(new, tokenizer)})
+            held = (tokens + list(again))[:cache[0].length]
+        if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
-        line = next(lines, None)
-        if line is None:
-            return
-        if not line.strip():
-            continue
-        messages.append({"role": "user", "content": line})
-        tokens = chat_tokens(messages, tokenizer)
-        same = [a == b for a, b in zip(tokens, held)]
-        common = (same + [False]).index(False)            # an answer may be spelled in other tokens than it came in
-        for layer in cache:
-            layer.length = common
-        answer = []
-
-        def kept(ids):
-            for token in ids:
-                answer.append(token)
-                if token not in sampling["stop"]:
-                    yield token
-
-        new = generate(tokens[common:], weights, config, cache=cache, **sampling)
-        texts = []
-        for text in stream_text(kept(new), tokenizer):
-            texts.append(text)
-            print(text, end="", flush=True)
-        print(flush=True)
-        held = (tokens + answer)[:cache[0].length]
-        messages.append({"role": "assistant", "content": "".join(texts)})
 
 
 def save_trace(args):
     """Print name, shape, mean and standard deviation of every intermediate value, and save them all."""
+    from safetensors.numpy import save_file
     if args.trace.suffix not in (".safetensors", ".npz"):
         raise InputError(f"{args.trace}: the name must end in .safetensors or .npz")
-    part = args.trace.with_name(f".{args.trace.name}.part")               # an older trace is not lost to an error
+    part, trace = args.trace.with_name(f".part-{args.trace.name}"), Trace()
     try:
-        part.touch()
+        part.touch()                                      # no work is done in vain, and no older trace is lost
+        weights, config, tokenizer, _ = load_with_tokenizer(args.model)
+        forward(tokenizer.encode(args.prompt), weights, config, tap=trace)
+        if args.trace.suffix == ".npz":
+            np.savez(part, **trace)
+        else:
+            save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, part)
+        os.replace(part, args.trace)
     except OSError as error:
         raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
-    try:
-        weights, config, tokenizer, _ = load_with_tokenizer(args.model)
-        trace = Trace()
-        forward(tokenizer.encode(prompt_text(args)), weights, config, tap=trace)
-        with part.open("wb") as file:
-            if args.trace.suffix == ".npz":
-                np.savez(file, **trace)
-            else:
-                from safetensors.numpy import save
-                file.write(save({name: np.ascontiguousarray(x) for name, x in trace.items()}))
-        os.replace(part, args.trace)
     finally:
         part.unlink(missing_ok=True)
     for name, x in trace.items():
@@ -948,43 +851,40 @@ def show_perplexity(args):
     """Print nats per token, perplexity and bits per byte of a text file."""
     from tqdm import tqdm
     try:
-        text = args.perplexity.read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"{args.perplexity} cannot be read: {error.strerror}") from None
+        text = read(args.perplexity).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{args.perplexity} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    if not text:
-        raise InputError(f"{args.perplexity} is empty")
     weights, config, tokenizer, _ = load_with_tokenizer(args.model)
-    tokens = tokenizer.encode(text)
-    windows = -(-max(len(tokens) - config.max_seq_len, 0) // max(config.max_seq_len // 2, 1)) + 1
-    losses = np.concatenate(list(tqdm(sequence_losses(tokens, weights, config), total=windows, unit="window",
-                                      delay=2, leave=False)))
-    nats, n_bytes = float(np.sum(losses, dtype=np.float64)), len(text.encode())
-    print(f"{nats / len(losses):.4f} nats per token, perplexity {math.exp(nats / len(losses)):.3f}, "
+    tokens, losses = tokenizer.encode(text), []
+    with tqdm(total=len(tokens) - 1, unit="token", delay=2, leave=False) as progress:
+        for some in sequence_losses(tokens, weights, config):
+            losses.extend(some)
+            progress.update(len(some))
+    nats, n_bytes = math.fsum(losses), len(text.encode())
+    print(f"{nats / len(losses):.4f} nats per token, perplexity {np.exp(nats / len(losses)):.3f}, "
           f"{nats / math.log(2) / n_bytes:.4f} bits per byte ({len(losses)} tokens, {n_bytes} bytes)")
 
 
-def show_info(folder):
+def show_info(args):
     """Print configuration, parameters by component, memory, and the published sizes that match."""
-    config, tensors, is_meta = open_checkpoint(folder)
+    config, tensors, is_meta = open_checkpoint(args.model)
     tied = tensors["output",] is tensors["embedding",]
-    counts = parameter_counts(config, tied)
-    total = sum(counts.values())
-    cache = 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
-    sizes = {**asdict(config), "max_seq_len": None, "norm_eps": None}
-    same = [name for name, preset in PRESETS.items() if {**asdict(preset), "max_seq_len": None, "norm_eps": None} == sizes]
-    stored = sorted({tensor.get_dtype() for tensor in tensors.values()})
-    print(f"{folder}: {'Meta' if is_meta else 'Hugging Face'} layout, {', '.join(stored)}")
+    counts, mib = parameter_counts(config, tied), 4 / 2**20               # MiB of a float32
+    total, cache = sum(counts.values()), 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
+    dtypes = ", ".join(sorted({tensor.get_dtype() for tensor in tensors.values()}))
+    print(f"{args.model}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
     for name, value in asdict(config).items():
         print(f"  {name:14} {value}")
     print(f"{total:,} parameters{', output tied to embedding' * tied}")
     for name, count in counts.items():
         print(f"  {name:14} {count:14,}  {count / total:6.1%}")
-    print(f"memory in float32\n  {'weights':14} {4 * (total + tied * counts['embedding']) / 2**20:,.1f} MiB\n"
-          f"  {'cache':14} {4 * cache / 2**20:,.1f} MiB for {config.max_seq_len} tokens")
+    print(f"memory in float32\n  weights        {mib * (total + tied * counts['embedding']):,.1f} MiB\n"
+          f"  cache          {mib * cache:,.1f} MiB for {config.max_seq_len} tokens")
+    same = [name for name, preset in PRESETS.items()
+            if replace(preset, max_seq_len=config.max_seq_len, norm_eps=config.norm_eps) == config]
     print(f"sizes of {' and '.join(same)}" if same else "not one of the published sizes")
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")              # whatever the locale says
     sys.exit(main())

@@ -189,7 +189,7 @@ def main():
         optimizer.step()
 
         recent.append(loss.item())
-        bar.set_postfix_str(f"epoch {epoch}, loss {np.mean(recent[-50:]):.3f}")
+        bar.set_postfix_str(f"epoch {epoch}, loss {np.mean(recent[-50:]):.3f}", refresh=False)
         last = step + 1 == args.steps
         if (step + 1) % args.checkpoint_every == 0 or last:
             model.eval()
