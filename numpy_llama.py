@@ -153,7 +153,7 @@ def softmax(x):
 
 
 def silu(x):
-    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 2)."""
+    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 1)."""
     with np.errstate(over="ignore"):                      # exp(-x) = inf is right: x / inf = 0
         return x / (1 + np.exp(-x))
 
@@ -469,7 +469,7 @@ def stream_text(ids, tokenizer):
 
 
 def chat_tokens(messages, tokenizer):
-    """The Llama 2 chat format: [{"role", "content"}, ...] -> token ids (Llama 2, section 3.3 and appendix A.3).
+    """The Llama 2 chat format: [{"role", "content"}, ...] -> token ids, as Meta's own code has it.
 
     <s>[INST] <<SYS>>\\n{system}\\n<</SYS>>\\n\\n{user} [/INST] {answer} </s><s>[INST] {user} [/INST]
 

@@ -28,7 +28,7 @@ CONTEXT = 512          # tokens the model can see; every training window is this
 BATCH = 8              # windows per step
 PEAK_RATE = 2e-3
 WARMUP = 300           # steps
-DECAY = 0.35           # share of the run over which the learning rate falls to zero
+DECAY = 0.5            # share of the run over which the learning rate falls to zero
 HELD_OUT = 3           # whole books that training never sees
 SEED = 0
 
@@ -204,8 +204,10 @@ def main():
                         "log": rows}, part)
             os.replace(part, checkpoint)
             with log.open("w", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(
-                    [["step", "tokens", "training_nats_per_token", "held_out_bits_per_byte"], *rows])
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["step", "tokens", "training_bits_per_byte", "held_out_bits_per_byte"])
+                for number, seen, nats, held in rows:
+                    writer.writerow([number, seen, f"{nats / math.log(2) * n_tokens / n_bytes:.4f}", f"{held:.4f}"])
             export(model, args.out)
 
 

@@ -1,0 +1,183 @@
+"""The drawing vocabulary of the project: one look for every figure.
+
+    python notebooks/figures.py          draws the pictures of the README and of the model card again
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart. Signed numbers are drawn from orange
+(negative) over white (0) to blue (positive), probabilities from white (0) to blue (1). Every tensor carries its
+trace name and its shape in the size letters of numpy_llama.py.
+"""
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import FancyBboxPatch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+import numpy_llama as nl  # noqa: E402
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+GREY = "#555555"
+PROMPT = "Once upon a time there was a king who"
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#8a3d00", RED, "#ffffff", BLUE, "#003a5c"])
+SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", SKY, BLUE, "#003a5c"])
+STYLE = {"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
+         "axes.titlesize": 11, "axes.titlelocation": "left", "figure.dpi": 100, "savefig.dpi": 130,
+         "figure.facecolor": "white", "savefig.facecolor": "white"}
+
+
+def shape_label(x, letters, size):
+    """A shape in size letters and numbers: "T 9 × D 256"; `size` is what each letter should be."""
+    assert x.shape == tuple(size[letter] for letter in letters.split()), (x.shape, letters)
+    return " × ".join(f"{letter} {size[letter]}" for letter in letters.split())
+
+
+def draw_wiring(ax, trace, config):
+    """The whole model as boxes, each with the trace name and the shape that it had in this run."""
+    T = len(trace["embedding"])
+    size = dict(T=T, S=T, D=config.dim, F=config.hidden_dim, V=config.vocab_size, H=config.n_heads,
+                G=config.n_kv_heads, d=config.head_dim)
+    ax.set(xlim=(-0.6, 10), ylim=(20.6, 0)), ax.axis("off")
+
+    def box(y, name, letters, x=1.5, width=7, colour=SKY, prefix=""):
+        ax.add_patch(FancyBboxPatch((x, y), width, 0.8, boxstyle="round,pad=0,rounding_size=0.15",
+                                    facecolor=colour, alpha=0.3, edgecolor="none"))
+        ax.text(x + 0.15, y + 0.4, name, va="center", family="monospace", fontsize=10)
+        ax.text(x + width - 0.15, y + 0.4, shape_label(trace[prefix + name], letters, size), va="center", ha="right",
+                fontsize=9, color=GREY)
+
+    def arrow(x0, y0, x1, y1):
+        ax.annotate("", (x1, y1), (x0, y0), arrowprops=dict(arrowstyle="-|>", color=GREY, linewidth=1, shrinkA=0, shrinkB=0))
+
+    def plus(y, name):
+        ax.add_patch(plt.Circle((5, y + 0.4), 0.4, facecolor="white", edgecolor=BLACK, linewidth=1, zorder=3))
+        ax.text(5, y + 0.42, "+", ha="center", va="center", fontsize=13, zorder=4)
+        ax.text(5.55, y + 0.4, name, va="center", family="monospace", fontsize=10)
+        ax.text(9.4, y + 0.4, shape_label(trace["layers.0." + name], "T D", size), va="center", ha="right",
+                fontsize=9, color=GREY)
+
+    layer = "layers.0."
+    box(0.2, "embedding", "T D", colour=GREEN)
+    ax.add_patch(FancyBboxPatch((-0.5, 1.25), 10.4, 16.7, boxstyle="round,pad=0,rounding_size=0.3", facecolor="none",
+                                edgecolor=GREY, linestyle=(0, (4, 3))))
+    ax.text(9.7, 1.75, f"L {config.n_layers} layers", ha="right", va="center", fontsize=10, color=GREY)
+    box(2.2, "attn_norm", "T D", colour=YELLOW, prefix=layer)
+    box(3.6, "attn.q", "H T d", 0.2, 4.6, prefix=layer)
+    box(3.6, "attn.k", "G T d", 5.1, 4.6, prefix=layer)
+    box(4.6, "attn.v", "G T d", 5.1, 4.6, prefix=layer)
+    box(5.9, "attn.q_rope", "H T d", 0.2, 4.6, ORANGE, prefix=layer)
+    box(5.9, "attn.k_rope", "G T d", 5.1, 4.6, ORANGE, prefix=layer)
+    box(7.2, "attn.probs", "H T S", colour=BLUE, prefix=layer)
+    box(8.4, "attn.heads", "H T d", prefix=layer)
+    box(9.5, "attn.out", "T D", prefix=layer)
+    plus(10.7, "x_attn")
+    box(12.0, "ffn_norm", "T D", colour=YELLOW, prefix=layer)
+    box(13.3, "ffn.silu", "T F", 0.2, 4.6, PURPLE, prefix=layer)
+    box(13.3, "ffn.up", "T F", 5.1, 4.6, PURPLE, prefix=layer)
+    box(14.4, "ffn.hidden", "T F", colour=PURPLE, prefix=layer)
+    box(15.5, "ffn.out", "T D", colour=PURPLE, prefix=layer)
+    plus(16.7, "x_ffn")
+    box(18.3, "norm", "T D", colour=YELLOW)
+    box(19.5, "logits", "T V", colour=GREEN)
+    for y0, y1 in ((1.0, 2.2), (8.0, 8.4), (9.2, 9.5), (10.3, 10.7), (11.5, 12.0), (15.2, 15.5), (16.3, 16.7),
+                   (17.5, 18.3), (19.1, 19.5)):
+        arrow(5, y0, 5, y1)
+    for y0, y1 in ((3.0, 3.6), (6.7, 7.2), (12.8, 13.3), (14.1, 14.4)):
+        arrow(2.7, y0, 2.7, y1), arrow(7.3, y0, 7.3, y1)
+    arrow(2.7, 4.4, 2.7, 5.9)
+    for x0, x, y0, y1, x1 in ((5.1, 4.95, 4.0, 6.3, 5.1), (9.7, 9.8, 5.0, 8.8, 8.5)):      # k to k_rope, v to heads
+        ax.plot([x0, x, x, x1], [y0, y0, y1, y1], color=GREY, linewidth=1)
+        arrow(x, y1, x1, y1)
+    for y0, y1 in ((1.6, 11.1), (11.75, 17.1)):           # the residual stream goes round each half of a layer
+        ax.plot([5, -0.15, -0.15, 4.4], [y0, y0, y1, y1], color=BLACK, linewidth=1.4)
+        arrow(4.2, y1, 4.6, y1)
+
+
+def draw_heads(figure, area, probs, pieces, config):
+    """The attention of every head as a map, query heads that share a key/value head under one bracket."""
+    x, y, width, height = area
+    columns = config.n_heads // config.n_kv_heads
+    w, h = width / columns, height / config.n_kv_heads
+    for head, grid in enumerate(probs):
+        row, column = divmod(head, columns)
+        ax = figure.add_axes((x + column * w, y + (config.n_kv_heads - 1 - row) * h, w * 0.86, h * 0.74))
+        ax.imshow(grid, cmap=SHARE, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        ax.set_xticks([])
+        ax.set_yticks(range(len(pieces)) if column == 0 else [], pieces if column == 0 else [], fontsize=9)
+        ax.tick_params(length=0)
+        for side in ax.spines.values():
+            side.set(visible=True, color=GREY, linewidth=0.6)
+        ax.set_title(f"query {head}, key {row}", fontsize=9.5, pad=3)
+
+
+def draw_model(trace, tokens, weights, config, tokenizer, layer=None):
+    """The picture of the README: the wiring with live shapes, and three real results of the same run."""
+    layer = config.n_layers // 2 if layer is None else layer
+    pieces = [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in tokens]
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(11, 8.6))
+        draw_wiring(figure.add_axes((0.0, 0.015, 0.475, 0.945)), trace, config)
+        figure.text(0.02, 0.975, "Every tensor of a Llama, by name and shape", fontsize=12, weight="bold")
+
+        figure.text(0.485, 0.975, f"Who looks at whom: layers.{layer}.attn.probs", fontsize=12, weight="bold")
+        draw_heads(figure, (0.565, 0.575, 0.435, 0.375), trace[f"layers.{layer}.attn.probs"], pieces, config)
+
+        figure.text(0.485, 0.53, f"SwiGLU opens and shuts: layers.{layer}.ffn, 40 of F {config.hidden_dim}", fontsize=12,
+                    weight="bold")
+        for i, name in enumerate(("silu", "up", "hidden")):
+            ax = figure.add_axes((0.575, 0.478 - 0.052 * i, 0.415, 0.036))
+            row = trace[f"layers.{layer}.ffn.{name}"][-1:, :40]
+            ax.imshow(row, aspect="auto", cmap=SIGNED, vmin=-2, vmax=2, interpolation="nearest")
+            ax.set_xticks([]), ax.set_yticks([0], [("silu(gate)", "× up", "= hidden")[i]], fontsize=10)
+            ax.tick_params(length=0)
+
+        figure.text(0.485, 0.33, "What comes next, in percent, after every layer",
+                    fontsize=12, weight="bold")
+        stream = [trace["embedding"][-1]] + [trace[f"layers.{i}.x_ffn"][-1] for i in range(config.n_layers)]
+        logits = nl.rms_norm(np.array(stream), weights["norm"], config.norm_eps) @ weights["output"]
+        probs = np.array([nl.next_token_probs(row) for row in logits])
+        best = np.argsort(-probs[-1])[:7]
+        ax = figure.add_axes((0.575, 0.035, 0.415, 0.255))
+        ax.imshow(probs[:, best], aspect="auto", cmap=SHARE, vmin=0, vmax=1, interpolation="nearest")
+        for i, j in np.ndindex(len(probs), len(best)):
+            p = probs[i, best[j]]
+            ax.text(j, i, f"{100 * p:.0f}", ha="center", va="center", fontsize=9.5, color="white" if p > 0.45 else BLACK)
+        ax.set_xticks(range(len(best)), [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in best])
+        ax.set_title(f"“{tokenizer.decode(tokens)} …”", fontsize=10, color=GREY)
+        ax.set_yticks(range(len(probs)), ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
+        ax.tick_params(length=0)
+    return figure
+
+
+def draw_loss(log):
+    """The training run: bits per byte of training and held-out text against tokens seen, from training.csv."""
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    tokens = [int(row["tokens"]) / 1e6 for row in rows]
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+        for key, label, colour, marker in (
+                ("training_bits_per_byte", "training", ORANGE, "o"), ("held_out_bits_per_byte", "held out", BLUE, "s")):
+            values = [float(row[key]) for row in rows]
+            ax.plot(tokens, values, color=colour, marker=marker, markersize=4)
+            ax.annotate(f" {label}, {values[-1]:.2f}", (tokens[-1], values[-1]), color=colour, va="center")
+        ax.set(xlabel="tokens seen (millions)", ylabel="bits per byte", xlim=(0, tokens[-1] * 1.25))
+    return figure
+
+
+def main():
+    folder = ROOT / "weights" / "fairytales"
+    weights, config = nl.load(folder)
+    tokenizer = nl.Tokenizer(folder / "tokenizer.model")
+    tokens, trace = tokenizer.encode(PROMPT), nl.Trace()
+    nl.forward(tokens, weights, config, tap=trace)
+    draw_model(trace, tokens, weights, config, tokenizer).savefig(ROOT / "notebooks" / "model.png")
+    draw_loss(folder / "training.csv").savefig(ROOT / "weights" / "training.png")
+
+
+if __name__ == "__main__":
+    main()
