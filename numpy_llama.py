@@ -43,7 +43,13 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """Input that this file refuses: a wrong number is worse than no number. One sentence, for a person."""
+    """Input that this file refuses, in one sentence for a person: a wrong number is worse than no number."""
+
+
+def refuse(wrong, message):
+    """Raise InputError if something is wrong."""
+    if wrong:
+        raise InputError(message)
 
 
 # ---- 1. Taps -------------------------------------------------------------------------------------------------
@@ -97,20 +103,18 @@ class Config:
         for name, value in asdict(self).items():
             check_field(name, value, name)
         if self.head_dim is None:
-            if self.dim % self.n_heads:
-                raise InputError(f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
+            refuse(self.dim % self.n_heads,
+                   f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
             object.__setattr__(self, "head_dim", self.dim // self.n_heads)
-        if self.n_heads % self.n_kv_heads:
-            raise InputError(f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}")
-        if self.head_dim % 2:
-            raise InputError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
+        refuse(self.n_heads % self.n_kv_heads, f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}")
+        refuse(self.head_dim % 2, f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
 
 
 def check_field(name, value, label):
     """Raise InputError, which speaks of `label`, for a value that this field of Config cannot have."""
     kind, types = ("number", (int, float)) if name in ("norm_eps", "rope_theta") else ("integer", (int,))
-    if (type(value) not in types or not 0 < value < math.inf) and (name, value) != ("head_dim", None):
-        raise InputError(f"{label} must be a positive {kind}, not {value!r}")
+    refuse((type(value) not in types or not 0 < value < math.inf) and (name, value) != ("head_dim", None),
+           f"{label} must be a positive {kind}, not {value!r}")
 
 
 def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
@@ -237,8 +241,7 @@ class KVCache:
         Raises InputError, and changes nothing, if they do not fit.
         """
         end = self.length + k.shape[1]
-        if end > self.k.shape[1]:
-            raise InputError(f"the cache is full: {end} tokens do not fit in {self.k.shape[1]}")
+        refuse(end > self.k.shape[1], f"the cache is full: {end} tokens do not fit in {self.k.shape[1]}")
         self.k[:, self.length:end], self.v[:, self.length:end] = k, v
         self.length = end
         return self.k[:, :end], self.v[:, :end]
@@ -284,8 +287,7 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     tokens = check_tokens(tokens, config.vocab_size)
     start = cache[0].length if cache else 0
     seen = start + len(tokens)
-    if seen > config.max_seq_len:
-        raise InputError(f"{seen} tokens do not fit in the context of {config.max_seq_len}")
+    refuse(seen > config.max_seq_len, f"{seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, seen)
     dtype = weights["embedding"].dtype
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
@@ -302,8 +304,8 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
 def check_tokens(tokens, vocab_size):
     """Token ids as an array (T,), or InputError: NumPy would take -1 for the last token of the vocabulary."""
     tokens = np.asarray(tokens)
-    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
-        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
+    refuse(tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu",
+           f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
     for token in tokens[(tokens < 0) | (tokens >= vocab_size)][:1]:
         raise InputError(f"token id {token} is outside the vocabulary of {vocab_size}")
     return tokens
@@ -317,8 +319,8 @@ def forward_in_chunks(tokens, weights, config, cache):
     Raises InputError before any work if the prompt is too long, and at the first logits that are not finite.
     """
     start, context = cache[0].length, min(config.max_seq_len, cache[0].k.shape[1])
-    if start + len(tokens) > context:
-        raise InputError(f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
+    refuse(start + len(tokens) > context,
+           f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
     for i in range(0, len(tokens), CHUNK):
         logits = forward(tokens[i:i + CHUNK], weights, config, cache)
         for bad in np.flatnonzero(~np.isfinite(logits).all(axis=-1))[:1]:
@@ -350,8 +352,7 @@ def sequence_losses(tokens, weights, config):
     a context, or from all that comes before it.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    if min(len(tokens), config.max_seq_len) < 2:
-        raise InputError("a loss needs at least two tokens")
+    refuse(min(len(tokens), config.max_seq_len) < 2, "a loss needs at least two tokens")
     done = 1                                              # tokens predicted so far; nothing predicts the first
     for start in range(0, len(tokens), config.max_seq_len // 2):
         window = tokens[start:start + config.max_seq_len]
@@ -372,12 +373,9 @@ def perplexity(tokens, weights, config):
 
 def check_sampling(temperature, top_k, top_p):
     """Raise InputError for settings outside their range."""
-    if not 0 <= temperature < math.inf:
-        raise InputError(f"temperature must be 0 (greedy) or a positive number, not {temperature}")
-    if top_k < 0:
-        raise InputError(f"top_k must be 0 (off) or a positive integer, not {top_k}")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p must be above 0 and at most 1 (off), not {top_p}")
+    refuse(not 0 <= temperature < math.inf, f"temperature must be 0 (greedy) or a positive number, not {temperature}")
+    refuse(top_k < 0, f"top_k must be 0 (off) or a positive integer, not {top_k}")
+    refuse(not 0 < top_p <= 1, f"top_p must be above 0 and at most 1 (off), not {top_p}")
 
 
 def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
@@ -388,8 +386,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     """
     check_sampling(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
-    if not np.isfinite(logits).all():
-        raise InputError("the logits are not finite")
+    refuse(not np.isfinite(logits).all(), "the logits are not finite")
     if temperature == 0:
         return np.eye(1, len(logits), np.argmax(logits))[0]
     with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
@@ -438,8 +435,7 @@ class Tokenizer:
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
         except RuntimeError as error:
             raise InputError(f"{path} is not a SentencePiece model: {error}") from None
-        if min(self.bos, self.eos) < 0:
-            raise InputError(f"{path} has no <s> or no </s>")
+        refuse(min(self.bos, self.eos) < 0, f"{path} has no <s> or no </s>")
 
     def encode(self, text, bos=True):
         """Text to a list of ids. `<s>` inside the text is text: only `bos` puts the control token in front."""
@@ -480,8 +476,8 @@ def chat_tokens(messages, tokenizer):
     if turns and turns[0]["role"] == "system":
         system = f"<<SYS>>\n{turns.pop(0)['content']}\n<</SYS>>\n\n"
     roles = [turn["role"] for turn in turns]
-    if not roles or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)):
-        raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
+    refuse(not roles or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)),
+           f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
     texts = [turn["content"].strip() for turn in turns]
     texts[0] = system + texts[0]
     ids = []
@@ -528,7 +524,7 @@ LLAMA_ONLY = {      # what config.json may say of features that we do not comput
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
     "attention_bias": False, "mlp_bias": False, "sliding_window": False, "quantization_config": False,
     "num_experts": False, "num_local_experts": False, "partial_rotary_factor": 1, "rope_type": "default",
-    "type": "default",
+    "type": "default", "use_scaled_rope": False,
 }
 
 
@@ -539,10 +535,8 @@ def load(folder, dtype=np.float32, lazy=False):
     Raises InputError for whatever is missing, inconsistent, or not Llama 1 or 2.
     """
     from tqdm import tqdm
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise InputError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    if lazy:
-        raise InputError("lazy=True is not supported yet: the weights are held in memory")
+    refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+    refuse(lazy, "lazy=True is not supported yet: the weights are held in memory")
     config, tensors, is_meta = open_checkpoint(folder)
 
     def vector(*name):
@@ -586,17 +580,15 @@ def open_checkpoint(folder):
             if ours == "output" and tied and name not in on_disk:
                 tensors[ours,] = tensors["embedding",]
                 continue
-            if name not in on_disk:
-                raise InputError(f"{folder}: tensor {name} is missing")
+            refuse(name not in on_disk, f"{folder}: tensor {name} is missing")
             tensor = tensors[ours, *layer] = on_disk.pop(name)
             shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
             if shape != expected or dtype not in ("F64", "F32", "F16", "BF16"):
                 raise InputError(f"{folder}: tensor {name} is {dtype} {shape}, but the configuration expects "
                                  f"{expected} in F64, F32, F16 or BF16")
-    if on_disk:
-        raise InputError(f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk)}")
-    if tied and not np.array_equal(tensors["output",][:], tensors["embedding",][:]):
-        raise InputError(f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
+    refuse(on_disk, f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk, default=None)}")
+    refuse(tied and not np.array_equal(tensors["output",][:], tensors["embedding",][:]),
+           f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
     return config, tensors, is_meta
 
 
@@ -604,15 +596,14 @@ def open_tensors(folder):
     """Every tensor in the folder's safetensors files, by its name on disk, without reading the numbers."""
     import ml_dtypes                                      # noqa: F401  teaches NumPy the name bfloat16
     from safetensors import safe_open
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
+    refuse(not folder.is_dir(), f"{folder} is not a folder")
     files, index = sorted(path.name for path in folder.glob("*.safetensors")), folder / "model.safetensors.index.json"
     if "model.safetensors" in files:
         files = ["model.safetensors"]
     elif index.exists():
         weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-            raise InputError(f"{index} has no weight_map from tensors to files")
+        refuse(not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()),
+               f"{index} has no weight_map from tensors to files")
         files = sorted(set(weight_map.values()))
     if not files:
         others = min((path.name for path in folder.iterdir() if path.suffix in PICKLES), default=None)
@@ -622,10 +613,8 @@ def open_tensors(folder):
     tensors = {}
     for file in files:
         path = folder / file
-        if Path(file).name != file:
-            raise InputError(f"{index} points outside the folder: {file}")
-        if not path.is_file():
-            raise InputError(f"{path} is missing")
+        refuse(Path(file).name != file, f"{index} points outside the folder: {file}")
+        refuse(not path.is_file(), f"{path} is missing")
         try:
             opened = safe_open(path, framework="numpy")
             slices = {name: opened.get_slice(name) for name in opened.keys()}
@@ -651,25 +640,21 @@ def read_json(path):
         value = json.loads(read(path))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+    refuse(not isinstance(value, dict), f"{path} must hold a JSON object, not a {type(value).__name__}")
     return value
 
 
 def read_config(folder, tensors):
     """(Config, is the output tied to the embedding?) from config.json, or Meta's params.json."""
     path = next((folder / name for name in ("config.json", "params.json") if (folder / name).exists()), None)
-    if path is None:
-        raise InputError(f"{folder} has no config.json (or params.json, in Meta's layout)")
+    refuse(path is None, f"{folder} has no config.json (or params.json, in Meta's layout)")
     raw = read_json(path)
     for key in ("rope_scaling", "rope_parameters"):       # before and since transformers 5
         rope = raw.pop(key, None) or {}
-        if not isinstance(rope, dict):
-            raise InputError(f"{path}: {key} must be an object, not {rope!r}")
+        refuse(not isinstance(rope, dict), f"{path}: {key} must be an object, not {rope!r}")
         raw |= rope
     for key, value in LLAMA_ONLY.items():
-        if raw.get(key) not in (None, value):
-            raise InputError(f"{path} is not Llama 1 or 2: {key} is {raw[key]!r}")
+        refuse(raw.get(key) not in (None, value), f"{path} is not Llama 1 or 2: {key} is {raw.get(key)!r}")
     keys = CONFIG_KEYS if path.name == "config.json" else dict(zip(CONFIG_KEYS, CONFIG_KEYS))
     defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"])}
     if keys is not CONFIG_KEYS:                           # Meta leaves three numbers to be worked out
@@ -683,8 +668,7 @@ def read_config(folder, tensors):
             raw["vocab_size"] = tensors["tok_embeddings.weight"].get_shape()[0]
     fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
     for ours, key in keys.items():
-        if fields[ours] is None and ours != "head_dim":
-            raise InputError(f"{path}: the key {key} is missing")
+        refuse(fields[ours] is None and ours != "head_dim", f"{path}: the key {key} is missing")
         check_field(ours, fields[ours], f"{path}: {key}")
     return Config(**fields), bool(raw.get("tie_word_embeddings"))
 
@@ -729,12 +713,9 @@ def parse(argv):
     mode("--info", action="store_true", help="sizes, parameters and memory, without reading weights")
     args = parser.parse_args(argv)
     check_sampling(args.temperature, args.top_k, args.top_p)
-    if args.max_new_tokens < 1:
-        raise InputError(f"--max-new-tokens must be positive, not {args.max_new_tokens}")
-    if args.seed < 0:
-        raise InputError(f"--seed must not be negative, not {args.seed}")
-    if args.system is not None and not args.chat:
-        raise InputError("--system goes with --chat")
+    refuse(args.max_new_tokens < 1, f"--max-new-tokens must be positive, not {args.max_new_tokens}")
+    refuse(args.seed < 0, f"--seed must not be negative, not {args.seed}")
+    refuse(args.system is not None and not args.chat, "--system goes with --chat")
     if args.prompt is None and not args.chat:
         args.prompt = "Once upon a time"
     args.sampling = dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed),
@@ -765,8 +746,8 @@ def main(argv=None):
 def load_with_tokenizer(folder):
     """(weights, config, tokenizer, ids that end a text)"""
     tokenizer, vocab_size = Tokenizer(folder / "tokenizer.model"), open_checkpoint(folder)[0].vocab_size
-    if tokenizer.vocab_size > vocab_size:
-        raise InputError(f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
+    refuse(tokenizer.vocab_size > vocab_size,
+           f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
     stop = {tokenizer.eos}
     for path in (folder / "config.json", folder / "generation_config.json"):
         ids = read_json(path).get("eos_token_id") if path.exists() else None
@@ -826,8 +807,8 @@ def chat(args):
 def save_trace(args):
     """Print name, shape, mean and standard deviation of every intermediate value, and save them all."""
     from safetensors.numpy import save_file
-    if args.trace.suffix not in (".safetensors", ".npz"):
-        raise InputError(f"{args.trace}: the name must end in .safetensors or .npz")
+    refuse(args.trace.suffix not in (".safetensors", ".npz"),
+           f"{args.trace}: the name must end in .safetensors or .npz")
     part, trace = args.trace.with_name(f".part-{args.trace.name}"), Trace()
     try:
         part.touch()                                      # no work is done in vain, and no older trace is lost
