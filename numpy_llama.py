@@ -112,14 +112,16 @@ class Config:
 
 def check_field(name, value, label):
     """Raise InputError, which speaks of `label`, for a value that this field of Config cannot have."""
-    kind, types = ("number", (int, float)) if name in ("norm_eps", "rope_theta") else ("integer", (int,))
-    refuse((type(value) not in types or not 0 < value < math.inf) and (name, value) != ("head_dim", None),
+    kind, types, limit = "integer", (int,), 2**31
+    if name in ("norm_eps", "rope_theta"):
+        kind, types, limit = "number", (int, float), math.inf
+    refuse((type(value) not in types or not 0 < value < limit) and (name, value) != ("head_dim", None),
            f"{label} must be a positive {kind}, not {value!r}")
 
 
 def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
     """F: two thirds of 4 D, so that three matrices cost what two did, rounded up (LLaMA, section 2.2)."""
-    return multiple_of * math.ceil(int(multiplier * (2 * 4 * dim // 3)) / multiple_of)
+    return -(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of) * multiple_of
 
 
 def parameter_counts(config, tied=False):
@@ -670,9 +672,10 @@ def read_config(folder, tensors):
     defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"])}
     if keys is not CONFIG_KEYS:                           # Meta leaves three numbers to be worked out
         multiplier = raw.get("ffn_dim_multiplier") or 1
-        for key, kind, value in (("dim", "dim", raw.get("dim")), ("multiple_of", "dim", raw.get("multiple_of")),
-                                 ("ffn_dim_multiplier", "norm_eps", multiplier)):
-            check_field(kind, value, f"{path}: {key}")
+        refuse(type(multiplier) not in (int, float) or not 0 < multiplier < 100,
+               f"{path}: ffn_dim_multiplier must be a number from 0 to 100, not {multiplier!r}")
+        for key in ("dim", "multiple_of"):
+            check_field("dim", raw.get(key), f"{path}: {key}")
         defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
         defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
         if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
