@@ -114,7 +114,7 @@ def check_field(name, value, label):
     """Raise InputError, which speaks of `label`, for a value that this field of Config cannot have."""
     kind, types, limit = "integer", (int,), 2**31
     if name in ("norm_eps", "rope_theta"):
-        kind, types, limit = "number", (int, float), math.inf
+        kind, types, limit = "number", (int, float), 1e38
     refuse((type(value) not in types or not 0 < value < limit) and (name, value) != ("head_dim", None),
            f"{label} must be a positive {kind}, not {value!r}")
 
@@ -443,8 +443,10 @@ class Tokenizer:
 
     def __init__(self, path):
         import sentencepiece                              # here, because the model itself does not need it
+        data = read(path)
+        refuse(not data, f"{path} is empty")
         try:
-            self.sp = sentencepiece.SentencePieceProcessor(model_proto=read(path))
+            self.sp = sentencepiece.SentencePieceProcessor(model_proto=data)
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
         except RuntimeError as error:
             raise InputError(f"{path} is not a SentencePiece model: {error}") from None
@@ -651,7 +653,7 @@ def read_json(path):
     """The object in a JSON file, or InputError."""
     try:
         value = json.loads(read(path))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from None
     refuse(not isinstance(value, dict), f"{path} must hold a JSON object, not a {type(value).__name__}")
     return value
@@ -679,7 +681,7 @@ def read_config(folder, tensors):
         defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
         defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
         if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
-            raw["vocab_size"] = tensors["tok_embeddings.weight"].get_shape()[0]
+            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].get_shape(), 0)[0]
     fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
     for ours, key in keys.items():
         refuse(fields[ours] is None and ours != "head_dim", f"{path}: the key {key} is missing")
@@ -755,11 +757,14 @@ def main(argv=None):
     except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:                              # a full disk, a name that is too long
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def load_with_tokenizer(folder):
     """(weights, config, tokenizer, ids that end a text)"""
-    tokenizer, vocab_size = Tokenizer(folder / "tokenizer.model"), open_checkpoint(folder)[0].vocab_size
+    vocab_size, tokenizer = open_checkpoint(folder)[0].vocab_size, Tokenizer(folder / "tokenizer.model")
     refuse(tokenizer.vocab_size > vocab_size,
            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
     stop = {tokenizer.eos}
@@ -791,7 +796,8 @@ def tell(args):
             yield token
 
     new = timed(generate(prompt, weights, config, stop=stop, **args.sampling))
-    show(itertools.chain(prompt, new), tokenizer)
+    first_id = next(new)                                  # before anything is shown, so that a refusal stands alone
+    show(itertools.chain(prompt, [first_id], new), tokenizer)
     began, first, *rest = times
     rate = f", {len(rest) / (rest[-1] - first):.0f} tokens/s" if rest else ""
     print(f"prompt {len(prompt)} tokens, {len(prompt) / (first - began):.0f} tokens/s; "
@@ -821,8 +827,8 @@ def chat(args):
 def save_trace(args):
     """Print name, shape, mean and standard deviation of every intermediate value, and save them all."""
     from safetensors.numpy import save_file
-    refuse(args.trace.suffix not in (".safetensors", ".npz"),
-           f"{args.trace}: the name must end in .safetensors or .npz")
+    refuse(args.trace.suffix not in (".safetensors", ".npz") or args.trace.is_dir(),
+           f"{args.trace} must be a file that ends in .safetensors or .npz")
     part, trace = args.trace.with_name(f".part-{args.trace.name}"), Trace()
     try:
         part.touch()                                      # no work is done in vain, and no older trace is lost
@@ -836,9 +842,10 @@ def save_trace(args):
     except OSError as error:
         raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
     for name, x in trace.items():
-        seen = x[np.isfinite(x)]                          # masked scores are -inf
+        seen = x[np.isfinite(x)] if np.isfinite(x).any() else x           # masked scores are -inf
         print(f"{name:28} {str(x.shape):16} mean {seen.mean():10.5f}  std {seen.std():10.5f}")
 
 
