@@ -12,6 +12,7 @@ the run, so that a run which has to end earlier or later than planned only needs
 """
 import argparse
 import csv
+import json
 import math
 import os
 import random
@@ -21,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from tqdm import tqdm
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CONTEXT = 512          # tokens the model can see; every training window is this long
 BATCH = 8              # windows per step
@@ -134,6 +136,27 @@ def export(model, folder):
     half.save_pretrained(folder)
 
 
+def export_tokenizer(folder):
+    """Write tokenizer.json and tokenizer_config.json, so that transformers gives SentencePiece's ids behind a `<s>`."""
+    sp = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    vocab = {sp.id_to_piece(i): i for i in range(sp.vocab_size())}
+    merged = [piece for piece, i in vocab.items() if not (sp.is_control(i) or sp.is_byte(i) or sp.is_unknown(i))]
+    merges = [(piece[:cut], piece[cut:])               # the best score is merged first, whichever way it is made
+              for piece in sorted(merged, key=lambda piece: -sp.get_score(vocab[piece]))
+              for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip(" ", 1, 0)])
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+                            clean_up_tokenization_spaces=False, model_max_length=CONTEXT,
+                            split_special_tokens=True).save_pretrained(folder)      # "<s>" in a text is text
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}   # known to old versions too
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("books", help="folder of .txt books, stories separated by two blank lines")
@@ -152,6 +175,7 @@ def main():
 
     if not args.resume:
         train_tokenizer(train, args.out / "tokenizer")
+        export_tokenizer(args.out)
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(args.out / "tokenizer.model"))
     stories = encode(train, tokenizer)
     n_tokens, n_bytes = sum(map(len, stories)), sum(len(story.encode()) for story in train)
