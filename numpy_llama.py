@@ -448,7 +448,8 @@ class Tokenizer:
         try:
             self.sp = sentencepiece.SentencePieceProcessor(model_proto=data)
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
-        except RuntimeError as error:
+            self.sp.id_to_piece(list(range(self.vocab_size)))                 # every piece is text
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not a SentencePiece model: {error}") from None
         refuse(min(self.bos, self.eos) < 0, f"{path} has no <s> or no </s>")
 
@@ -493,8 +494,7 @@ def chat_tokens(messages, tokenizer):
     roles = [turn["role"] for turn in turns]
     refuse(not roles or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)),
            f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
-    texts = [turn["content"].strip() for turn in turns]
-    texts[0] = system + texts[0]
+    texts = [(system * (i == 0) + turn["content"]).strip() for i, turn in enumerate(turns)]
     ids = []
     for user, answer in itertools.zip_longest(texts[::2], texts[1::2]):
         ids += tokenizer.encode(f"[INST] {user} [/INST]" + ("" if answer is None else f" {answer} "))
@@ -832,6 +832,9 @@ def save_trace(args):
     part, trace = args.trace.with_name(f".part-{args.trace.name}"), Trace()
     try:
         part.touch()                                      # no work is done in vain, and no older trace is lost
+    except OSError as error:
+        raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
+    try:
         weights, config, tokenizer, _ = load_with_tokenizer(args.model)
         forward(tokenizer.encode(args.prompt), weights, config, tap=trace)
         if args.trace.suffix == ".npz":
@@ -839,11 +842,8 @@ def save_trace(args):
         else:
             save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, part)
         os.replace(part, args.trace)
-    except OSError as error:
-        raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
     finally:
-        if part.exists():
-            part.unlink()
+        part.unlink(missing_ok=True)
     for name, x in trace.items():
         seen = x[np.isfinite(x)] if np.isfinite(x).any() else x           # masked scores are -inf
         print(f"{name:28} {str(x.shape):16} mean {seen.mean():10.5f}  std {seen.std():10.5f}")
