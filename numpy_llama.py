@@ -753,6 +753,7 @@ def main(argv=None):
         print(f"error: {' '.join(str(error).split())[:500] or 'not enough memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(file=sys.stderr)                            # the shell's next prompt gets a line of its own
         return 130
     except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
