@@ -718,7 +718,8 @@ def parse(argv):
     add("-n", "--max-new-tokens", metavar="N", type=int, default=256, help="stop after N tokens (default: 256)")
     add("--temperature", metavar="X", type=float, default=0.8, help="0 is greedy, 1 the model's own (default: 0.8)")
     add("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely tokens (default: 0, all)")
-    add("--top-p", metavar="P", type=float, default=0.95, help="... from those that hold P in all (default: 0.95)")
+    add("--top-p", metavar="P", type=float, default=0.95,
+        help="... from the likeliest that hold P together (default: 0.95)")
     add("--seed", metavar="N", type=int, default=int(np.random.SeedSequence().entropy % 10**6),
         help="same seed, same text (default: a new one each time, shown at the end)")
     add("--system", metavar="TEXT", help="with --chat: how the assistant should behave")

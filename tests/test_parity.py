@@ -3,6 +3,7 @@
 The checkpoints are written by transformers, read back by both sides, and run in float32 and in float64.
 """
 import itertools
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +36,8 @@ def random_case(index, heads, kv_heads, length):
 
 
 CASES = [random_case(i, *heads, length) for i, (heads, length) in enumerate(itertools.product(HEADS, LENGTHS))]
-CASES.append(random_case(len(CASES), 4, 2, 2048))
+CASES.append(random_case(len(CASES), 2, 1, 2048))
+CASES[-1].config = replace(CASES[-1].config, n_layers=1)   # its scores are (2, 2048, 2048) in each layer
 
 
 def label(case):
