@@ -128,6 +128,16 @@ def test_through_the_cache_in_chunks(index):
             assert distance(trace[name], expected[name]) <= 5e-6, (start, end, name)
 
 
+@pytest.mark.parametrize("theta", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("head_dim", [30, 64, 128])
+def test_rotary_tables_at_far_positions(head_dim, theta):
+    # Frequencies computed as theta ** -e in float32 end 4e-6 to 2.4e-4 away. Measured: at most 1.5e-7.
+    model = oracle.random_llama(nl.Config(head_dim, 1, 1, 1, 8, 8, rope_theta=theta))
+    theirs = model.model.rotary_emb(torch.zeros(1), torch.arange(4096)[None])
+    for our_table, their_table in zip(nl.rope_cos_sin(np.arange(4096), head_dim, theta), theirs):
+        np.testing.assert_allclose(our_table, their_table[0, :, :head_dim // 2].numpy(), rtol=0, atol=1e-6)
+
+
 def test_cases_cover_what_they_should():
     configs = [case.config for case in CASES]
     assert len(CASES) >= 30 and {case.length for case in CASES} >= {1, 2048}
@@ -150,5 +160,6 @@ def test_as_exact_as_pytorch(capsys):
     ratio = ours / theirs
     with capsys.disabled():
         print(f"\nrounding error of float32 logits, ours / PyTorch's, over {len(runs)} models: "
-              f"median {np.median(ratio):.2f}, quartiles {np.percentile(ratio, 25):.2f} to {np.percentile(ratio, 75):.2f}")
+              "median {:.2f}, quartiles {:.2f} to {:.2f}".format(*np.percentile(ratio, [50, 25, 75])))
+    # Measured 0.91 here, and 0.89 to 0.95 with the kernels that OpenBLAS has for other processors.
     assert np.median(ratio) <= 1

@@ -131,8 +131,7 @@ def export(model, folder):
     """Write the model in bfloat16 as a Hugging Face folder."""
     half = LlamaForCausalLM(model.config).to(torch.bfloat16)
     half.load_state_dict(model.state_dict())
-    half.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, do_sample=True, temperature=0.8,
-                                              top_p=0.95, max_length=CONTEXT)
+    half.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, do_sample=True, temperature=0.8, top_p=0.95)
     half.save_pretrained(folder)
 
 
