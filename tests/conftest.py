@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+# Another folder holds a numpy_llama.py that is wrong on purpose: test_mutations.py.
+sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests")]
 os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests need is in the repository
 
 import numpy_llama  # noqa: E402

@@ -25,12 +25,13 @@ def examples():
 
 
 def run(match):
-    """What the example prints, standard error included."""
-    code = match["code"]
-    command = ["bash", "-c", code] if match.re is CONSOLE else [sys.executable, "-c", code]
+    """What the example prints; of a command, standard error too."""
+    command, error = [sys.executable, "-c", match["code"]], subprocess.DEVNULL
+    if match.re is CONSOLE:
+        command, error = ["bash", "-c", match["code"]], subprocess.STDOUT
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, text=True, encoding="utf-8",
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          stdout=subprocess.PIPE, stderr=error)
     return done.stdout
 
 
@@ -63,7 +64,7 @@ def test_links_lead_somewhere():
 
 
 if __name__ == "__main__":
-    for file, example in reversed(examples()):            # from the end, so that earlier positions stay true
+    for file, example in sorted(examples(), key=lambda pair: -pair[1].start()):    # so that positions stay true
         text = file.read_text(encoding="utf-8")
         start, end = example.span("output")
         file.write_text(text[:start] + run(example) + text[end:], encoding="utf-8")

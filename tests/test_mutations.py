@@ -1,0 +1,116 @@
+"""The tests, tested: each mistake below is put into a copy of numpy_llama.py, and the test named beside it must fail.
+
+The mistakes are those seen in published ports of Llama. Each test runs in a Python of its own, which finds the copy
+first; it must fail by an assertion, because a copy that does not even run proves nothing.
+"""
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+ROPE, SCALE = "a, b = np.split(x, 2, axis=-1)", "scores / math.sqrt(d)"
+MASK, ENCODE = "positions[:, None] >= np.arange(n_seen)", "[self.bos] * bos + self.sp.encode(text)"
+
+MUTATIONS = {       # the mistake: (what the file says, what it would say, the test that must fail)
+    "rotation pairs neighbours": (ROPE, "a, b = x[..., ::2], x[..., 1::2]", "test_components.py::test_rope"),
+    "rotation turns the other way": (
+        "[a * cos - b * sin, b * cos + a * sin]", "[a * cos + b * sin, b * cos - a * sin]",
+        "test_components.py::test_rope"),
+    "frequencies rounded twice": (
+        "1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)",
+        "(1 / np.power(theta, exponents, dtype=np.float64)).astype(dtype)",
+        "test_components.py::test_rope_cos_sin_at_every_position_against_transformers"),
+    "Meta's rows not reordered": (
+        "return pairs.swapaxes(1, 2).reshape(w.shape)", "return w", "test_components.py::test_interleaved_to_halves"),
+    "Meta's keys not reordered": (
+        'in ("wq", "wk"):', 'in ("wq",):', "test_config.py::test_metas_layout_gives_the_same_weights"),
+    "eps omitted": ("keepdims=True) + eps)", "keepdims=True))", "test_components.py::test_forward"),
+    "eps 1e-6 for a 1e-5 model": (
+        "mask=mask, eps=config.norm_eps", "mask=mask, eps=1e-6", "test_components.py::test_forward"),
+    "last norm forgotten": (
+        'rms_norm(x, weights["norm"], config.norm_eps)', "x", "test_components.py::test_forward"),
+    "mask lets the next token through": (
+        MASK, "positions[:, None] + 1 >= np.arange(n_seen)",
+        "test_invariants.py::test_a_changed_future_token_changes_no_past_logit"),
+    "mask hides the token itself": (
+        MASK, "positions[:, None] > np.arange(n_seen)", "test_components.py::test_causal_mask"),
+    "mask skipped after a cache": (
+        "mask = causal_mask(positions, seen)", "mask = causal_mask(positions, seen) | (start > 0)",
+        "test_invariants.py::test_any_split_into_chunks_gives_the_same_logits"),
+    "positions start again after a cache": (
+        "positions = np.arange(start, seen)", "positions = np.arange(seen - start)",
+        "test_invariants.py::test_any_split_into_chunks_gives_the_same_logits"),
+    "keys cached before rotation": (
+        "k, v = cache.extend(k, v)", "k, v = cache.extend(rope(k, cos, -sin), v)",
+        "test_invariants.py::test_the_cache_holds_the_traced_keys_and_values"),
+    "key heads dealt out in turn": (
+        "(q.reshape(G, H // G * T, d) @", "(q.reshape(H // G, G, T, d).swapaxes(0, 1).reshape(G, H // G * T, d) @",
+        "test_components.py::test_attention"),
+    "heads cut the wrong way": (
+        "x.reshape(len(x), -1, head_dim).swapaxes(0, 1)", "np.moveaxis(x.reshape(len(x), head_dim, -1), -1, 0)",
+        "test_components.py::test_split_and_merge_heads"),
+    "scores not scaled": (SCALE, "scores", "test_components.py::test_attention"),
+    "softmax along the queries": (
+        "e / np.sum(e, axis=-1, keepdims=True)", "e / np.sum(e, axis=-2, keepdims=True)",
+        "test_components.py::test_softmax"),
+    "float64 from a square root": (
+        SCALE, "scores / np.sqrt(d)", "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
+    "float64 from the tables": (
+        "config.rope_theta, dtype)", "config.rope_theta, np.float64)",
+        "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
+    "float64 in the cache": ("config.head_dim), dtype)", "config.head_dim))", "test_components.py::test_cache"),
+    "gate and up swapped": (
+        'silu(tap("gate", x @ gate))', 'silu(tap("gate", x @ up))', "test_components.py::test_feed_forward"),
+    "residual stream cut": ('tap("x_attn", x + h)', 'tap("x_attn", h)', "test_components.py::test_block"),
+    "residual stream added to in place": (
+        'tap("x_attn", x + h)', 'tap("x_attn", np.add(x, h, out=x))',
+        "test_invariants.py::test_tapped_arrays_and_inputs_are_never_modified"),
+    "a tap that only watches": (
+        'k = tap("k_rope", rope(k, cos, sin))', 'k = rope(k, cos, sin); tap("k_rope", k)',
+        "test_invariants.py::test_what_a_tap_returns_is_what_follows"),
+    "loss of the token itself": ("window[1:])[done", "window[:-1])[done", "test_components.py::test_perplexity"),
+    "feed-forward width rounded down": (
+        "-(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",
+        "(int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",
+        "test_components.py::test_feed_forward_dim"),
+    "Llama 1 with the eps of Llama 2": (
+        "max_seq_len=2048, norm_eps=1e-6", "max_seq_len=2048, norm_eps=1e-5", "test_config.py::test_published_sizes"),
+    "top-p keeps one too many": (
+        "[before >= top_p]", "[before > top_p]", "test_sampling.py::test_top_p_at_its_borders"),
+    "top-k keeps one too few": (
+        "np.partition(logits, -top_k)[-top_k]", "np.partition(logits, -top_k)[1 - top_k]",
+        "test_sampling.py::test_top_k_keeps_ties_and_more_than_there_are_is_all"),
+    "the same random number each time": (
+        "token = int(rng.choice(", "token = int(np.random.default_rng(0).choice(",
+        "test_sampling.py::test_draws_within_one_text_differ"),
+    "stop ids ignored": (
+        "if token in stop:", "if False:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
+    "next token from the first position": (
+        "next_token_probs(logits[-1]", "next_token_probs(logits[0]",
+        "test_sampling.py::test_greedy_is_the_argmax_step_by_step"),
+    "BOS missing": (ENCODE, "self.sp.encode(text)", "test_tokenizer.py::test_text"),
+    "two dummy prefixes": (ENCODE, '[self.bos] * bos + self.sp.encode(" " + text)', "test_tokenizer.py::test_text"),
+    "<s> stripped as letters": (
+        "check_tokens(ids, self.vocab_size)])", 'check_tokens(ids, self.vocab_size)]).strip("<s>")',
+        "test_tokenizer.py::test_text"),
+}
+
+
+@pytest.mark.parametrize("mistake", MUTATIONS)
+def test_a_mistake_is_found(mistake, tmp_path):
+    right, wrong, test = MUTATIONS[mistake]
+    source = (ROOT / "numpy_llama.py").read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"numpy_llama.py must say this exactly once: {right}"
+    (tmp_path / "numpy_llama.py").write_text(source.replace(right, wrong), encoding="utf-8")
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "--tb=line", f"tests/{test}"], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"NUMPY_LLAMA_DIR": str(tmp_path), "COLUMNS": "300"})
+    failures = re.findall(r"^FAILED tests/(\S+?::\w+)\S* ?(?:.*\])? - (.*)", run.stdout, re.MULTILINE)
+    assert run.returncode == 1 and failures, run.stdout + run.stderr
+    for name, reason in failures:
+        assert name == test and reason.startswith(("assert ", "AssertionError")), run.stdout
