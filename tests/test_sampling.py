@@ -48,7 +48,7 @@ def new_tokens(n=8, prompt=PROMPT, weights=WEIGHTS, config=CONFIG, seed=0, **set
 def test_next_token_probs_against_the_definition(logits, temperature, top_k, top_p):
     probs = nl.next_token_probs(np.array(logits, np.float32), temperature, top_k, top_p)
     expected = definition(logits, temperature, top_k, top_p)
-    # Measured: 3.4e-16. A token kept by one and cut by the other would differ by its whole probability.
+    # Measured: at most 2.3e-16. A token kept by one and cut by the other would differ by its whole probability.
     np.testing.assert_allclose(probs, expected, rtol=0, atol=1e-14)
     assert probs.dtype == np.float64 and abs(probs.sum() - 1) < 1e-14
 
@@ -64,7 +64,7 @@ def test_next_token_probs_against_transformers(temperature, top_k, top_p):
         scores = TemperatureLogitsWarper(temperature)(None, torch.tensor(logits)[None])
         scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
         scores = TopPLogitsWarper(top_p)(None, scores)
-        # Measured: 1.1e-16.
+        # Measured: at most 3.4e-16.
         np.testing.assert_allclose(nl.next_token_probs(logits, temperature, top_k, top_p),
                                    torch.softmax(scores, -1)[0].numpy(), rtol=0, atol=1e-14)
 
