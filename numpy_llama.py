@@ -876,7 +876,7 @@ def show_info(args):
     counts, mib = parameter_counts(config, tied), 4 / 2**20               # MiB of a float32
     total, cache = sum(counts.values()), 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
     dtypes = ", ".join(sorted({tensor.get_dtype() for tensor in tensors.values()}))
-    print(f"{args.model}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
+    print(f"{args.model.resolve().name}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
     for name, value in asdict(config).items():
         print(f"  {name:14} {value}")
     print(f"{total:,} parameters{', output tied to embedding' * tied}")

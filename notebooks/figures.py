@@ -169,14 +169,14 @@ def draw_loss(log):
     return figure
 
 
-def main():
+def main(out=ROOT):
     folder = ROOT / "weights" / "fairytales"
     weights, config = nl.load(folder)
     tokenizer = nl.Tokenizer(folder / "tokenizer.model")
     tokens, trace = tokenizer.encode(PROMPT), nl.Trace()
     nl.forward(tokens, weights, config, tap=trace)
-    draw_model(trace, tokens, weights, config, tokenizer).savefig(ROOT / "notebooks" / "model.png")
-    draw_loss(folder / "training.csv").savefig(ROOT / "weights" / "training.png")
+    draw_model(trace, tokens, weights, config, tokenizer).savefig(out / "notebooks" / "model.png")
+    draw_loss(folder / "training.csv").savefig(out / "weights" / "training.png")
 
 
 if __name__ == "__main__":

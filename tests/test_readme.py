@@ -3,8 +3,9 @@
     python tests/test_readme.py          runs them all and writes what they print into the two files
 
 A ```console block is a command behind `$ ` and its output; a ```python block is followed by its output in a ```text
-block. Speeds differ from run to run and are compared as `N tokens/s`.
+block. The words must be the same, and the numbers but for what rounding changes on another processor; speeds may differ.
 """
+import csv
 import os
 import re
 import subprocess
@@ -35,14 +36,20 @@ def run(match):
     return done.stdout
 
 
-def without_speed(text):
-    return re.sub(r"\d+ tokens/s", "N tokens/s", text)
+def words_and_numbers(text):
+    """The text without its numbers, and the numbers; whole numbers are words."""
+    text = re.sub(r"\d+ tokens/s", "N tokens/s", text)
+    decimal = r"-?\d+\.\d+(?:e[+-]\d+)?"
+    return re.sub(r" +", " ", re.sub(decimal, "x", text)), [float(x) for x in re.findall(decimal, text)]
 
 
-@pytest.mark.parametrize("path, match", [pytest.param(path, match, id=f"{path.parent.name}: {match['code'].strip()[:60]}")
-                                         for path, match in examples()])
+@pytest.mark.parametrize("path, match", [
+    pytest.param(path, match, id=f"{path.parent.name}: {match['code'].strip()[:60]}") for path, match in examples()])
 def test_prints_what_is_written(path, match):
-    assert without_speed(run(match)) == without_speed(match["output"])
+    words, numbers = words_and_numbers(run(match))
+    expected_words, expected = words_and_numbers(match["output"])
+    assert words == expected_words
+    assert numbers == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
 
 def test_examples_are_found():
@@ -55,6 +62,28 @@ def test_the_gate_runs_the_two_commands_of_the_readme():
     assert len(commands) == 2
     for command in commands:
         assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_model_card_says_what_was_measured():
+    with (ROOT / "weights" / "fairytales" / "training.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    card = FILES[1].read_text(encoding="utf-8")
+    assert f"**{float(last['held_out_bits_per_byte']):.2f} bits per byte**" in card
+    assert f"{int(last['step']):,} steps" in card and f"{int(last['tokens']) / 1e6:.1f}M tokens" in card
+    assert f"{(ROOT / 'weights' / 'fairytales' / 'model.safetensors').stat().st_size:,} bytes" in card
+
+
+def test_pictures_are_of_the_same_kind(tmp_path, monkeypatch):
+    """Drawn again, they have the same size; their content changes with the model and with matplotlib."""
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    import figures
+    import matplotlib.image
+    for name in ("notebooks", "weights"):
+        (tmp_path / name).mkdir()
+    figures.main(tmp_path)
+    for name in ("notebooks/model.png", "weights/training.png"):
+        assert matplotlib.image.imread(tmp_path / name).shape == matplotlib.image.imread(ROOT / name).shape
 
 
 def test_links_lead_somewhere():

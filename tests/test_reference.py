@@ -1,0 +1,199 @@
+"""tests/reference: is what its seed makes, is what numpy_llama.py computes, and can be used from other languages.
+
+Oracles: PyTorch's traces, SentencePiece's ids, transformers' warpers, safetensors' own reader, and compilers.
+"""
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import make_reference
+import numpy as np
+import numpy_llama as nl
+import pytest
+from conftest import ROOT
+from make_reference import REFERENCE
+from safetensors.numpy import load_file, save_file
+
+CASES = json.loads((REFERENCE / "cases.json").read_text())["cases"]
+
+
+def test_committed_is_what_the_seed_makes():
+    check = [sys.executable, ROOT / "tests" / "make_reference.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_check_sees_every_change(tmp_path):
+    """A flipped bit of a checkpoint, a moved trace, another case, a missing or an extra file."""
+    kept = tmp_path / "kept"
+    shutil.copytree(REFERENCE, kept)
+    assert list(make_reference.differences(REFERENCE, kept)) == []
+
+    def change(name, edit):
+        path = kept / name
+        before = path.read_bytes()
+        edit(path)
+        found = list(make_reference.differences(REFERENCE, kept))
+        path.write_bytes(before)
+        return [sentence.split()[0].rstrip(":") for sentence in found]
+
+    def last_bit(path):
+        path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+    def moved(share):
+        def edit(path):
+            trace = load_file(path)
+            trace["layers.0.attn.out"] += share * np.abs(trace["layers.0.attn.out"]).max()
+            save_file(trace, path)
+        return edit
+
+    weights, trace = "checkpoints/mqa-bfloat16-meta/model.safetensors", "traces/gqa-float16-chunk.safetensors"
+    assert change(weights, last_bit) == [weights]
+    assert change(trace, moved(2e-5)) == [trace] and change(trace, moved(1e-7)) == []
+    assert change("cases.json", last_bit) == ["cases.json"]
+    assert change("sampling.json", lambda p: p.write_text(p.read_text().replace("0.7", "0.8"))) == ["sampling.json"]
+    assert change("tokenizer.json", last_bit) == ["tokenizer.json"]
+    assert change(trace, lambda path: path.unlink()) == [trace]
+    (kept / "extra").write_text("")
+    assert len(list(make_reference.differences(REFERENCE, kept))) == 1
+
+
+def test_every_combination_is_there():
+    assert {f"{model}-{dtype}/{run}" for model in ("mha", "gqa", "mqa") for dtype in ("float32", "float16", "bfloat16")
+            for run in ("prompt", "chunk", "decode")} | {"far-float32/decode"} == CASES.keys()
+    readers = {"mha": (4, 4), "gqa": (4, 2), "mqa": (4, 1)}
+    for folder in (REFERENCE / "checkpoints").iterdir():
+        size = (folder / "model.safetensors").stat().st_size
+        assert size < 100_000
+        model, dtype, layout = folder.name.split("-")
+        header = (folder / "model.safetensors").read_bytes()[8:]
+        assert {"float32": b'"F32"', "float16": b'"F16"', "bfloat16": b'"BF16"'}[dtype] in header[:4000]
+        assert (b"tok_embeddings" in header[:4000]) == (layout == "meta")
+        weights, config = nl.load(folder)
+        if model in readers:
+            assert (config.n_heads, config.n_kv_heads) == readers[model]
+        assert np.array_equal(weights["output"], weights["embedding"].T) == (model == "mqa")
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 3_000_000
+    far = CASES["far-float32/decode"]
+    assert len(far["tokens"]) == 4096 and far["chunks"][-1] == 16
+
+
+@pytest.mark.parametrize("layout", ["checkpoint", "same_in_metas_layout"])
+@pytest.mark.parametrize("case", CASES)
+def test_numpy_llama_gives_pytorchs_trace(case, layout):
+    case = CASES[case]
+    if layout not in case:
+        pytest.skip("in Hugging Face's layout only")
+    weights, config = nl.load(REFERENCE / case[layout])
+    cache = [nl.KVCache(config, len(case["tokens"])) for _ in range(config.n_layers)]
+    start = 0
+    for size in case["chunks"]:
+        trace = nl.Trace()
+        nl.forward(case["tokens"][start:start + size], weights, config, cache, trace)
+        start += size
+    kept = load_file(REFERENCE / case["trace"])
+    assert set(kept) == set(trace) - ({"layers.0.attn.scores", "layers.0.attn.probs"} if size == 16 else set())
+    for name, x in kept.items():
+        assert x.dtype == np.float32 and x.shape == trace[name].shape
+        seen = np.isfinite(x)
+        assert np.array_equal(seen, np.isfinite(trace[name]))
+        # Measured at most 1.7e-6 of the largest value.
+        assert np.abs(trace[name][seen] - x[seen]).max() <= 4e-6 * np.abs(x[seen]).max(), name
+
+
+def test_tokenizer_vectors(tokenizer):
+    vectors = json.loads((REFERENCE / "tokenizer.json").read_text(encoding="utf-8"))["vectors"]
+    texts = [v["text"] for v in vectors]
+    assert len(texts) > 50 and {"<s>", "  two  spaces  ", "😀", "\n", "[INST] hi [/INST]"} <= set(texts)
+    assert any(3 <= i < 259 for v in vectors for i in v["ids"])     # bytes: characters that are not in the vocabulary
+    for v in vectors:
+        assert tokenizer.encode(v["text"], bos=False) == v["ids"]
+        assert tokenizer.encode(v["text"]) == [tokenizer.bos] + v["ids"]
+        assert tokenizer.decode(v["ids"]) == v["decoded"]
+        assert v["decoded"] == v["text"].replace("▁", " ")         # SentencePiece's own sign for a space
+
+
+def test_sampling_vectors():
+    vectors = json.loads((REFERENCE / "sampling.json").read_text())["vectors"]
+    assert len(vectors) >= 40
+    for v in vectors:
+        probs = nl.next_token_probs(np.array(v["logits"]), v["temperature"], v["top_k"], v["top_p"])
+        # Both in float64, where a logit of 1,000 over a temperature is rounded by 1e-13. Measured 1.5e-14.
+        np.testing.assert_allclose(probs, v["probs"], rtol=0, atol=1e-13)
+
+
+# ---- Other languages -------------------------------------------------------------------------------------------
+
+MAINS = {      # what each does with the snippet: dump two tensors from raw floats
+    "c": ("snippet.c", r"""
+#include <stdlib.h>
+int main(int count, char **arguments) {
+    for (int i = 1; i + 2 < count; i += 3) {
+        unsigned long long n = strtoull(arguments[i + 1], 0, 10);
+        float *x = malloc(4 * n);
+        if (fread(x, 4, n, fopen(arguments[i + 2], "rb")) != n) return 1;
+        dump(arguments[i], x, n);
+    }
+    dump_write(arguments[count - 1]);
+    return 0;
+}""", ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-o", "snippet", "snippet.c"], ["./snippet"]),
+    "rust": ("snippet.rs", r"""
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mut all, last) = (Dump::default(), arguments.len() - 1);
+    for part in arguments[..last].chunks(3) {
+        let bytes = std::fs::read(&part[2]).unwrap();
+        let x: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        all.add(&part[0], &x);
+    }
+    all.write(&arguments[last]).unwrap();
+}""", ["rustc", "--edition", "2021", "-D", "warnings", "snippet.rs"], ["./snippet"]),
+    "js": ("snippet.js", r"""
+const [, , ...args] = process.argv;
+for (let i = 0; i + 2 < args.length; i += 3) {
+  const bytes = require("fs").readFileSync(args[i + 2]);
+  dump(args[i], new Float32Array(new Uint8Array(bytes).buffer));
+}
+dumpWrite(args[args.length - 1]);
+""", None, ["node", "snippet.js"]),
+}
+
+
+@pytest.mark.parametrize("language", MAINS)
+def test_snippets_write_dumps_that_compare(language, tmp_path):
+    """The code in tests/reference/README.md, compiled, writes a dump that agrees, and one that does not."""
+    file, main, build, program = MAINS[language]
+    if not shutil.which((build or program)[0]):
+        pytest.skip(f"{(build or program)[0]} is not installed")
+    readme = (REFERENCE / "README.md").read_text(encoding="utf-8")
+    [snippet] = re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / file).write_text(snippet + main)
+    if build:
+        subprocess.run(build, cwd=tmp_path, check=True)
+    trace = load_file(REFERENCE / CASES["gqa-float32/chunk"]["trace"])
+    arguments = []
+    for name in ("embedding", "layers.1.attn.k_rope", "layers.1.attn.heads", "logits"):
+        x = trace[name].swapaxes(0, 1) if name.endswith("heads") else trace[name]
+        (tmp_path / name).write_bytes(x.tobytes())
+        arguments += [name, str(x.size), str(tmp_path / name)]
+    dump = tmp_path / "dump.safetensors"
+    compare = [sys.executable, ROOT / "tests" / "compare.py", dump, "--reference", "gqa-float32/chunk"]
+    subprocess.run([*program, *arguments, str(dump)], cwd=tmp_path, check=True)
+    assert {name: x.size for name, x in load_file(dump).items()} == {
+        name: int(size) for name, size in zip(arguments[::3], arguments[1::3])}
+    done = subprocess.run(compare, capture_output=True, text=True)
+    assert done.returncode == 0 and "All 4 tensors agree" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "logits").write_bytes(trace["logits"][::-1].tobytes())
+    subprocess.run([*program, *arguments, str(dump)], cwd=tmp_path, check=True)
+    assert subprocess.run(compare, capture_output=True).returncode == 1
+
+
+def test_readme_names_what_is_there():
+    readme = (REFERENCE / "README.md").read_text(encoding="utf-8")
+    assert f"{len(CASES)} cases" in readme
+    for path in REFERENCE.iterdir():
+        assert path.name in readme or path.name == "README.md"
+    for name in load_file(REFERENCE / CASES["mha-float32/prompt"]["trace"]):
+        assert name.replace("layers.0", "layers.{i}").replace("layers.1", "layers.{i}").rsplit(".", 1)[0] in readme
