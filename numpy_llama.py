@@ -27,7 +27,7 @@ One sequence at a time: a batch is a for loop. Float32 by default, float64 on re
 number is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
-multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
+attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
 """
 import argparse
 import itertools
@@ -50,6 +50,14 @@ def refuse(wrong, message):
     """Raise InputError if something is wrong."""
     if wrong:
         raise InputError(message)
+
+
+def read(path):
+    """The bytes of a file, or InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 # ---- 1. Taps -------------------------------------------------------------------------------------------------
@@ -84,7 +92,7 @@ def under(prefix, tap):
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1).
+    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1, for context and grouped queries).
 
     Raises InputError for sizes that are not positive integers, and for heads that do not divide.
     """
@@ -120,7 +128,7 @@ def check_field(name, value, label):
 
 
 def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
-    """F: two thirds of 4 D, so that three matrices cost what two did, rounded up (LLaMA, section 2.2)."""
+    """F: two thirds of 4 D, so that three matrices cost what two did (LLaMA, section 2.2), rounded up as Meta does."""
     return -(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of) * multiple_of
 
 
@@ -138,7 +146,7 @@ def parameter_counts(config, tied=False):
 
 LLAMA_1 = dict(vocab_size=32000, max_seq_len=2048, norm_eps=1e-6)
 LLAMA_2 = dict(vocab_size=32000, max_seq_len=4096, norm_eps=1e-5)
-PRESETS = {                #      D  L   H   G  F
+PRESETS = {                #  D     L   H   G   F
     "llama-1-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_1),
     "llama-1-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_1),
     "llama-1-33b": Config(6656, 60, 52, 52, feed_forward_dim(6656), **LLAMA_1),
@@ -172,8 +180,8 @@ def rms_norm(x, weight, eps):
 def matmul(x, w):
     """x @ w, added up in four parts: (T, n), (n, m) -> (T, m).
 
-    A product adds n terms one after the other and rounds every partial sum; four shorter sums halve that error. Used
-    where the residual stream and the logits are written, it makes the logits as exact as PyTorch's, or better.
+    Rounding errors grow with the number of terms added in a row; four shorter sums have less of it. Used where the
+    residual stream and the logits are written, it makes float32 logits as exact as PyTorch's in the median model.
     """
     cuts = [i * len(w) // 4 for i in range(5)]
     a, b, c, d = (x[:, i:j] @ w[i:j] for i, j in zip(cuts, cuts[1:]))
@@ -185,10 +193,10 @@ def matmul(x, w):
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
-    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2).
+    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
     """
-    # A float32 frequency that is one bit off moves a cosine at position 4095 by 2e-4, so each step is rounded
-    # where transformers rounds it, and the power, whose last bit differs between libraries, only once.
+    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So each step is rounded to float32
+    # where transformers rounds it; the power is taken in float64 first, as float32 powers differ between libraries.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
@@ -261,7 +269,7 @@ class KVCache:
 
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
-    """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (LLaMA, section 2.2)."""
+    """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2)."""
     head_dim = 2 * cos.shape[-1]
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
@@ -319,8 +327,9 @@ def check_tokens(tokens, vocab_size):
     tokens = np.asarray(tokens)
     refuse(tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu",
            f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
-    for token in tokens[(tokens < 0) | (tokens >= vocab_size)][:1]:
-        raise InputError(f"token id {token} is outside the vocabulary of {vocab_size}")
+    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
+    if len(outside):
+        raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
     return tokens
 
 
@@ -336,8 +345,9 @@ def forward_in_chunks(tokens, weights, config, cache):
            f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
     for i in range(0, len(tokens), CHUNK):
         logits = forward(tokens[i:i + CHUNK], weights, config, cache)
-        for bad in np.flatnonzero(~np.isfinite(logits).all(axis=-1))[:1]:
-            raise InputError(f"the logits at position {start + i + bad} are not finite: the weights are damaged")
+        finite = np.isfinite(logits).all(axis=-1)
+        refuse(not finite.all(),
+               f"the logits at position {start + i + np.argmin(finite)} are not finite: the weights are damaged")
         yield logits
 
 
@@ -366,14 +376,12 @@ def sequence_losses(tokens, weights, config):
     """
     tokens = check_tokens(tokens, config.vocab_size)
     refuse(min(len(tokens), config.max_seq_len) < 2, "a loss needs at least two tokens")
-    done = 1                                              # tokens predicted so far; nothing predicts the first
-    for start in range(0, len(tokens), config.max_seq_len // 2):
-        window = tokens[start:start + config.max_seq_len]
+    context, half = config.max_seq_len, config.max_seq_len // 2
+    for start in range(0, max(len(tokens) - context + half, 1), half):
+        window = tokens[start:start + context]
         chunks = forward_in_chunks(window, weights, config, new_cache(weights, config, len(window)))
-        yield cross_entropy(np.concatenate(list(chunks))[:-1], window[1:])[done - start - 1:]
-        done = start + len(window)
-        if done == len(tokens):
-            return
+        losses = cross_entropy(np.concatenate(list(chunks))[:-1], window[1:])
+        yield losses[context - half - 1:] if start else losses       # the rest was in the window before
 
 
 def perplexity(tokens, weights, config):
@@ -401,7 +409,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     logits = np.asarray(logits, np.float64)
     refuse(not np.isfinite(logits).all(), "the logits are not finite")
     if temperature == 0:
-        return np.eye(1, len(logits), np.argmax(logits))[0]
+        return np.eye(1, len(logits), np.argmax(logits))[0]       # all on the largest
     with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
@@ -426,8 +434,8 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     tokens = check_tokens(tokens, config.vocab_size)
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(config.max_seq_len, cache[0].k.shape[1]) - cache[0].length - len(tokens)
-    for _ in range(min(max_new_tokens, max(room, 0) + 1)):
-        *_, logits = forward_in_chunks(tokens, weights, config, cache)
+    for _ in range(min(max_new_tokens, max(room, 0) + 1)):   # the last token needs no room of its own
+        *_, logits = forward_in_chunks(tokens, weights, config, cache)        # those of the last chunk
         probs = next_token_probs(logits[-1], temperature, top_k, top_p)
         token = int(rng.choice(len(probs), p=probs))
         yield token
@@ -448,17 +456,14 @@ class Tokenizer:
         try:
             self.sp = sentencepiece.SentencePieceProcessor(model_proto=data)
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
-            self.sp.id_to_piece(list(range(self.vocab_size)))                 # every piece is text
+            self.sp.id_to_piece(list(range(self.vocab_size)))                 # raises if a piece is not UTF-8
         except (RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not a SentencePiece model: {error}") from None
         refuse(min(self.bos, self.eos) < 0, f"{path} has no <s> or no </s>")
 
     def encode(self, text, bos=True):
         """Text to a list of ids. `<s>` inside the text is text: only `bos` puts the control token in front."""
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InputError("the text is not valid Unicode") from None
+        refuse(text.encode(errors="ignore").decode() != text, "the text is not valid Unicode")
         return [self.bos] * bos + self.sp.encode(text)
 
     def decode(self, ids):
@@ -526,7 +531,7 @@ TENSORS = {     # ours: (Hugging Face's name, Meta's name, shape on disk)
     "norm": ("model.norm.weight", "norm.weight", "D"),
     "output": ("lm_head.weight", "output.weight", "V D"),
 }
-PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".gguf")       # and other formats that we do not read
+OTHER_FORMATS = (".bin", ".pth", ".pt", ".ckpt", ".gguf")
 STALE_TABLES = ("rotary_emb.inv_freq", "rope.freqs")      # old files carry rotary tables; we compute them
 
 CONFIG_KEYS = {     # ours, and Meta's in params.json: Hugging Face's in config.json
@@ -551,23 +556,19 @@ def load(folder, dtype=np.float32, lazy=False):
     """
     from tqdm import tqdm
     refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    refuse(lazy, "lazy=True is not supported yet: the weights are held in memory")
+    refuse(lazy, "lazy=True is not supported: the weights are held in memory")
     config, tensors, is_meta = open_checkpoint(folder)
 
-    def vector(*name):
-        return tensors[name][:].astype(dtype)
-
-    def matrix(*name):    # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
-        w = tensors[name][:]
-        if is_meta and name[0] in ("wq", "wk"):
+    def array(name, layer=None):  # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
+        w = tensors[name, layer][:]
+        if is_meta and name in ("wq", "wk"):
             w = interleaved_to_halves(w, config.head_dim)
-        return np.ascontiguousarray(w.T, dtype)
+        return np.ascontiguousarray(w if name == "embedding" else w.T, dtype)    # a vector's transpose is itself
 
-    layers = [{"attn_norm": vector("attn_norm", i), "attn": {w: matrix(w, i) for w in ("wq", "wk", "wv", "wo")},
-               "ffn_norm": vector("ffn_norm", i), "ffn": {w: matrix(w, i) for w in ("gate", "up", "down")}}
+    layers = [{"attn_norm": array("attn_norm", i), "attn": {w: array(w, i) for w in ("wq", "wk", "wv", "wo")},
+               "ffn_norm": array("ffn_norm", i), "ffn": {w: array(w, i) for w in ("gate", "up", "down")}}
               for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)]
-    return {"embedding": vector("embedding"), "layers": layers,
-            "norm": vector("norm"), "output": matrix("output")}, config
+    return {"layers": layers, **{name: array(name) for name in ("embedding", "norm", "output")}}, config
 
 
 def interleaved_to_halves(w, head_dim):
@@ -580,7 +581,10 @@ def interleaved_to_halves(w, head_dim):
 
 
 def open_checkpoint(folder):
-    """Check a folder without reading its numbers: (config, {(our name, layer): tensor on disk}, is it Meta's?)."""
+    """Check a folder: (config, {(our name, layer or None): tensor on disk}, is it Meta's layout?).
+
+    No numbers are read, unless an output is stored that should be tied to the embedding.
+    """
     folder = Path(folder)
     on_disk = {name: tensor for name, tensor in open_tensors(folder).items() if not name.endswith(STALE_TABLES)}
     is_meta = "tok_embeddings.weight" in on_disk
@@ -590,19 +594,19 @@ def open_checkpoint(folder):
     tensors = {}
     for ours, (*names, letters) in TENSORS.items():
         expected = tuple(sizes[size] for size in letters.split())
-        for layer in zip(range(config.n_layers)) if "{}" in names[0] else [()]:
-            name = names[is_meta].format(*layer)
+        for layer in range(config.n_layers) if "{}" in names[0] else [None]:
+            name = names[is_meta].format(layer)
             if ours == "output" and tied and name not in on_disk:
-                tensors[ours,] = tensors["embedding",]
+                tensors[ours, None] = tensors["embedding", None]
                 continue
             refuse(name not in on_disk, f"{folder}: tensor {name} is missing")
-            tensor = tensors[ours, *layer] = on_disk.pop(name)
+            tensor = tensors[ours, layer] = on_disk.pop(name)
             shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
-            if shape != expected or dtype not in ("F64", "F32", "F16", "BF16"):
-                raise InputError(f"{folder}: tensor {name} is {dtype} {shape}, but the configuration expects "
-                                 f"{expected} in F64, F32, F16 or BF16")
+            refuse(shape != expected or dtype not in ("F64", "F32", "F16", "BF16"),
+                   f"{folder}: tensor {name} is {dtype} {shape}, not {expected} in F64, F32, F16 or BF16")
     refuse(on_disk, f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk, default=None)}")
-    refuse(tied and not np.array_equal(tensors["output",][:], tensors["embedding",][:]),
+    output, embedding = tensors["output", None], tensors["embedding", None]
+    refuse(tied and output is not embedding and not np.array_equal(output[:], embedding[:]),
            f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
     return config, tensors, is_meta
 
@@ -621,10 +625,9 @@ def open_tensors(folder):
                f"{index} has no weight_map from tensors to files")
         files = sorted(set(weight_map.values()))
     if not files:
-        others = min((path.name for path in folder.iterdir() if path.suffix in PICKLES), default=None)
-        raise InputError(f"{folder} has no .safetensors file" + (others and (
-            f", only {others}: pickles can run code, so convert it, with transformers' "
-            "AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)") or ""))
+        others = min((path.name for path in folder.iterdir() if path.suffix in OTHER_FORMATS), default=None)
+        raise InputError(f"{folder} has no .safetensors file" + (f", only {others}: a pickle could run code, so only "
+                         "safetensors are read; weights/README.md says how to convert" if others else ""))
     tensors = {}
     for file in files:
         path = folder / file
@@ -635,18 +638,9 @@ def open_tensors(folder):
             slices = {name: opened.get_slice(name) for name in opened.keys()}
         except Exception as error:                        # whatever the library finds wrong with the header
             raise InputError(f"{path} is not a valid safetensors file: {error}") from None
-        for name in tensors.keys() & slices.keys():
-            raise InputError(f"{path} holds tensor {name}, which another file holds too")
+        refuse(tensors.keys() & slices.keys(), f"{path} holds tensors that another file holds too")
         tensors |= slices
     return tensors
-
-
-def read(path):
-    """The bytes of a file, or InputError."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_json(path):
@@ -670,7 +664,7 @@ def read_config(folder, tensors):
         raw |= rope
     for key, value in LLAMA_ONLY.items():
         refuse(raw.get(key) not in (None, value), f"{path} is not Llama 1 or 2: {key} is {raw.get(key)!r}")
-    keys = CONFIG_KEYS if path.name == "config.json" else dict(zip(CONFIG_KEYS, CONFIG_KEYS))
+    keys = CONFIG_KEYS if path.name == "config.json" else {key: key for key in CONFIG_KEYS}
     defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"])}
     if keys is not CONFIG_KEYS:                           # Meta leaves three numbers to be worked out
         multiplier = raw.get("ffn_dim_multiplier") or 1
@@ -681,7 +675,7 @@ def read_config(folder, tensors):
         defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
         defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
         if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
-            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].get_shape(), 0)[0]
+            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].get_shape(), 0)[0]      # 0 is refused below
     fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
     for ours, key in keys.items():
         refuse(fields[ours] is None and ours != "head_dim", f"{path}: the key {key} is missing")
@@ -750,17 +744,14 @@ def main(argv=None):
             run(args)
             sys.stdout.flush()
         return 0
-    except (InputError, MemoryError) as error:
-        print(f"error: {' '.join(str(error).split())[:500] or 'not enough memory'}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)                            # the shell's next prompt gets a line of its own
         return 130
     except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:                              # a full disk, a name that is too long
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, MemoryError, OSError) as error:   # OSError: a full disk, a name that is too long
+        print(f"error: {' '.join(str(error).split())[:500] or 'not enough memory'}", file=sys.stderr)
         return 2
 
 
@@ -777,33 +768,24 @@ def load_with_tokenizer(folder):
 
 
 def show(ids, tokenizer):
-    """Print text as its ids arrive, and return it."""
-    text = ""
-    for piece in stream_text(ids, tokenizer):
-        text += piece
+    """Print text as its ids arrive, and return them as a list."""
+    ids, printed = itertools.tee(ids)
+    for piece in stream_text(printed, tokenizer):
         print(piece, end="", flush=True)
     print(flush=True)
-    return text
+    return list(ids)
 
 
 def tell(args):
     """Print the prompt and what the model makes of it, then one line of figures on standard error."""
     weights, config, tokenizer, stop = load_with_tokenizer(args.model)
     prompt = tokenizer.encode(args.prompt)
-    times = [time.perf_counter()]
-
-    def timed(ids):
-        for token in ids:
-            times.append(time.perf_counter())
-            yield token
-
-    new = timed(generate(prompt, weights, config, stop=stop, **args.sampling))
-    first_id = next(new)                                  # before anything is shown, so that a refusal stands alone
-    show(itertools.chain(prompt, [first_id], new), tokenizer)
-    began, first, *rest = times
-    rate = f", {len(rest) / (rest[-1] - first):.0f} tokens/s" if rest else ""
+    began, new = time.perf_counter(), generate(prompt, weights, config, stop=stop, **args.sampling)
+    first_id, first = next(new), time.perf_counter()      # before anything is shown, so that a refusal stands alone
+    n_new = len(show(itertools.chain(prompt, [first_id], new), tokenizer)) - len(prompt)
+    rate = f", {(n_new - 1) / (time.perf_counter() - first):.0f} tokens/s" if n_new > 1 else ""
     print(f"prompt {len(prompt)} tokens, {len(prompt) / (first - began):.0f} tokens/s; "
-          f"new {len(times) - 1} tokens{rate}; seed {args.seed}", file=sys.stderr)
+          f"new {n_new} tokens{rate}; seed {args.seed}", file=sys.stderr)
 
 
 def chat(args):
@@ -819,9 +801,9 @@ def chat(args):
             for layer in cache:                           # an answer may be spelled in other tokens than it came in
                 layer.length = same.index(False)
             new = generate(tokens[cache[0].length:], weights, config, stop=stop, cache=cache, **args.sampling)
-            new, again = itertools.tee(new)
-            messages.append({"role": "assistant", "content": show(new, tokenizer)})
-            held = (tokens + list(again))[:cache[0].length]
+            answer = show(new, tokenizer)
+            messages.append({"role": "assistant", "content": tokenizer.decode(answer)})
+            held = (tokens + answer)[:cache[0].length]
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
 
@@ -872,7 +854,7 @@ def show_perplexity(args):
 def show_info(args):
     """Print configuration, parameters by component, memory, and the published sizes that match."""
     config, tensors, is_meta = open_checkpoint(args.model)
-    tied = tensors["output",] is tensors["embedding",]
+    tied = tensors["output", None] is tensors["embedding", None]
     counts, mib = parameter_counts(config, tied), 4 / 2**20               # MiB of a float32
     total, cache = sum(counts.values()), 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
     dtypes = ", ".join(sorted({tensor.get_dtype() for tensor in tensors.values()}))

@@ -102,7 +102,7 @@ FOLDERS = {
     "no params": (without(META, "params.json"), ["params.json"]),
     "no weights": (without(HF, "model.safetensors"), ["no .safetensors"]),
     "empty folder": ({}, ["folder"]),
-    **{f"only {name}": (without(HF, "model.safetensors") | {name: b"PK"}, [name, "pickle", "save_pretrained"])
+    **{f"only {name}": (without(HF, "model.safetensors") | {name: b"PK"}, [name, "pickle", "weights/README.md"])
        for name in ("pytorch_model.bin", "consolidated.00.pth", "model.pt", "model.gguf")},
     "weights are a folder": (HF | {"model.safetensors": lambda path: path.mkdir()}, ["model.safetensors"]),
     "config is a folder": (HF | {"config.json": lambda path: path.mkdir()}, ["config.json", "directory"]),

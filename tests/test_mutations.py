@@ -72,7 +72,7 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "a tap that only watches": (
         'k = tap("k_rope", rope(k, cos, sin))', 'k = rope(k, cos, sin); tap("k_rope", k)',
         "test_invariants.py::test_what_a_tap_returns_is_what_follows"),
-    "loss of the token itself": ("window[1:])[done", "window[:-1])[done", "test_components.py::test_perplexity"),
+    "loss of the token itself": ("[:-1], window[1:])", "[:-1], window[:-1])", "test_components.py::test_perplexity"),
     "feed-forward width rounded down": (
         "-(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",
         "(int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",

@@ -30,9 +30,12 @@ def run(match):
     command, error = [sys.executable, "-c", match["code"]], subprocess.DEVNULL
     if match.re is CONSOLE:
         command, error = ["bash", "-c", match["code"]], subprocess.STDOUT
+    before = set(ROOT.glob("*.npz"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, text=True, encoding="utf-8",
                           stdout=subprocess.PIPE, stderr=error)
+    for dump in set(ROOT.glob("*.npz")) - before:         # what an example saves is not left behind
+        dump.unlink()
     return done.stdout
 
 

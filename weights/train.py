@@ -160,7 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("books", help="folder of .txt books, stories separated by two blank lines")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "fairytales", help="folder to write")
-    parser.add_argument("--steps", type=int, default=8000, help=f"steps of {BATCH} x {CONTEXT} tokens (%(default)s)")
+    parser.add_argument("--steps", type=int, default=7500, help=f"steps of {BATCH} x {CONTEXT} tokens (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
     parser.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(%(default)s)")
     args = parser.parse_args()
