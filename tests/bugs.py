@@ -7,6 +7,7 @@ that is computed by numpy_llama.py. So a diagnosis needs no guessing: a dump is 
     python tests/bugs.py rope-neighbours x.npz   a dump of the model that ships, with that bug: feed it to compare.py
 """
 import math
+import os
 import sys
 import textwrap
 from dataclasses import dataclass, field, replace
@@ -633,5 +634,18 @@ def main(arguments):
     return 0
 
 
+def start(main):
+    """Run a command line; Ctrl-C and a reader who has seen enough just end it."""
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(main)

@@ -924,4 +924,4 @@ def show_live(args):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")              # whatever the locale says
-    sys.exit(main())
+    bugs.start(main)
