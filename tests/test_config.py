@@ -142,12 +142,30 @@ def our_names(tensors, n_layers=2):
 def test_every_dtype_is_upcast_exactly(stored, tied, dtype, tmp_path):
     import torch
     config = checkpoints.CONFIG | {"tie_word_embeddings": tied}
-    tensors, files = checkpoints.random_tensors(config), checkpoints.hugging_face(tie_word_embeddings=tied)
+    # Thirds need all the digits of a float64, so that a detour by float32 shows.
+    tensors = {name: x / np.float64(3) for name, x in checkpoints.random_tensors(config).items()}
+    files = checkpoints.hugging_face(tie_word_embeddings=tied)
     files["model.safetensors"] = checkpoints.safetensors_bytes(tensors, stored)
     kind = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[stored]
     rounded = {name: torch.from_numpy(x).to(kind).double().numpy() for name, x in tensors.items()}
     weights, _ = nl.load(checkpoints.write_folder(tmp_path, files), dtype=dtype)
     assert_same(weights, our_names(rounded), dtype)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_every_16_bit_number_is_upcast_as_pytorch_does(kind, tmp_path):
+    """All 65,536 patterns of bits but NaN: subnormal numbers, both zeros and infinities included."""
+    import torch
+    from safetensors.torch import save_file
+    config = checkpoints.CONFIG | {"vocab_size": 4096}
+    tensors = {name: torch.from_numpy(x).to(getattr(torch, kind))
+               for name, x in checkpoints.random_tensors(config).items()}
+    every = torch.arange(-2**15, 2**15).to(torch.int16).view(getattr(torch, kind)).reshape(4096, 16)
+    tensors["model.embed_tokens.weight"] = every = torch.where(every.isnan(), torch.zeros_like(every), every)
+    files = {"config.json": config, "model.safetensors": lambda path: save_file(tensors, path)}
+    weights, _ = nl.load(checkpoints.write_folder(tmp_path, files))
+    assert_same(weights, our_names({name: x.float().numpy() for name, x in tensors.items()}), np.float32)
+    np.testing.assert_array_equal(np.signbit(weights["embedding"]), np.signbit(every.float().numpy()))
 
 
 def test_shards_are_one_model(tmp_path):

@@ -28,6 +28,8 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "return pairs.swapaxes(1, 2).reshape(w.shape)", "return w", "test_components.py::test_interleaved_to_halves"),
     "Meta's keys not reordered": (
         'in ("wq", "wk"):', 'in ("wq",):', "test_config.py::test_metas_layout_gives_the_same_weights"),
+    "float64 weights read by way of float32": (
+        "w.T, dtype)", "w.T.astype(np.float32), dtype)", "test_config.py::test_every_dtype_is_upcast_exactly"),
     "eps omitted": ("keepdims=True) + eps)", "keepdims=True))", "test_components.py::test_forward"),
     "eps 1e-6 for a 1e-5 model": (
         "mask=mask, eps=config.norm_eps", "mask=mask, eps=1e-6", "test_components.py::test_forward"),
@@ -87,6 +89,9 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "the same random number each time": (
         "token = int(rng.choice(", "token = int(np.random.default_rng(0).choice(",
         "test_sampling.py::test_draws_within_one_text_differ"),
+    "the wrong position named": (
+        "{start + i + np.argmin(finite)}", "{start + np.argmin(finite)}",
+        "test_sampling.py::test_the_position_of_logits_that_are_not_finite_is_named"),
     "stop ids ignored": (
         "if token in stop:", "if False:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
     "next token from the first position": (
@@ -100,6 +105,18 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
 }
 
 
+def run_with(folder, *tests):
+    """pytest in another process, with the numpy_llama.py of this folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--tb=line", *(f"tests/{test}" for test in tests)], cwd=ROOT,
+        capture_output=True, text=True, env=os.environ | {"NUMPY_LLAMA_DIR": str(folder), "COLUMNS": "300"})
+
+
+def test_without_a_mistake_the_same_tests_pass():
+    run = run_with(ROOT, *sorted({test for _, _, test in MUTATIONS.values()}))
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 @pytest.mark.parametrize("mistake", MUTATIONS)
 def test_a_mistake_is_found(mistake, tmp_path):
     right, wrong, test = MUTATIONS[mistake]
@@ -107,9 +124,7 @@ def test_a_mistake_is_found(mistake, tmp_path):
     assert source.count(right) == 1, f"numpy_llama.py must say this exactly once: {right}"
     (tmp_path / "numpy_llama.py").write_text(source.replace(right, wrong), encoding="utf-8")
 
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "--tb=line", f"tests/{test}"], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"NUMPY_LLAMA_DIR": str(tmp_path), "COLUMNS": "300"})
+    run = run_with(tmp_path, test)
     failures = re.findall(r"^FAILED tests/(\S+?::\w+)\S* ?(?:.*\])? - (.*)", run.stdout, re.MULTILINE)
     assert run.returncode == 1 and failures, run.stdout + run.stderr
     for name, reason in failures:

@@ -122,6 +122,22 @@ def test_logits_that_are_not_finite_are_refused_before_anything_is_drawn(bad):
     assert rng.bit_generator.state == state
 
 
+@pytest.mark.parametrize("held, at", [(0, 0), (0, 3), (0, 260), (10, 0), (10, 260)])
+def test_the_position_of_logits_that_are_not_finite_is_named(held, at):
+    config, weights = replace(CONFIG, max_seq_len=512), copy.deepcopy(WEIGHTS)
+    for layer in weights["layers"]:                           # each logit depends on its own token only
+        layer["attn"]["wo"][:], layer["ffn"]["down"][:] = 0, 0
+    weights["embedding"][:, 0] = 0
+    weights["embedding"][7] = np.eye(CONFIG.dim)[0]           # the one token that meets the row that overflows
+    weights["output"][0] = 3e38
+    cache, prompt = tiny.new_cache(config), [1] * 300
+    if held:
+        nl.forward([1] * held, weights, config, cache)
+    prompt[at] = 7
+    with np.errstate(all="ignore"), pytest.raises(nl.InputError, match=f"position {held + at} are not finite"):
+        next(nl.generate(prompt, weights, config, 1, cache=cache))
+
+
 # ---- generate ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 1.7}, {"top_k": 5}, {"temperature": 0.8, "top_p": 0.9}],
@@ -192,6 +208,14 @@ def test_a_drawn_token_is_drawn_from_what_came_before():
         logits = nl.forward(tokens, WEIGHTS, CONFIG)[-1]
         tokens.append(int(rng.choice(V, p=definition(logits.astype(float).tolist(), 0.9, 10, 0.8))))
     assert new_tokens(12, temperature=0.9, top_k=10, top_p=0.8) == tokens[len(PROMPT):]
+
+
+@pytest.mark.parametrize("held", [1, 3])
+def test_a_cache_is_continued_until_it_is_full(held):
+    cache = tiny.new_cache(CONFIG, 10)
+    nl.forward(PROMPT[:held], WEIGHTS, CONFIG, cache)
+    assert new_tokens(20, PROMPT[held:], cache=cache) == new_tokens(7)
+    assert cache[0].length == 10
 
 
 def test_a_long_prompt_goes_through_in_chunks():
