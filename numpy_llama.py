@@ -806,6 +806,8 @@ def chat(args):
             held = (tokens + answer)[:cache[0].length]
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.isatty():                                # Ctrl-D
+        print(file=sys.stderr)
 
 
 def save_trace(args):
