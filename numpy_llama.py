@@ -757,7 +757,8 @@ def main(argv=None):
 
 def load_with_tokenizer(folder):
     """(weights, config, tokenizer, ids that end a text)"""
-    vocab_size, tokenizer = open_checkpoint(folder)[0].vocab_size, Tokenizer(folder / "tokenizer.model")
+    vocab_size = open_checkpoint(folder)[0].vocab_size    # so that a wrong tokenizer is refused before weights are read
+    tokenizer = Tokenizer(folder / "tokenizer.model")
     refuse(tokenizer.vocab_size > vocab_size,
            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
     stop = {tokenizer.eos}

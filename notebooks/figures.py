@@ -114,9 +114,9 @@ def draw_heads(figure, area, probs, pieces, config):
         ax.set_title(f"query {head}, key {row}", fontsize=9.5, pad=3)
 
 
-def draw_model(trace, tokens, weights, config, tokenizer, layer=None):
+def draw_model(trace, tokens, weights, config, tokenizer):
     """The picture of the README: the wiring with live shapes, and three real results of the same run."""
-    layer = config.n_layers // 2 if layer is None else layer
+    layer = config.n_layers // 2
     pieces = [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in tokens]
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(11, 8.6))

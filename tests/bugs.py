@@ -22,6 +22,14 @@ import numpy_llama as nl  # noqa: E402
 BOS, EOS = 1, 2                                           # in every Llama 1 and 2
 
 
+def names_of(n_layers):
+    """Every name of a trace, in order of computation."""
+    layer = ("attn_norm", "attn.q", "attn.k", "attn.v", "attn.q_rope", "attn.k_rope", "attn.scores", "attn.probs",
+             "attn.heads", "attn.out", "x_attn", "ffn_norm", "ffn.gate", "ffn.silu", "ffn.up", "ffn.hidden", "ffn.out",
+             "x_ffn")
+    return ["embedding", *(f"layers.{i}.{name}" for i in range(n_layers) for name in layer), "norm", "logits"]
+
+
 # ---- Runs ----------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)

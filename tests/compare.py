@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import ml_dtypes  # noqa: E402
 import bugs  # noqa: E402
 import numpy_llama as nl  # noqa: E402
+from bugs import names_of  # noqa: E402
 from numpy_llama import InputError  # noqa: E402
 
 REFERENCE = ROOT / "tests" / "reference"
@@ -153,9 +154,7 @@ def open_dump(path):
         raise InputError(f"{path}: a dump is a .safetensors or .npz file (pickles can run code)")
     try:
         entries = open_safetensors(path) if path.suffix == ".safetensors" else open_npz(path)
-    except InputError:
-        raise
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:                            # whatever the library finds wrong with the file
         raise InputError(f"{path} is not a valid {path.suffix} file: {shorten(str(error))}") from None
@@ -445,7 +444,7 @@ def diagnose(tensors, rows, right, candidates):
      "float64": was it needed to tell them apart?, "earlier": a tensor before, where the best bug shows in float64 only,
      "closest": the bug that comes nearest, if none reproduces it}
     """
-    names = names_of(right.run.config)
+    names = names_of(right.run.config.n_layers)
     first = next(i for i, row in enumerate(rows) if row.verdict != "ok")
     before, rest = tensors[:first], tensors[first:]
 
@@ -486,7 +485,7 @@ def hidden(tensors, right, candidates):
 
     Compared in float64, where the right run and the bug differ, and the dump has only its own rounding.
     """
-    names, found = names_of(right.run.config), []
+    names, found = names_of(right.run.config.n_layers), []
     for c in candidates:
         if not c.bug.subtle or not c.applies:
             continue
@@ -706,14 +705,6 @@ def reference_case(name):
     return bugs.Run(tuple(case["tokens"]), weights, config, tuple(case["chunks"])), trace, f"PyTorch's trace of {name}"
 
 
-def names_of(config):
-    """Every name of a trace, in order of computation."""
-    layer = ("attn_norm", "attn.q", "attn.k", "attn.v", "attn.q_rope", "attn.k_rope", "attn.scores", "attn.probs",
-             "attn.heads", "attn.out", "x_attn", "ffn_norm", "ffn.gate", "ffn.silu", "ffn.up", "ffn.hidden", "ffn.out",
-             "x_ffn")
-    return ["embedding", *(f"layers.{i}.{name}" for i in range(config.n_layers) for name in layer), "norm", "logits"]
-
-
 def read_dump(path, known, room, n_seen=None):
     """The dump's tensors under our names, in order of computation. `room(name)`: how many numbers are plausible."""
     tensors = {}
@@ -767,7 +758,7 @@ def plain(tensor):
 def run_two_dumps(args):
     mine, theirs = open_dump(args.dump), open_dump(args.other)
     depth = max((int(n) for e in mine + theirs for n in re.findall(r"layers\.(\d{1,4})(?!\d)", e.name)), default=0)
-    known = names_of(nl.Config(2, depth + 1, 1, 1, 1, 1))
+    known = names_of(depth + 1)
     room = lambda name: 2 ** 28  # noqa: E731             1 GiB in float32 for a single tensor
     tensors, others = read_dump(args.dump, known, room), read_dump(args.other, known, room)
     common = {t.name for t in tensors} & {t.name for t in others}
@@ -790,7 +781,7 @@ def run_dump(args):
     run, trace, label = make_run(args)
     config, tokens = run.config, run.tokens
     T, S = run.chunks[-1], len(tokens)
-    known = names_of(config)
+    known = names_of(config.n_layers)
     widest = max(config.dim, config.hidden_dim, config.vocab_size, config.n_heads * max(config.head_dim, S))
     tensors = read_dump(args.dump, known, lambda name: 2 * (S + 1) * widest, S)
     precision = args.dtype or precision_of({t.name: (t.dtype, t.x) for t in tensors})
@@ -872,8 +863,6 @@ def main(argv=None):
     except (InputError, MemoryError) as error:
         print(f"error: {' '.join(str(error).split()) or 'not enough memory'}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def as_json(rows, diagnosis, secret):

@@ -15,16 +15,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["HF_HUB_OFFLINE"] = "1"
+import checkpoints  # noqa: E402
 
 REFERENCE = ROOT / "tests" / "reference"
 TOKENIZER = ROOT / "weights" / "fairytales" / "tokenizer.model"
-DTYPES = {"float32": ("F32", np.float32), "float16": ("F16", np.float16), "bfloat16": ("BF16", ml_dtypes.bfloat16)}
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 # Llama 1's eps for the one without grouping, Code Llama's theta for the grouped one. In "far", embeddings are so large
 # that rounding hides a wrong eps.
@@ -39,14 +39,6 @@ MODELS = {
 }
 TOKENS = [1, 5, 23, 42, 8, 15, 60, 3, 31, 10, 57, 20]
 RUNS = {"prompt": [12], "chunk": [5, 7], "decode": [8, 1, 1, 1, 1]}               # the trace is the last chunk's
-
-META_NAMES = {
-    "model.embed_tokens": "tok_embeddings", "model.norm": "norm", "lm_head": "output",
-    "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attention.wq",
-    "self_attn.k_proj": "attention.wk", "self_attn.v_proj": "attention.wv", "self_attn.o_proj": "attention.wo",
-    "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2", "mlp.up_proj": "feed_forward.w3",
-    "model.layers": "layers",
-}
 
 
 def random_weights(c, seed, embedding_size):
@@ -76,29 +68,19 @@ def random_weights(c, seed, embedding_size):
 
 
 def to_meta(weights, c):
-    """The same weights under Meta's names, with the rows of wq and wk in Meta's order."""
-    renamed = {}
-    for name, w in weights.items():
-        if "q_proj" in name or "k_proj" in name:          # half-split -> interleaved: rows 0, d/2, 1, d/2 + 1, ...
-            order = [i + j for i in range(c["head_dim"] // 2) for j in (0, c["head_dim"] // 2)]
-            w = w.reshape(-1, c["head_dim"], w.shape[-1])[:, order].reshape(w.shape)
-        for theirs, meta in META_NAMES.items():
-            name = name.replace(theirs, meta)
-        renamed[name] = w
-    renamed.setdefault("output.weight", renamed["tok_embeddings.weight"])         # Meta's layout ties nothing
+    """The same weights in Meta's layout, which ties nothing."""
+    renamed = checkpoints.meta_tensors(weights, c["head_dim"])
+    renamed.setdefault("output.weight", renamed["tok_embeddings.weight"])
     return renamed
 
 
 def write_safetensors(path, tensors, dtype):
-    """Eight bytes with the header's length, the header, the numbers."""
-    label, numpy_type = DTYPES[dtype]
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, x in tensors.items():
-        start, data = len(data), data + np.ascontiguousarray(x).astype(numpy_type).tobytes()
-        header[name] = {"dtype": label, "shape": list(x.shape), "data_offsets": [start, len(data)]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    """A file as the safetensors library writes it: with metadata, and the numbers at a multiple of eight bytes."""
+    def padded(header):
+        text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
+        return text + b" " * (-len(text) % 8)
+
+    path.write_bytes(checkpoints.safetensors_bytes(tensors, DTYPES[dtype], padded))
 
 
 def write_json(path, value):

@@ -15,16 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 import numpy_llama as nl
+from bugs import names_of
 
-LAYER_NAMES = [
-    "attn_norm", "attn.q", "attn.k", "attn.v", "attn.q_rope", "attn.k_rope", "attn.scores", "attn.probs", "attn.heads",
-    "attn.out", "x_attn", "ffn_norm", "ffn.gate", "ffn.silu", "ffn.up", "ffn.hidden", "ffn.out", "x_ffn"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-
-
-def trace_names(n_layers):
-    """Every name in the order of computation, as the documentation lists them."""
-    return ["embedding", *(f"layers.{i}.{name}" for i in range(n_layers) for name in LAYER_NAMES), "norm", "logits"]
 
 
 def random_llama(config, seed=0, tied=False):
@@ -144,7 +137,7 @@ def torch_trace(model, tokens, cache=None):
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: trace[name] for name in trace_names(model.config.num_hidden_layers)}
+    return {name: trace[name] for name in names_of(model.config.num_hidden_layers)}
 
 
 def weights_from(model):
