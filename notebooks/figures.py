@@ -2,16 +2,22 @@
 
     python notebooks/figures.py          draws the pictures of the README and of the model card again
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart. Signed numbers are drawn from orange
-(negative) over white (0) to blue (positive), probabilities from white (0) to blue (1). Every tensor carries its
-trace name and its shape in the size letters of numpy_llama.py.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart, and never stand alone: lines differ in their
+dashes too, and negative cells carry a minus. Signed numbers are drawn from orange (negative) over white (0) to blue
+(positive), shares and probabilities from white (0) to dark blue (1). Every tensor carries its trace name and its shape
+in the size letters of numpy_llama.py. No text is smaller than 9 pt, no figure wider than a page.
 """
 import csv
+import io
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import matplotlib.text
 import numpy as np
+import PIL.Image
+from cycler import cycler
+from IPython.display import Image, Markdown, display
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyBboxPatch
 
@@ -25,10 +31,133 @@ GREY = "#555555"
 PROMPT = "Once upon a time there was a king who"
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#8a3d00", RED, "#ffffff", BLUE, "#003a5c"])
 SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", SKY, BLUE, "#003a5c"])
+LINES = (cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK])
+         + cycler(linestyle=["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3))]))
 STYLE = {"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.titlesize": 11, "axes.titlelocation": "left", "figure.dpi": 100, "savefig.dpi": 130,
-         "figure.facecolor": "white", "savefig.facecolor": "white"}
+         "axes.titlesize": 11, "axes.titlelocation": "left", "axes.prop_cycle": LINES, "axes.labelsize": 10,
+         "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
+         "figure.dpi": 100, "savefig.dpi": 130, "figure.facecolor": "white", "savefig.facecolor": "white"}
+WIDTH, SMALLEST = 8, 9                                    # inches of a page; points of the smallest text
+plt.rcParams.update(STYLE)
 
+
+# ---- On the page ---------------------------------------------------------------------------------------------
+
+def new(height=3, rows=1, columns=1, width=WIDTH, **options):
+    """A figure of the page's width and its axes, as plt.subplots gives them."""
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
+
+
+def show(figure, sentence):
+    """Show a figure, and one sentence under it that says what to see; read aloud, the sentence stands for the figure."""
+    width = figure.get_figwidth()
+    assert width <= WIDTH, f"the figure is {width} inches wide, a page {WIDTH}"
+    for text in figure.findobj(matplotlib.text.Text):
+        assert not (text.get_visible() and text.get_text().strip()) or text.get_fontsize() >= SMALLEST, text
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=160)
+    plt.close(figure)
+    png = io.BytesIO()                                    # 256 colours: a third of the size
+    PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(png, "png", optimize=True)
+    display(Image(png.getvalue(), width=round(96 * width), alt=sentence), Markdown(f"*{sentence}*"))
+
+
+# ---- Kinds of drawing ----------------------------------------------------------------------------------------
+
+def matrix(ax, x, rows=None, columns=None, title="", kind=SIGNED, limit=None, numbers=None, size=9):
+    """A matrix as cells: signed numbers, or shares (kind=SHARE); `rows`, `columns` are labels, `numbers` a format.
+
+    `limit` is the number with the darkest colour: the largest one, and 1 for shares, unless given.
+    """
+    x = np.atleast_2d(x)
+    limit = limit or (1 if kind is SHARE else np.abs(x[np.isfinite(x)]).max() or 1)
+    shown = np.ma.masked_invalid(x)
+    ax.imshow(shown, cmap=kind, vmin=-limit if kind is SIGNED else 0, vmax=limit, aspect="auto", interpolation="nearest")
+    ax.set_facecolor("#d9d9d9")                           # what is not a number, such as a masked score
+    for i, j in np.ndindex(x.shape):
+        dark = abs(x[i, j]) > 0.55 * limit
+        if numbers and np.isfinite(x[i, j]):
+            ax.text(j, i, format(x[i, j], numbers), ha="center", va="center", fontsize=size, color="w" if dark else "k")
+        elif -np.inf < x[i, j] < -0.05 * limit and x.size <= 600:     # in grey, orange looks like blue
+            ax.plot([j - 0.2, j + 0.2], [i, i], color="white" if dark else "black", linewidth=1, linestyle="-")
+    for axis, labels, count in ((ax.yaxis, rows, x.shape[0]), (ax.xaxis, columns, x.shape[1])):
+        axis.set_ticks(range(count) if labels is not None else [], labels)
+    ax.tick_params(length=0)
+    ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    ax.set_title(title)
+
+
+def lines(ax, x, named, **options):
+    """Curves {label: y} over x, each with its own dashes, its label at its end."""
+    for label, y in named.items():
+        line, = ax.plot(x, y, **options)
+        ax.annotate(f" {label}", (x[-1], y[-1]), color=line.get_color(), va="center", fontsize=9.5, annotation_clip=False)
+
+
+def bars(ax, named, form=".2f", colour=BLUE, marked=()):
+    """Horizontal bars {label: value}, the value written at each; those `marked` are orange and hatched."""
+    values = list(named.values())
+    drawn = ax.barh(list(named), values, color=[ORANGE if label in marked else colour for label in named])
+    for bar, (label, value) in zip(drawn, named.items()):
+        if label in marked:
+            bar.set(hatch="///", edgecolor="white")
+        ax.annotate(f" {value:{form}} ", (value, bar.get_y() + bar.get_height() / 2), va="center", fontsize=9,
+                    ha="left" if value >= 0 else "right", annotation_clip=False)
+    ax.invert_yaxis(), ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.12)
+
+
+def coloured_text(texts, values, kind=SHARE, limit=None, per_line=72, numbers=None):
+    """Text as it runs, each piece on the colour of its value (its number below, in the format `numbers`): a figure."""
+    limit = limit or np.abs(values).max() or 1
+    step, left, line, spots = 2.0 if numbers else 1.35, 0, 0, []
+    for piece, value in zip(texts, values):
+        width = max(len(piece), len(format(value, numbers)) if numbers else 1) + 0.3
+        if left + width > per_line:
+            left, line = 0, line + 1
+        spots.append((left, line * step, width))
+        left += width
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.2 + 0.22 * step * (line + 1)))
+    figure.subplots_adjust(0, 0, 1, 1)
+    ax.set(xlim=(-0.5, per_line + 0.5), ylim=((line + 1) * step, -0.4)), ax.axis("off")
+    for piece, value, (x, y, width) in zip(texts, values, spots):
+        share = value / limit
+        ax.add_patch(plt.Rectangle((x, y), width - 0.15, 1.1, linewidth=0,
+                                   facecolor=kind((share + 1) / 2 if kind is SIGNED else share)))
+        ax.text(x + width / 2 - 0.1, y + 0.55, piece, ha="center", va="center", family="monospace", fontsize=10,
+                color="white" if abs(share) > 0.55 else "black")
+        if numbers:
+            ax.text(x + width / 2 - 0.1, y + 1.5, format(value, numbers), ha="center", va="center", fontsize=9, color=GREY)
+    return figure
+
+
+def box(ax, x, y, width, height, text, colour=SKY, size=10, **options):
+    """A rounded box with text in its middle; (x, y) is its lower left corner, on axes made by `sheet`."""
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", facecolor=colour,
+                                alpha=0.3, edgecolor="none"))
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, **options)
+
+
+def arrow(ax, start, end, colour=GREY, **options):
+    """An arrow from one point to another."""
+    ax.annotate("", end, start, arrowprops=dict(arrowstyle="-|>", color=colour, linewidth=1, shrinkA=0, shrinkB=0,
+                                                **options))
+
+
+def sheet(width, height, inches=WIDTH):
+    """An empty figure to draw boxes on, `width` by `height` units, and its axes."""
+    figure, ax = plt.subplots(figsize=(inches, inches * height / width))
+    figure.subplots_adjust(0, 0, 1, 1)
+    ax.set(xlim=(0, width), ylim=(0, height)), ax.axis("off")
+    return figure, ax
+
+
+def pieces(tokenizer, tokens):
+    """Each token as it is drawn: its piece of text, a space as a space."""
+    return [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in tokens]
+
+
+# ---- The whole model -----------------------------------------------------------------------------------------
 
 def shape_label(x, letters, size):
     """A shape in size letters and numbers: "T 9 × D 256"; `size` is what each letter should be."""
@@ -43,15 +172,12 @@ def draw_wiring(ax, trace, config):
                 G=config.n_kv_heads, d=config.head_dim)
     ax.set(xlim=(-0.6, 10), ylim=(20.6, 0)), ax.axis("off")
 
-    def box(y, name, letters, x=1.5, width=7, colour=SKY, prefix=""):
+    def tensor(y, name, letters, x=1.5, width=7, colour=SKY, prefix=""):
         ax.add_patch(FancyBboxPatch((x, y), width, 0.8, boxstyle="round,pad=0,rounding_size=0.15",
                                     facecolor=colour, alpha=0.3, edgecolor="none"))
         ax.text(x + 0.15, y + 0.4, name, va="center", family="monospace", fontsize=10)
         ax.text(x + width - 0.15, y + 0.4, shape_label(trace[prefix + name], letters, size), va="center", ha="right",
                 fontsize=9, color=GREY)
-
-    def arrow(x0, y0, x1, y1):
-        ax.annotate("", (x1, y1), (x0, y0), arrowprops=dict(arrowstyle="-|>", color=GREY, linewidth=1, shrinkA=0, shrinkB=0))
 
     def plus(y, name):
         ax.add_patch(plt.Circle((5, y + 0.4), 0.4, facecolor="white", edgecolor=BLACK, linewidth=1, zorder=3))
@@ -61,43 +187,43 @@ def draw_wiring(ax, trace, config):
                 fontsize=9, color=GREY)
 
     layer = "layers.0."
-    box(0.2, "embedding", "T D", colour=GREEN)
+    tensor(0.2, "embedding", "T D", colour=GREEN)
     ax.add_patch(FancyBboxPatch((-0.5, 1.25), 10.4, 16.7, boxstyle="round,pad=0,rounding_size=0.3", facecolor="none",
                                 edgecolor=GREY, linestyle=(0, (4, 3))))
     ax.text(9.7, 1.75, f"L {config.n_layers} layers", ha="right", va="center", fontsize=10, color=GREY)
-    box(2.2, "attn_norm", "T D", colour=YELLOW, prefix=layer)
-    box(3.6, "attn.q", "H T d", 0.2, 4.6, prefix=layer)
-    box(3.6, "attn.k", "G T d", 5.1, 4.6, prefix=layer)
-    box(4.6, "attn.v", "G T d", 5.1, 4.6, prefix=layer)
-    box(5.9, "attn.q_rope", "H T d", 0.2, 4.6, ORANGE, prefix=layer)
-    box(5.9, "attn.k_rope", "G T d", 5.1, 4.6, ORANGE, prefix=layer)
-    box(7.2, "attn.probs", "H T S", colour=BLUE, prefix=layer)
-    box(8.4, "attn.heads", "H T d", prefix=layer)
-    box(9.5, "attn.out", "T D", prefix=layer)
+    tensor(2.2, "attn_norm", "T D", colour=YELLOW, prefix=layer)
+    tensor(3.6, "attn.q", "H T d", 0.2, 4.6, prefix=layer)
+    tensor(3.6, "attn.k", "G T d", 5.1, 4.6, prefix=layer)
+    tensor(4.6, "attn.v", "G T d", 5.1, 4.6, prefix=layer)
+    tensor(5.9, "attn.q_rope", "H T d", 0.2, 4.6, ORANGE, prefix=layer)
+    tensor(5.9, "attn.k_rope", "G T d", 5.1, 4.6, ORANGE, prefix=layer)
+    tensor(7.2, "attn.probs", "H T S", colour=BLUE, prefix=layer)
+    tensor(8.4, "attn.heads", "H T d", prefix=layer)
+    tensor(9.5, "attn.out", "T D", prefix=layer)
     plus(10.7, "x_attn")
-    box(12.0, "ffn_norm", "T D", colour=YELLOW, prefix=layer)
-    box(13.3, "ffn.silu", "T F", 0.2, 4.6, PURPLE, prefix=layer)
-    box(13.3, "ffn.up", "T F", 5.1, 4.6, PURPLE, prefix=layer)
-    box(14.4, "ffn.hidden", "T F", colour=PURPLE, prefix=layer)
-    box(15.5, "ffn.out", "T D", colour=PURPLE, prefix=layer)
+    tensor(12.0, "ffn_norm", "T D", colour=YELLOW, prefix=layer)
+    tensor(13.3, "ffn.silu", "T F", 0.2, 4.6, PURPLE, prefix=layer)
+    tensor(13.3, "ffn.up", "T F", 5.1, 4.6, PURPLE, prefix=layer)
+    tensor(14.4, "ffn.hidden", "T F", colour=PURPLE, prefix=layer)
+    tensor(15.5, "ffn.out", "T D", colour=PURPLE, prefix=layer)
     plus(16.7, "x_ffn")
-    box(18.3, "norm", "T D", colour=YELLOW)
-    box(19.5, "logits", "T V", colour=GREEN)
+    tensor(18.3, "norm", "T D", colour=YELLOW)
+    tensor(19.5, "logits", "T V", colour=GREEN)
     for y0, y1 in ((1.0, 2.2), (8.0, 8.4), (9.2, 9.5), (10.3, 10.7), (11.5, 12.0), (15.2, 15.5), (16.3, 16.7),
                    (17.5, 18.3), (19.1, 19.5)):
-        arrow(5, y0, 5, y1)
+        arrow(ax, (5, y0), (5, y1))
     for y0, y1 in ((3.0, 3.6), (6.7, 7.2), (12.8, 13.3), (14.1, 14.4)):
-        arrow(2.7, y0, 2.7, y1), arrow(7.3, y0, 7.3, y1)
-    arrow(2.7, 4.4, 2.7, 5.9)
+        arrow(ax, (2.7, y0), (2.7, y1)), arrow(ax, (7.3, y0), (7.3, y1))
+    arrow(ax, (2.7, 4.4), (2.7, 5.9))
     for x0, x, y0, y1, x1 in ((5.1, 4.95, 4.0, 6.3, 5.1), (9.7, 9.8, 5.0, 8.8, 8.5)):      # k to k_rope, v to heads
         ax.plot([x0, x, x, x1], [y0, y0, y1, y1], color=GREY, linewidth=1)
-        arrow(x, y1, x1, y1)
+        arrow(ax, (x, y1), (x1, y1))
     for y0, y1 in ((1.6, 11.1), (11.75, 17.1)):           # the residual stream goes round each half of a layer
         ax.plot([5, -0.15, -0.15, 4.4], [y0, y0, y1, y1], color=BLACK, linewidth=1.4)
-        arrow(4.2, y1, 4.6, y1)
+        arrow(ax, (4.2, y1), (4.6, y1))
 
 
-def draw_heads(figure, area, probs, pieces, config):
+def draw_heads(figure, area, probs, labels, config):
     """The attention of every head as a map, query heads that share a key/value head under one bracket."""
     x, y, width, height = area
     columns = config.n_heads // config.n_kv_heads
@@ -107,7 +233,7 @@ def draw_heads(figure, area, probs, pieces, config):
         ax = figure.add_axes((x + column * w, y + (config.n_kv_heads - 1 - row) * h, w * 0.86, h * 0.74))
         ax.imshow(grid, cmap=SHARE, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         ax.set_xticks([])
-        ax.set_yticks(range(len(pieces)) if column == 0 else [], pieces if column == 0 else [], fontsize=9)
+        ax.set_yticks(range(len(labels)) if column == 0 else [], labels if column == 0 else [], fontsize=9)
         ax.tick_params(length=0)
         for side in ax.spines.values():
             side.set(visible=True, color=GREY, linewidth=0.6)
@@ -117,55 +243,91 @@ def draw_heads(figure, area, probs, pieces, config):
 def draw_model(trace, tokens, weights, config, tokenizer):
     """The picture of the README: the wiring with live shapes, and three real results of the same run."""
     layer = config.n_layers // 2
-    pieces = [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in tokens]
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(11, 8.6))
-        draw_wiring(figure.add_axes((0.0, 0.015, 0.475, 0.945)), trace, config)
-        figure.text(0.02, 0.975, "Every tensor of a Llama, by name and shape", fontsize=12, weight="bold")
+    figure = plt.figure(figsize=(11, 8.6))
+    draw_wiring(figure.add_axes((0.0, 0.015, 0.475, 0.945)), trace, config)
+    figure.text(0.02, 0.975, "Every tensor of a Llama, by name and shape", fontsize=12, weight="bold")
 
-        figure.text(0.485, 0.975, f"Who looks at whom: layers.{layer}.attn.probs", fontsize=12, weight="bold")
-        draw_heads(figure, (0.565, 0.575, 0.435, 0.375), trace[f"layers.{layer}.attn.probs"], pieces, config)
+    figure.text(0.485, 0.975, f"Who looks at whom: layers.{layer}.attn.probs", fontsize=12, weight="bold")
+    draw_heads(figure, (0.565, 0.575, 0.435, 0.375), trace[f"layers.{layer}.attn.probs"],
+               pieces(tokenizer, tokens), config)
 
-        figure.text(0.485, 0.53, f"SwiGLU opens and shuts: layers.{layer}.ffn, 40 of F {config.hidden_dim}", fontsize=12,
-                    weight="bold")
-        for i, name in enumerate(("silu", "up", "hidden")):
-            ax = figure.add_axes((0.575, 0.478 - 0.052 * i, 0.415, 0.036))
-            row = trace[f"layers.{layer}.ffn.{name}"][-1:, :40]
-            ax.imshow(row, aspect="auto", cmap=SIGNED, vmin=-2, vmax=2, interpolation="nearest")
-            ax.set_xticks([]), ax.set_yticks([0], [("silu(gate)", "× up", "= hidden")[i]], fontsize=10)
-            ax.tick_params(length=0)
-
-        figure.text(0.485, 0.33, "What comes next, in percent, after every layer",
-                    fontsize=12, weight="bold")
-        stream = [trace["embedding"][-1]] + [trace[f"layers.{i}.x_ffn"][-1] for i in range(config.n_layers)]
-        logits = nl.rms_norm(np.array(stream), weights["norm"], config.norm_eps) @ weights["output"]
-        probs = np.array([nl.next_token_probs(row) for row in logits])
-        best = np.argsort(-probs[-1])[:7]
-        ax = figure.add_axes((0.575, 0.035, 0.415, 0.255))
-        ax.imshow(probs[:, best], aspect="auto", cmap=SHARE, vmin=0, vmax=1, interpolation="nearest")
-        for i, j in np.ndindex(len(probs), len(best)):
-            p = probs[i, best[j]]
-            ax.text(j, i, f"{100 * p:.0f}", ha="center", va="center", fontsize=9.5, color="white" if p > 0.45 else BLACK)
-        ax.set_xticks(range(len(best)), [tokenizer.sp.id_to_piece(int(i)).replace("▁", " ") for i in best])
-        ax.set_title(f"“{tokenizer.decode(tokens)} …”", fontsize=10, color=GREY)
-        ax.set_yticks(range(len(probs)), ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
+    figure.text(0.485, 0.53, f"SwiGLU opens and shuts: layers.{layer}.ffn, 40 of F {config.hidden_dim}", fontsize=12,
+                weight="bold")
+    for i, name in enumerate(("silu", "up", "hidden")):
+        ax = figure.add_axes((0.575, 0.478 - 0.052 * i, 0.415, 0.036))
+        row = trace[f"layers.{layer}.ffn.{name}"][-1:, :40]
+        ax.imshow(row, aspect="auto", cmap=SIGNED, vmin=-2, vmax=2, interpolation="nearest")
+        ax.set_xticks([]), ax.set_yticks([0], [("silu(gate)", "× up", "= hidden")[i]], fontsize=10)
         ax.tick_params(length=0)
+
+    figure.text(0.485, 0.33, "What comes next, in percent, after every layer",
+                fontsize=12, weight="bold")
+    stream = [trace["embedding"][-1]] + [trace[f"layers.{i}.x_ffn"][-1] for i in range(config.n_layers)]
+    logits = nl.rms_norm(np.array(stream), weights["norm"], config.norm_eps) @ weights["output"]
+    probs = np.array([nl.next_token_probs(row) for row in logits])
+    best = np.argsort(-probs[-1])[:7]
+    ax = figure.add_axes((0.575, 0.035, 0.415, 0.255))
+    ax.imshow(probs[:, best], aspect="auto", cmap=SHARE, vmin=0, vmax=1, interpolation="nearest")
+    for i, j in np.ndindex(len(probs), len(best)):
+        p = probs[i, best[j]]
+        ax.text(j, i, f"{100 * p:.0f}", ha="center", va="center", fontsize=9.5, color="white" if p > 0.45 else BLACK)
+    ax.set_xticks(range(len(best)), pieces(tokenizer, best))
+    ax.set_title(f"“{tokenizer.decode(tokens)} …”", fontsize=10, color=GREY)
+    ax.set_yticks(range(len(probs)), ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
+    ax.tick_params(length=0)
     return figure
 
+
+# ---- 00 Start here -------------------------------------------------------------------------------------------
+
+
+# ---- 01 Tokens -----------------------------------------------------------------------------------------------
+
+
+# ---- 03 RoPE -------------------------------------------------------------------------------------------------
+
+
+# ---- 04 Attention --------------------------------------------------------------------------------------------
+
+
+# ---- 05 Grouped-query attention ------------------------------------------------------------------------------
+
+
+# ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
+
+
+# ---- 07 The whole forward pass -------------------------------------------------------------------------------
+
+
+# ---- 08 Decoding and the cache -------------------------------------------------------------------------------
+
+
+# ---- 09 The objective and sampling ---------------------------------------------------------------------------
+
+
+# ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
+
+
+# ---- 11 Chat -------------------------------------------------------------------------------------------------
+
+
+# ---- 12 Weights on disk --------------------------------------------------------------------------------------
+
+
+# ---- The pictures of the README ------------------------------------------------------------------------------
 
 def draw_loss(log):
     """The training run: bits per byte of training and held-out text against tokens seen, from training.csv."""
     with open(log, newline="") as file:
         rows = list(csv.DictReader(file))
     tokens = [int(row["tokens"]) / 1e6 for row in rows]
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
-        for key, label, colour, marker in (
-                ("training_bits_per_byte", "training", ORANGE, "o"), ("held_out_bits_per_byte", "held out", BLUE, "s")):
-            values = [float(row[key]) for row in rows]
-            ax.plot(tokens, values, color=colour, marker=marker, markersize=4)
-            ax.annotate(f" {label}, {values[-1]:.2f}", (tokens[-1], values[-1]), color=colour, va="center")
-        ax.set(xlabel="tokens seen (millions)", ylabel="bits per byte", xlim=(0, tokens[-1] * 1.25))
+    figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    for key, label, colour, marker in (
+            ("training_bits_per_byte", "training", ORANGE, "o"), ("held_out_bits_per_byte", "held out", BLUE, "s")):
+        values = [float(row[key]) for row in rows]
+        ax.plot(tokens, values, color=colour, marker=marker, markersize=4)
+        ax.annotate(f" {label}, {values[-1]:.2f}", (tokens[-1], values[-1]), color=colour, va="center")
+    ax.set(xlabel="tokens seen (millions)", ylabel="bits per byte", xlim=(0, tokens[-1] * 1.25))
     return figure
 
 
