@@ -31,6 +31,7 @@ import nbformat
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SECONDS = 120                                             # for one cell: ten times what the slowest needs
+SLIDES = r"#{1,3} |\*\*Predict|\*\*Explain"               # what begins a slide, or one below it
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -47,26 +48,35 @@ def read_source(path):
     notebook = jupytext.read(path)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.cells = [part for cell in notebook.cells for part in at_headings(cell)]
-    for i, cell in enumerate(notebook.cells):
+    notebook.cells = [part for cell in notebook.cells for part in cut(cell)]
+    slides = [slide_type(cell, before) for before, cell in zip([None, *notebook.cells], notebook.cells)]
+    for i, (cell, slide) in enumerate(zip(notebook.cells, slides)):
         cell.id = f"{path.stem[:2]}-{i:03}"
         kept = {"tags": tags(cell)} if tags(cell) else {}
-        heading = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
-        if "hide" in tags(cell):
-            kept |= {"jupyter": {"source_hidden": True}, "slideshow": {"slide_type": "skip"}}
-        elif heading:                                     # a slide for a section, one below it for each part of it
-            kept["slideshow"] = {"slide_type": "slide" if len(heading[1]) < 3 else "subslide"}
-        elif cell.cell_type == "code" and "figures." in cell.source or re.match(r"\*\*Predict", cell.source):
-            kept["slideshow"] = {"slide_type": "subslide"}
+        kept |= {"jupyter": {"source_hidden": True}} if "hide" in tags(cell) else {}
+        kept |= {"slideshow": {"slide_type": slide}} if slide else {}
         cell.metadata = nbformat.from_dict(kept)
     return notebook
 
 
-def at_headings(cell):
-    """A markdown cell as several, each heading first in its own: a heading is where a slide begins."""
+def slide_type(cell, before):
+    """Where a cell stands when a lesson is projected: a slide for each section, and below it what comes step by step."""
+    start = re.match(SLIDES, cell.source)
+    if "hide" in tags(cell):
+        return "skip"
+    if cell.cell_type == "code":                          # an answer is not on the slide that asks
+        return "subslide" if "figures." in cell.source or before.source.startswith("**Predict") else None
+    if start and start[0].startswith("#"):
+        return "subslide" if start[0] == "### " else "slide"
+    if start:                                             # with what it speaks of, unless that fills the slide
+        return "fragment" if before.cell_type == "markdown" or "figures." not in before.source else "subslide"
+
+
+def cut(cell):
+    """A markdown cell as several, one for each slide."""
     if cell.cell_type != "markdown":
         return [cell]
-    parts = re.split(r"\n+(?=#{1,3} )", cell.source)
+    parts = re.split(rf"\n+(?={SLIDES})", cell.source)
     return [nbformat.v4.new_markdown_cell(part, metadata=cell.metadata) for part in parts]
 
 

@@ -8,6 +8,157 @@ WRONG = {}                # {exercise: [(words of the message, source of the wro
 
 # ---- 00 Start here -------------------------------------------------------------------------------------------
 
+WRONG["most_likely_next"] = [
+    ("you took the first row", """
+def most_likely_next(logits):
+    return int(logits[0].argmax())"""),
+    ("returned the logit itself", """
+def most_likely_next(logits):
+    return max(logits[-1])"""),
+    ("all T rows at once", """
+def most_likely_next(logits):
+    return logits.argmax()"""),
+    ("one id for each of the T rows", """
+def most_likely_next(logits):
+    return np.array([row.argmax() for row in logits])"""),
+    ("down the columns", """
+def most_likely_next(logits):
+    return logits.argmax(0)"""),
+    ("the smallest logit", """
+def most_likely_next(logits):
+    return np.argsort(logits[-1])[0]"""),
+    ("returned the probability", """
+def most_likely_next(logits):
+    probs = nl.softmax(logits[-1])
+    return probs[probs.argmax()]"""),
+    ("farthest from 0", """
+def most_likely_next(logits):
+    return np.argsort(logits[-1] ** 2)[-1]"""),
+]
+WRONG["keep_only"] = [
+    ("the tap returns nothing", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if name in names:
+            kept[name] = x
+    return kept, tap"""),
+    ("only for the names that it keeps", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if name in names:
+            kept[name] = x
+            return x
+    return kept, tap"""),
+    ("it keeps every value", """
+def keep_only(names):
+    trace = nl.Trace()
+    return trace, trace"""),
+    ("compare whole names", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if [n for n in names if name.startswith(n) or n in name]:
+            kept.update({name: x})
+        return x
+    return kept, tap"""),
+    ("it keeps the shapes", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if name in names:
+            kept[name] = np.shape(x)
+        return x
+    return kept, tap"""),
+    ("the wrong way round", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if name in names:
+            return x
+        kept[name] = x
+        return x
+    return kept, tap"""),
+    ("nothing is kept", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        kept = {}
+        if name in names:
+            kept[name] = x
+        return x
+    return kept, tap"""),
+    ("returns the dictionary", """
+def keep_only(names):
+    kept = {}
+    def tap(name, x):
+        if name in names:
+            kept[name] = x
+        return kept
+    return kept, tap"""),
+]
+WRONG["continue_greedily"] = [
+    ("about the prompt again and again", """
+def continue_greedily(tokens, n, forward):
+    out = []
+    for _ in range(n):
+        logits = forward(tokens)
+        out += [logits[-1].argmax()]
+    return out"""),
+    ("the prompt is in what you return", """
+def continue_greedily(tokens, n, forward):
+    for _ in range(n):
+        tokens = tokens + [int(forward(tokens)[-1].argmax())]
+    return tokens"""),
+    ("the first row of the logits", """
+def continue_greedily(tokens, n, forward):
+    text = list(tokens)
+    for _ in range(n):
+        text.append(np.argmax(forward(text)[0]))
+    return text[len(tokens):]"""),
+    ("only the newest token", """
+def continue_greedily(tokens, n, forward):
+    out, ids = [], tokens
+    for _ in range(n):
+        ids = [np.argmax(forward(ids)[-1])]
+        out += ids
+    return out"""),
+    ("one token too many", """
+def continue_greedily(tokens, n, forward):
+    out = [forward(tokens)[-1].argmax()]
+    while len(out) <= n:
+        out.append(forward(tokens + out)[-1].argmax())
+    return out"""),
+    ("one token too few", """
+def continue_greedily(tokens, n, forward):
+    out = []
+    for _ in range(1, n):
+        out.append(forward(tokens + out)[-1].argmax())
+    return out"""),
+    ("the least likely token", """
+def continue_greedily(tokens, n, forward):
+    out = []
+    for _ in range(n):
+        out.append(np.argsort(forward(tokens + out)[-1])[0])
+    return out"""),
+    ("in front of the prompt", """
+def continue_greedily(tokens, n, forward):
+    text = list(tokens)
+    for _ in range(n):
+        text.insert(0, np.argmax(forward(text)[-1]))
+    return text[:n][::-1]"""),
+    ("changes the arrays", """
+def continue_greedily(tokens, n, forward):
+    for _ in range(n):
+        tokens.append(int(forward(tokens)[-1].argmax()))
+    return tokens[len(tokens) - n:]"""),
+    ("each new token needs a run of its own", """
+def continue_greedily(tokens, n, forward):
+    logits = forward(tokens)
+    return [row.argmax() for row in logits][len(logits) - n:] if n else []"""),
+]
+
 
 # ---- 01 Tokens -----------------------------------------------------------------------------------------------
 

@@ -25,10 +25,9 @@
 import sys
 
 sys.path.insert(0, "..")
-from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
+from course import STORY, config, loss, nl, tokenizer, weights
 
 import figures
-import matplotlib.pyplot as plt
 import numpy as np
 from checks import check
 
@@ -65,7 +64,8 @@ ax.fill_between(range(len(stream)), sizes.min(axis=1), sizes.max(axis=1),
                 color=figures.SKY, alpha=0.3, linewidth=0)
 ax.plot(sizes.mean(axis=1), "o-", color=figures.BLUE)
 ax.set(yscale="log", ylabel="root mean square of a row (D)", title="The residual stream grows")
-ax.set_xticks(range(len(stream)), [name.replace("layers.", "") for name in stream], rotation=45, ha="right")
+ax.set_xticks(range(len(stream)), [name.replace("layers.", "") for name in stream],
+              rotation=45, ha="right")
 figures.show(figure, "The line is the mean over T tokens, the band reaches from the smallest token "
                      "to the largest: the first feed-forward step lifts the stream thirtyfold, and "
                      "every layer adds to it.")
@@ -321,7 +321,7 @@ check(fold)
 
 # %% tags=["solution"]
 def fold(g, w):
-    return g[:, None] * w                                 # g scales the rows of w, which the columns of x meet
+    return g[:, None] * w             # g scales the rows of w, which the columns of x meet
 
 # %% [markdown]
 # ### 3. A pre-norm block (harder)
