@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ def same(got, right, tolerance):
     if isinstance(right, (tuple, list)) and not all(isinstance(x, (int, float, np.number)) for x in right):
         return isinstance(got, (tuple, list)) and len(got) == len(right) and all(
             same(a, b, tolerance) for a, b in zip(got, right))
-    if isinstance(right, (str, bytes, type(None))) or callable(right):
+    if isinstance(right, (str, bytes, type(None))) or callable(right) or is_dataclass(right):
         return type(got) is type(right) and got == right
     try:
         got, right = np.asarray(got), np.asarray(right)
@@ -321,6 +321,140 @@ mistake("continue_greedily", "forward runs once, and you take the last n rows: e
 
 # ---- 01 Tokens -----------------------------------------------------------------------------------------------
 
+@exercise("01", "Encode the character in UTF-8, and write each byte as <0x..>, with two hexadecimal digits.", [
+    ("ö",), ("👑",), ("株",), ("7",), ("\n",), ("\u200d",)])
+def byte_pieces(character):
+    digits = "0123456789ABCDEF"
+    return ["<0x" + digits[byte // 16] + digits[byte % 16] + ">" for byte in bytearray(character, "utf-8")]
+
+
+mistake("byte_pieces", "you wrote the bytes in decimal; the pieces are named in hexadecimal (format 02X).")(
+    lambda c: [f"<0x{byte}>" for byte in c.encode()])
+mistake("byte_pieces", "the letters of a hexadecimal number are capitals here: <0xC3>, not <0xc3>.")(
+    lambda c: [f"<0x{byte:02x}>" for byte in c.encode()])
+mistake("byte_pieces", "a small byte needs its leading zero: a new line is <0x0A>, not <0xA>.")(
+    lambda c: [f"<0x{byte:X}>" for byte in c.encode()])
+mistake("byte_pieces", "that is the character's number in Unicode; its bytes in UTF-8 are character.encode('utf-8').")(
+    lambda c: [f"<0x{ord(c):02X}>"])
+mistake("byte_pieces", "those are the bytes of UTF-16; the pieces are bytes of UTF-8.")(
+    lambda c: [f"<0x{byte:02X}>" for byte in c.encode("utf-16-be")])
+mistake("byte_pieces", "the bytes are in the wrong order: the first byte of UTF-8 comes first.")(
+    lambda c: [f"<0x{byte:02X}>" for byte in c.encode()[::-1]])
+mistake("byte_pieces", "those are the bytes as numbers; what is asked for are their pieces, such as '<0xC3>'.")(
+    lambda c: list(c.encode()))
+mistake("byte_pieces", "those are token ids (3 + byte); what is asked for are the pieces, such as '<0xC3>'.")(
+    lambda c: [3 + byte for byte in c.encode()])
+
+
+LADDER = {"ab": -5.0, "bc": -2.0, "abc": -7.0, "aa": -3.0, "cd": -1.0, "abcd": -9.0, "ca": -4.0}
+
+
+@exercise("01", "Find the neighbours whose piece has the highest score, and join those two.", [
+    (list("abcd"), LADDER), (list("cabab"), LADDER), (["ab", "cd", "a", "b"], LADDER), (list("aaa"), LADDER),
+    (list("dcba"), LADDER), (["a"], LADDER), (["a", "bc", "a", "bc"], LADDER), (list("bcabc"), LADDER),
+    (["▁", "t", "he"], {"▁t": -1.0, "he": 0.0, "▁the": -3.0, "the": -40.0})])
+def merge_once(symbols, scores):
+    at, best = None, -math.inf
+    for i in range(1, len(symbols)):
+        if scores.get(symbols[i - 1] + symbols[i], -math.inf) > best:
+            at, best = i, scores[symbols[i - 1] + symbols[i]]
+    return symbols if at is None else [*symbols[:at - 1], symbols[at - 1] + symbols[at], *symbols[at + 1:]]
+
+
+def join_best(symbols, scores, key, rest=2):
+    known = [i for i in range(len(symbols) - 1) if symbols[i] + symbols[i + 1] in scores]
+    if not known:
+        return symbols
+    i = max(known, key=lambda i: key(i, symbols[i] + symbols[i + 1]))
+    return symbols[:i] + [symbols[i] + symbols[i + 1]] + symbols[i + rest:]
+
+
+def join_everywhere(symbols, scores):
+    known = [a + b for a, b in zip(symbols, symbols[1:]) if a + b in scores]
+    best, out = max(known, key=scores.get, default=None), []
+    for symbol in symbols:
+        if out and out[-1] + symbol == best:
+            out[-1] = best
+        else:
+            out.append(symbol)
+    return out
+
+
+def join_until_done(symbols, scores):
+    while (longer := join_best(symbols, scores, lambda i, pair: scores[pair])) != symbols:
+        symbols = longer
+    return symbols
+
+
+mistake("merge_once", "you joined the pair that was learned last; the highest score (the one nearest 0) goes first.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: -scores[pair]))
+mistake("merge_once", "you joined the leftmost pair that makes a piece; the one with the highest score goes first.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: -i))
+mistake("merge_once", "you joined the longest piece; its score decides, not its length.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: len(pair)))
+mistake("merge_once", "of equal pairs you joined the rightmost; the leftmost goes first.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: (scores[pair], i)))
+mistake("merge_once", "you joined every occurrence of the pair; one step joins one, the leftmost.")(join_everywhere)
+mistake("merge_once", "the second symbol of the pair is still there; the rest begins at i + 2.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: scores[pair], 1))
+mistake("merge_once", "you lost a symbol after the pair; the rest begins at i + 2.")(
+    lambda symbols, scores: join_best(symbols, scores, lambda i, pair: scores[pair], 3))
+mistake("merge_once", "you climbed the whole ladder; one call is one merge.")(join_until_done)
+mistake("merge_once", "those are the symbols as they were: nothing is joined.")(lambda symbols, scores: symbols)
+
+
+@exercise("01", "Collect bytes: of byte pieces their byte, of other pieces their UTF-8 with ▁ as a space; then decode.", [
+    (["<s>", "▁The", "▁king"],), (["<s>", "▁", "<0xF0>", "<0x9F>", "<0x91>", "<0x91>", "▁was"],),
+    (["<s>", "▁", "▁", "▁two", "▁", "▁spaces", "▁"],), (["<s>", "▁ca", "f", "<0xC3>", "<0xA9>", "</s>"],),
+    (["▁tag", "▁", "<0x3C>", "s", "<0x3E>", "."],), (["ing", "▁up"],), ([],), (["<s>", "▁a", "<0x0A>", "b", "</s>"],)])
+def pieces_to_text(pieces):
+    data = bytearray()
+    for piece in pieces:
+        if len(piece) == 6 and piece[:3] == "<0x":
+            data.append(int(piece[1:-1], 0))
+        elif piece != "<s>" and piece != "</s>":
+            data.extend(" ".join(piece.split("▁")).encode())
+    text = bytes(data).decode()
+    return text[1:] if text[:1] == " " else text
+
+
+def spell(pieces, space=" ", silent=("<s>", "</s>"), end=lambda text: text.removeprefix(" "), byte=None, between=""):
+    texts = []
+    for piece in pieces:
+        if piece.startswith("<0x"):
+            raw = bytes([int(piece[3:5], 16)])
+            texts.append(raw.decode("latin-1") if byte is None else byte(raw, piece))
+        elif piece not in silent:
+            texts.append(piece.replace("▁", space).encode().decode("latin-1") if byte is None
+                         else piece.replace("▁", space))
+    text = between.join(texts)
+    return end(text.encode("latin-1").decode() if byte is None else text)
+
+
+mistake("pieces_to_text", "the space of the dummy prefix is still there: it goes, once, at the beginning.")(
+    lambda pieces: spell(pieces, end=lambda text: text))
+mistake("pieces_to_text", "you stripped more than the dummy prefix: only one space goes, and only in front.")(
+    lambda pieces: spell(pieces, end=str.strip))
+mistake("pieces_to_text", "you stripped all spaces in front; only one of them is the dummy prefix.")(
+    lambda pieces: spell(pieces, end=str.lstrip))
+mistake("pieces_to_text", "you cut the first character off; cut it only if it is a space.")(
+    lambda pieces: spell(pieces, end=lambda text: text[1:]))
+mistake("pieces_to_text", "you made each byte a character by its number; the bytes of a character belong together (UTF-8).")(
+    lambda pieces: spell(pieces, byte=lambda raw, piece: raw.decode("latin-1")))
+mistake("pieces_to_text", "you decoded each byte alone, which is half a character; collect the bytes, decode once.")(
+    lambda pieces: spell(pieces, byte=lambda raw, piece: raw.decode(errors="replace")))
+mistake("pieces_to_text", "you dropped the byte pieces: each stands for a byte of the text.")(
+    lambda pieces: spell(pieces, byte=lambda raw, piece: ""))
+mistake("pieces_to_text", "the byte pieces are still spelled out; <0x41> stands for the byte 0x41.")(
+    lambda pieces: spell(pieces, byte=lambda raw, piece: piece))
+mistake("pieces_to_text", "<s> and </s> are in the text: control tokens are silent.")(
+    lambda pieces: spell(pieces, silent=()))
+mistake("pieces_to_text", "you took <s> out of the finished text, which may say <s> itself; leave out the piece instead.")(
+    lambda pieces: spell(pieces, silent=(), end=lambda text: text.replace("<s>", "").replace("</s>", "")
+                         .removeprefix(" ")))
+mistake("pieces_to_text", "you left ▁ out; it is a space.")(lambda pieces: spell(pieces, space=""))
+mistake("pieces_to_text", "▁ is still in the text; it is a space.")(lambda pieces: spell(pieces, space="▁"))
+
 
 # ---- 02 RMSNorm ----------------------------------------------------------------------------------------------
 
@@ -418,6 +552,190 @@ mistake("pre_norm_block", "norm_1 and norm_2 are swapped.")(
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 
+@dataclass
+class Sizes:
+    """The sizes of a model, as nl.Config names them."""
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    hidden_dim: int
+    vocab_size: int
+    head_dim: int
+    max_seq_len: int = 4096
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+
+    def __repr__(self):
+        return f"Config(D {self.dim}, L {self.n_layers}, H {self.n_heads}, G {self.n_kv_heads})"
+
+
+@exercise("07", "2 * n * m for each row and each (n, m) matrix, plus scores and mix: 2 * H * T * T * d each; L layers.", [
+    (Sizes(256, 6, 8, 2, 704, 3072, 32), 228), (Sizes(64, 2, 4, 4, 176, 100, 16), 1),
+    (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 100), (Sizes(32, 3, 4, 1, 48, 72, 16), 50)])
+def forward_flops(config, T):
+    heads, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    products = [(config.dim, config.vocab_size)]
+    for _ in range(config.n_layers):
+        products += [(config.dim, heads), (config.dim, keys), (config.dim, keys), (heads, config.dim)]
+        products += [(config.dim, config.hidden_dim), (config.dim, config.hidden_dim), (config.hidden_dim, config.dim)]
+        for _ in range(config.n_heads):
+            products += [(config.head_dim, T), (T, config.head_dim)]
+    return sum(2 * T * n * m for n, m in products)
+
+
+def flops_with(two=2, query=None, key=None, ffn=3, attention=2, layers=None, output=None, embedding=0):
+    """A wrong count: the factor or the size that a reader may get wrong."""
+    def wrong(config, T):
+        c = config
+        q, k = query(c) if query else c.n_heads * c.head_dim, key(c) if key else c.n_kv_heads * c.head_dim
+        one = T * c.dim * (2 * q + 2 * k + ffn * c.hidden_dim) + attention * c.n_heads * T * T * c.head_dim
+        last = T if output is None else output
+        return two * ((c.n_layers if layers is None else layers) * one + (last + embedding * T) * c.dim * c.vocab_size)
+    return wrong
+
+
+mistake("forward_flops", "you counted one operation for each product; the additions count too: 2 * T * n * m.")(flops_with(1))
+mistake("forward_flops", "wk and wv have G heads, not H: they are (D, G * d).")(
+    flops_with(key=lambda c: c.n_heads * c.head_dim))
+mistake("forward_flops", "you took D for H * d in wq and wo; the two are the same only where d = D / H.")(
+    flops_with(query=lambda c: c.dim))
+mistake("forward_flops", "the feed-forward step has three matrices, not two: gate, up and down.")(flops_with(ffn=2))
+mistake("forward_flops", "scores and mix are missing: two products without weights, 2 * H * T * T * d each.")(
+    flops_with(attention=0))
+mistake("forward_flops", "scores and mix are two products; you counted one of them.")(flops_with(attention=1))
+mistake("forward_flops", "that is one layer; there are L of them.")(flops_with(layers=1))
+mistake("forward_flops", "the logits are missing: T rows times the (D, V) output matrix.")(flops_with(output=0))
+mistake("forward_flops", "you counted the logits of the last token only; forward computes them for all T.")(flops_with(output=1))
+mistake("forward_flops", "you counted the embedding as a product; it is a lookup, and costs no FLOPs.")(flops_with(embedding=1))
+mistake("forward_flops", "that is for one token; T of them go through the model.")(lambda config, T: forward_flops(config, 1))
+mistake("forward_flops", "scores grow with T * T: each of T queries meets each of T keys.")(
+    lambda c, T: forward_flops(c, T) - c.n_layers * 4 * c.n_heads * (T * T - T) * c.head_dim)
+
+
+@exercise("07", "For each column: go up from the last row as long as the guess equals the last; return that row's index.", [
+    (np.array([[7, 1, 5, 3], [2, 1, 4, 3], [7, 1, 5, 2], [9, 1, 5, 3]]),), (np.array([[4, 8, 2]]),),
+    (np.array([[3, 1], [5, 1], [3, 1], [3, 2], [3, 1]]),),
+    (np.array([[6, 0, 1, 2, 2], [1, 0, 1, 0, 2], [6, 0, 6, 0, 0], [6, 6, 6, 0, 0], [6, 6, 5, 1, 0], [6, 6, 6, 1, 2]]),)])
+def settled_at(guesses):
+    found = []
+    for t in range(guesses.shape[1]):
+        i = len(guesses) - 1
+        while i > 0 and guesses[i - 1, t] == guesses[-1, t]:
+            i -= 1
+        found.append(i)
+    return np.array(found)
+
+
+mistake("settled_at", "that is the first depth with the final guess; it may still change its mind in between.")(
+    lambda guesses: np.argmax(guesses == guesses[-1], axis=0))
+mistake("settled_at", "that is the last depth with another guess; it is settled one row later.")(
+    lambda guesses: settled_at(guesses) - 1)
+mistake("settled_at", "you counted how many depths have the final guess, not from which one on they all do.")(
+    lambda guesses: (guesses == guesses[-1]).sum(axis=0))
+mistake("settled_at", "you counted how many depths differ from the final guess; one that agrees in between must not help.")(
+    lambda guesses: (guesses != guesses[-1]).sum(axis=0))
+mistake("settled_at", "you counted from the end: how many depths agree in a row. Take that from the number of rows.")(
+    lambda guesses: len(guesses) - settled_at(guesses))
+mistake("settled_at", "you returned the tokens; the depth (row) at which they settle was asked for.")(
+    lambda guesses: guesses[-1])
+mistake("settled_at", "you compared each depth with the first one; the last row is the model's answer.")(
+    lambda guesses: settled_at(guesses[::-1]))
+mistake("settled_at", "you looked for the first depth that repeats the one before it; later ones may still differ.")(
+    lambda guesses: np.array([next((i for i in range(1, len(column)) if column[i] == column[i - 1]), len(column) - 1)
+                              for column in guesses.T]))
+mistake("settled_at", "that is one depth for all positions; each column has its own.")(
+    lambda guesses: settled_at(guesses).max())
+
+
+@exercise("07", "Head h meets rows h * d to (h + 1) * d of wo: stack heads[h] @ wo[h * d:(h + 1) * d].", [
+    (random(4, 3, 8), random(32, 16, seed=1)), (random(2, 1, 4, seed=2), random(8, 8, seed=3)),
+    (random(1, 5, 6, seed=4), random(6, 10, seed=5)), (random(3, 3, 3, seed=6), random(9, 9, seed=7))])
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    out = np.zeros((H, T, wo.shape[1]))
+    for h in range(H):
+        for j in range(d):
+            out[h] += np.outer(heads[h, :, j].astype(np.float64), wo[h * d + j])
+    return out.astype(np.float32)
+
+
+def rows_apart(wo, H):                                    # rows h, h + H, h + 2 H, ... for head h
+    return wo.reshape(-1, H, wo.shape[1]).swapaxes(0, 1)
+
+
+mistake("head_addends", "that is the sum already; return the addends apart, one (T, D) for each head.")(
+    lambda heads, wo: head_addends(heads, wo).sum(axis=0))
+mistake("head_addends", "you gave head h every H-th row of wo; its rows stand together, from h * d to (h + 1) * d.")(
+    lambda heads, wo: heads @ rows_apart(wo, len(heads)))
+mistake("head_addends", "every head meets the first d rows of wo; head h has its own, from h * d to (h + 1) * d.")(
+    lambda heads, wo: heads @ wo[:heads.shape[-1]])
+mistake("head_addends", "the heads come second; the shape should be (H, T, D).")(
+    lambda heads, wo: head_addends(heads, wo).swapaxes(0, 1))
+mistake("head_addends", "you shared the sum out equally; each head adds what it computed itself.")(
+    lambda heads, wo: np.repeat(head_addends(heads, wo).mean(axis=0, keepdims=True), len(heads), axis=0))
+mistake("head_addends", "the rows of wo are taken in reverse: head 0 meets the first d rows, not the last.")(
+    lambda heads, wo: heads @ wo.reshape(len(heads), -1, wo.shape[1])[::-1])
+mistake("head_addends", "that is the running sum over the heads; the addends themselves were asked for.")(
+    lambda heads, wo: np.cumsum(head_addends(heads, wo), axis=0, dtype=np.float32))
+
+
+def try_blend(function, name, position, donor, share, passed):
+    """What the model would go on with."""
+    tap = function(name, position, donor, share)
+    return None if tap is None or tap is ... else [tap(at, x) for at, x in passed]
+
+
+def blend_inputs(name, position, share, shape, seed):
+    names = ["embedding", "layers.0.x_attn", "layers.0.x_ffn", "layers.1.x_ffn"]
+    donor = {at: random(*shape, seed=seed + i) for i, at in enumerate(names)}
+    return name, position, donor, share, [(at, random(*shape, seed=seed + 10 + i)) for i, at in enumerate(names)]
+
+
+@exercise("07", "Return a function tap(at, x): if at is name, a copy of x with the mixed row; x itself otherwise.", [
+    blend_inputs("layers.0.x_ffn", 2, 0.25, (4, 6), 0), blend_inputs("layers.1.x_ffn", -1, 1.0, (3, 3), 20),
+    blend_inputs("embedding", 0, 0.0, (2, 5), 40), blend_inputs("layers.0.x_attn", 1, 0.7, (5, 5), 60)], run=try_blend)
+def blend(name, position, donor, share):
+    def tap(at, x):
+        own, theirs = x.astype(np.float64), donor[at].astype(np.float64)
+        row = own[position] + share * (theirs[position] - own[position])
+        rows = list(range(len(x)))
+        return x if at != name else np.array([row if i == rows[position] else own[i] for i in rows]).astype(np.float32)
+    return tap
+
+
+def blending(change, chosen=lambda at, name: at == name, otherwise=lambda x: x):
+    """A wrong blend: change(x, donor's tensor, position, share), at the chosen names."""
+    return lambda name, position, donor, share: lambda at, x: (
+        change(x.copy(), donor[at], position, share) if chosen(at, name) else otherwise(x))
+
+
+def put_row(x, position, row):
+    x[position] = row
+    return x
+
+
+def mix_row(x, y, position, share):
+    return put_row(x, position, (1 - share) * x[position] + share * y[position])
+
+
+mistake("blend", "share is the donor's part: 1 takes all from the donor. You gave it to the run's own row.")(
+    blending(lambda x, y, t, share: mix_row(x, y, t, 1 - share)))
+mistake("blend", "you mixed all rows; only the one at `position` changes.")(
+    blending(lambda x, y, t, share: (1 - share) * x + share * y))
+mistake("blend", "you added share of the donor's row on top; the own row keeps only 1 - share.")(
+    blending(lambda x, y, t, share: put_row(x, t, x[t] + share * y[t])))
+mistake("blend", "you mixed a column: x[:, position]; a position is a row, x[position].")(
+    blending(lambda x, y, t, share: (1 - share) * x + share * y if x.ndim < 2 else mix_row(x.T, y.T, t, share).T))
+mistake("blend", "the whole row is replaced, whatever share says: mix the two.")(
+    blending(lambda x, y, t, share: put_row(x, t, y[t])))
+mistake("blend", "every tensor is mixed; only the one called `name` changes.")(blending(mix_row, lambda at, name: True))
+mistake("blend", "the tap returns nothing for other names, and the model goes on with None: return x there.")(
+    blending(mix_row, otherwise=lambda x: None))
+mistake("blend", "the tap returns the mixed row alone; the model needs the whole tensor, with that row in it.")(
+    blending(lambda x, y, t, share: mix_row(x, y, t, share)[t]))
+mistake("blend", "nothing changes: the tap returns x as it came.")(blending(lambda x, y, t, share: x))
+
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
@@ -432,6 +750,148 @@ mistake("pre_norm_block", "norm_1 and norm_2 are swapped.")(
 
 
 # ---- 12 Weights on disk --------------------------------------------------------------------------------------
+
+def file_of(named, pad=0):
+    """A safetensors file in memory, of float32 arrays: bytes, header, where the numbers begin."""
+    header, end = {}, 0
+    for name, x in named.items():
+        header[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [end, end + x.nbytes]}
+        end += x.nbytes
+    text = json.dumps(header).encode() + b" " * pad
+    return len(text).to_bytes(8, "little") + text + b"".join(x.tobytes() for x in named.values()), header, 8 + len(text)
+
+
+FILES = [file_of({"a": random(3, 4), "b": random(5, 2, seed=1)}), file_of({"w": random(2, 6, seed=2)}, pad=7),
+         file_of({f"layer.{i}": random(4, 3, seed=i) for i in range(9)})]
+
+
+@exercise("12", "The first eight bytes count the bytes of JSON that follow, least significant byte first.",
+          [(data,) for data, _, _ in FILES])
+def read_header(data):
+    n = sum(byte * 256**i for i, byte in enumerate(data[:8]))
+    return json.loads(data[8:n + 8].decode()), n + 8
+
+
+mistake("read_header", "where the numbers begin is 8 bytes further: the count itself comes before the header.")(
+    lambda data: (read_header(data)[0], read_header(data)[1] - 8))
+mistake("read_header", "that is where the header begins; the numbers begin after it, at 8 + n.")(
+    lambda data: (read_header(data)[0], 8))
+mistake("read_header", "that is the whole file's length; the numbers begin at 8 + n.")(
+    lambda data: (read_header(data)[0], len(data)))
+mistake("read_header", "the header is still text: json.loads makes a dict of it.")(
+    lambda data: (data[8:read_header(data)[1]].decode(), read_header(data)[1]))
+mistake("read_header", "the header is still bytes: json.loads makes a dict of it.")(
+    lambda data: (data[8:read_header(data)[1]], read_header(data)[1]))
+mistake("read_header", "that is the header alone; return also where the numbers begin: (dict, 8 + n).")(
+    lambda data: read_header(data)[0])
+mistake("read_header", "the two are in the wrong order: the dict first.")(lambda data: read_header(data)[::-1])
+
+
+def bits16(*x):
+    return np.array(x, np.uint16)
+
+
+@exercise("12", "Put the 16 bits into the upper half of 32, and view those as float32.", [
+    (bits16(0x3F80, 0xC020, 0x3DCD),), (bits16(0, 0x8000, 0x0001, 0x7F7F),), (bits16(0x3EAB, 0xBEAB)[:, None],),
+    (np.arange(0x3C00, 0x3C0C, dtype=np.uint16).reshape(3, 4),), (bits16(0x7F80, 0xFF80),)], tolerance=0)
+def widen(bits):
+    values = []
+    for number in bits.ravel().tolist():
+        s, e, m = number >> 15, number >> 7 & 255, number & 127
+        size = math.inf if e == 255 else (1 + m / 128) * 2.0**(e - 127) if e else m / 128 * 2.0**-126
+        values.append(-size if s else size)
+    return np.array(values, np.float32).reshape(bits.shape)
+
+
+mistake("widen", "you read the bits as float16, which has five bits of exponent; bfloat16 has eight.")(
+    lambda bits: bits.view(np.float16).astype(np.float32))
+mistake("widen", "you took the bits for whole numbers; they are the bits of a float32's upper half (view, not astype).")(
+    lambda bits: bits.astype(np.float32))
+mistake("widen", "after the shift you converted the whole number; .view(np.float32) takes its bits as they are.")(
+    lambda bits: (bits.astype(np.uint32) << 16).astype(np.float32))
+mistake("widen", "you shifted 16 bits out of a uint16, and all were lost: make it uint32 first.")(
+    lambda bits: (bits << 16).astype(np.uint32).view(np.float32))
+mistake("widen", "the bits are in the lower half, where a float32 has the end of its mantissa: shift them up by 16.")(
+    lambda bits: bits.astype(np.uint32).view(np.float32))
+mistake("widen", "you shifted by 8 bits; the upper half begins at bit 16.")(
+    lambda bits: (bits.astype(np.uint32) << 8).view(np.float32))
+mistake("widen", "you filled the lower half with the same bits again; it is zero.")(
+    lambda bits: (bits.astype(np.uint32) << 16 | bits).view(np.float32))
+
+
+@exercise("12", "A row is 4 bytes times the columns; begin at start, plus the tensor's offset, plus first rows.", [
+    (*FILES[0], "b", 1, 3), (*FILES[0], "a", 0, 3), (*FILES[0], "b", 4, 5), (*FILES[1], "w", 1, 2),
+    (*FILES[2], "layer.7", 2, 4), (*FILES[2], "layer.0", 1, 2)], tolerance=0)
+def read_rows(data, header, start, name, first, last):
+    rows, columns = header[name]["shape"]
+    begin, end = header[name]["data_offsets"]
+    every = np.frombuffer(data[start:][begin:end], "<f4")
+    return np.array([every[i * columns:(i + 1) * columns] for i in range(first, last)], np.float32)
+
+
+def rows_at(data, begin, columns, first, last, dtype=np.float32):
+    return np.frombuffer(data[begin:begin + (last - first) * columns * np.dtype(dtype).itemsize], dtype).reshape(-1, columns)
+
+
+def place(header, name):
+    return header[name]["shape"][1], header[name]["data_offsets"][0]
+
+
+mistake("read_rows", "you forgot start: the offsets count from the end of the header, not from the file's first byte.")(
+    lambda data, h, start, name, i, j: rows_at(data, place(h, name)[1] + 4 * place(h, name)[0] * i, place(h, name)[0], i, j))
+mistake("read_rows", "you forgot the tensor's own offset (data_offsets): that is the first tensor of the file.")(
+    lambda data, h, start, name, i, j: rows_at(data, start + 4 * place(h, name)[0] * i, place(h, name)[0], i, j))
+mistake("read_rows", "you began at the tensor's first row; first rows of 4 * columns bytes come before yours.")(
+    lambda data, h, start, name, i, j: rows_at(data, start + place(h, name)[1], place(h, name)[0], i, j))
+mistake("read_rows", "you skipped first numbers, or bytes times 4, not first rows: a row has 4 * columns bytes.")(
+    lambda data, h, start, name, i, j: rows_at(data, start + place(h, name)[1] + 4 * i, place(h, name)[0], i, j))
+mistake("read_rows", "you skipped columns bytes for each row; a number has 4 bytes, so a row has 4 * columns.")(
+    lambda data, h, start, name, i, j: rows_at(data, start + place(h, name)[1] + i * place(h, name)[0],
+                                               place(h, name)[0], i, j))
+mistake("read_rows", "that is the whole tensor; only the rows from first up to last are asked for.")(
+    lambda data, h, start, name, i, j: read_rows(data, h, start, name, 0, h[name]["shape"][0]))
+mistake("read_rows", "last itself is not included: there are last - first rows.")(
+    lambda data, h, start, name, i, j: read_rows(data, h, start, name, i, min(j + 1, h[name]["shape"][0])))
+mistake("read_rows", "those are columns of the tensor; the first index of its shape counts rows.")(
+    lambda data, h, start, name, i, j: read_rows(data, h, start, name, 0, h[name]["shape"][0])[:, i:j])
+
+
+def bits32(*x):
+    return np.array(x, np.uint32).view(np.float32)
+
+
+@exercise("12", "Round the 32 bits to the upper 16: to the nearest, and a tie to the one whose last bit is 0.", [
+    (random(4, 5),), (bits32(0x3F808000, 0x3F818000, 0x3F828000, 0xBF838000),), (bits32(0x3F80FFFF, 0x3F807FFF, 0x3FFFFFFF),),
+    (bits32(0, 0x80000000, 0x7F800000, 0xFF800000),), (bits32(0x3F808001, 0xC0008000),),
+    (random(2, 3, 4, seed=3, scale=1e-20),)], tolerance=0)
+def to_bfloat16(x):
+    bits = []
+    for number in x.ravel().view(np.uint32).tolist():
+        upper, lower = divmod(number, 2**16)
+        bits.append(upper + (lower > 2**15 or lower == 2**15 and upper % 2 == 1))
+    return np.array(bits, np.uint16).reshape(x.shape)
+
+
+def rounded_up(x, add):
+    return (x.view(np.uint32) + np.uint32(add) >> 16).astype(np.uint16)
+
+
+mistake("to_bfloat16", "you cut the lower half off: that rounds towards zero, not to the nearest.")(
+    lambda x: rounded_up(x, 0))
+mistake("to_bfloat16", "nearly: a tie goes up, even if the upper half was even. Add 0x7FFF, and 1 only if it is odd.")(
+    lambda x: rounded_up(x, 0x8000))
+mistake("to_bfloat16", "nearly: a tie always goes down; it goes up if the upper half is odd.")(
+    lambda x: rounded_up(x, 0x7FFF))
+mistake("to_bfloat16", "a tie goes to the odd side; it goes to the even one (add 1 if the upper half is odd).")(
+    lambda x: ((x.view(np.uint32) + 0x8000 - (x.view(np.uint32) >> 16 & 1)) >> 16).astype(np.uint16))
+mistake("to_bfloat16", "those are the bits of float16, which has another exponent.")(
+    lambda x: x.astype(np.float16).view(np.uint16))
+mistake("to_bfloat16", "that is the lower half, the end of the mantissa; the upper half is wanted.")(
+    lambda x: x.view(np.uint32).astype(np.uint16))
+mistake("to_bfloat16", "you converted the number to an integer; .view(np.uint32) takes its bits as they are.")(
+    lambda x: x.astype(np.int64).astype(np.uint16))
+mistake("to_bfloat16", "those are the numbers, rounded; what is asked for are their 16 bits, as uint16.")(
+    lambda x: (to_bfloat16(x).astype(np.uint32) << 16).view(np.float32))
 
 
 # ---- The command line ----------------------------------------------------------------------------------------

@@ -280,8 +280,54 @@ def draw_model(trace, tokens, weights, config, tokenizer):
 
 # ---- 00 Start here -------------------------------------------------------------------------------------------
 
+def wiring(trace, config):
+    """The whole model with the shapes of one run, on a figure of its own."""
+    figure, ax = new(9.6, width=7)
+    draw_wiring(ax, trace, config)
+    for line in ax.lines:                                 # the residual stream is one line, not three kinds of it
+        line.set_linestyle("-")
+    return figure
+
 
 # ---- 01 Tokens -----------------------------------------------------------------------------------------------
+
+def draw_merges(steps, ranks):
+    """The rungs of a word's encoding, from letters to pieces; the pair just merged is orange and framed."""
+    letters, count = sum(map(len, steps[0])), len(steps)
+    figure, ax = sheet(max(letters, 8) + 4.4, count, inches=WIDTH)
+    figure.set_figheight(0.1 + 0.33 * count)
+    before = None
+    for row, step in enumerate(steps):
+        left, y = 0, count - 1 - row
+        made = None if before is None else next(i for i, piece in enumerate(step) if piece != before[i])
+        for i, piece in enumerate(step):
+            edge = dict(linewidth=1.5, edgecolor=BLACK) if i == made else dict(linewidth=0.6, edgecolor=GREY)
+            ax.add_patch(plt.Rectangle((left + 0.06, y + 0.12), len(piece) - 0.12, 0.76, alpha=0.9,
+                                       facecolor=ORANGE if i == made else "#e6f1f8", **edge))
+            ax.text(left + len(piece) / 2, y + 0.47, piece, ha="center", va="center", family="monospace", fontsize=10.5)
+            left += len(piece)
+        note = f"{letters} characters" if made is None else f"{step[made]} is merge {ranks[step[made]]:,}"
+        ax.text(letters + 0.35, y + 0.48, note, va="center", fontsize=9.5, color=GREY)
+        before = step
+    return figure
+
+
+def draw_families(families, points, ax):
+    """Points (words, 2) of families {name: words}, each family with its own marker and colour."""
+    gap, start = 0.045 * np.ptp(points[:, 1]), 0
+    for (name, words), colour, marker in zip(families.items(), (BLUE, RED, GREEN, PURPLE, BLACK), "os^Dv"):
+        xy = points[start:start + len(words)]
+        start += len(words)
+        ax.scatter(*xy.T, color=colour, marker=marker, s=28, label=name, zorder=3)
+        taken = []                                        # where labels stand: they move up rather than meet
+        for (x, y), word in sorted(zip(xy.tolist(), words), key=lambda item: item[0][1]):
+            height = y
+            while any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken):
+                height += gap / 4
+            taken.append((x, height))
+            ax.annotate(word, (x, y), (x + 0.035, height), va="center", fontsize=9,
+                        arrowprops=dict(arrowstyle="-", color=GREY, linewidth=0.5, shrinkA=0, shrinkB=2))
+    ax.legend(loc="lower right")
 
 
 # ---- 03 RoPE -------------------------------------------------------------------------------------------------
@@ -298,6 +344,43 @@ def draw_model(trace, tokens, weights, config, tokenizer):
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 
+def addends(parts, total):
+    """Rows {name: (n,)} that are added up, and their sum {name: (n,)} below them: a figure."""
+    figure, (above, below) = new(4.4, rows=2, gridspec_kw=dict(height_ratios=[len(parts), len(total)]))
+    limit = 0.6 * max(np.abs(row).max() for row in total.values())
+    matrix(above, np.array(list(parts.values())), rows=list(parts), limit=limit)
+    matrix(below, np.array(list(total.values())), rows=list(total), limit=limit)
+    below.set_xlabel("columns of D")
+    return figure
+
+
+def guesses(texts, probs, rows, columns):
+    """In each cell the likeliest next piece, on the colour of its probability: lists (n, m), (n, m): a figure."""
+    figure, ax = new(0.9 + 0.27 * len(rows))
+    matrix(ax, probs, rows=rows, columns=columns, kind=SHARE)
+    for i, j in np.ndindex(probs.shape):
+        ax.text(j, i, texts[i][j], ha="center", va="center", fontsize=9, color="w" if probs[i, j] > 0.55 else "k")
+    ax.xaxis.tick_top()
+    return figure
+
+
+def first_difference(runs, bound):
+    """Curves {label: {trace name: difference}} in the order of computation, and the bound above which they differ."""
+    figure, ax = new(3.4)
+    names = list(next(iter(runs.values())))
+    for label, differences in runs.items():
+        ax.plot(np.maximum(list(differences.values()), 1e-8), label=label, marker=".", markersize=4)
+        over = next((i for i, name in enumerate(names) if differences[name] > bound), None)
+        if over is not None:
+            ax.annotate(names[over], (over, differences[names[over]]), (over + 1.5, 3 * differences[names[over]]), fontsize=9)
+    ax.axhline(bound, color=GREY, linewidth=1, linestyle="-")
+    ax.annotate("allowed", (len(names) - 1, bound), va="bottom", ha="right", fontsize=9, color=GREY)
+    marks = [i for i, name in enumerate(names) if name.endswith(("embedding", "x_attn", "x_ffn", "logits"))]
+    ax.set_xticks(marks, [names[i] for i in marks], rotation=30, ha="right")
+    ax.set(yscale="log", ylim=(5e-9, 20), ylabel="largest difference,\nshare of largest number")
+    ax.legend(loc="upper right", ncols=3)
+    return figure
+
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
@@ -312,6 +395,62 @@ def draw_model(trace, tokens, weights, config, tokenizer):
 
 
 # ---- 12 Weights on disk --------------------------------------------------------------------------------------
+
+def draw_file(header, start, total):
+    """A safetensors file: its three parts (not to scale), all its tensors, and those of one layer (to scale)."""
+    spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    parts = {}                                            # {part: [first byte, end]}, each layer as one
+    for name, (begin, end) in spans.items():
+        part = "layer " + name.split(".")[2] if ".layers." in name else name.removeprefix("model.").removesuffix(".weight")
+        parts[part] = [parts.get(part, [begin])[0], end]
+    figure, ax = sheet(40, 13.6)
+
+    def strip(y, named, low, high, colours):
+        for i, (name, (begin, end)) in enumerate(named.items()):
+            x, width = 1 + 38 * (begin - low) / (high - low), 38 * (end - begin) / (high - low)
+            ax.add_patch(plt.Rectangle((x, y), width, 1.6, facecolor=colours[i % 2], edgecolor=BLACK, linewidth=0.7))
+            if width > 2.2:
+                ax.text(x + width / 2, y + 0.8, name, ha="center", va="center", fontsize=9)
+
+    for x, width, text, below, colour in (
+            (1, 6, "8 bytes", f"= {start - 8:,}, little-endian", ORANGE), (7.4, 12, f"{start - 8:,} bytes of JSON",
+            "names, types, shapes, offsets", YELLOW), (19.8, 19.2, f"{total - start:,} bytes of numbers",
+            "tensor after tensor, without gaps", SKY)):
+        ax.add_patch(plt.Rectangle((x, 11), width, 1.6, facecolor=colour, alpha=0.5, edgecolor=BLACK, linewidth=0.7))
+        ax.text(x + width / 2, 11.8, text, ha="center", va="center", fontsize=10)
+        ax.text(x + width / 2, 10.5, below, ha="center", va="center", fontsize=9, color=GREY)
+    strip(6.3, parts, 0, total - start, ["#ffffff", "#cfe8f7"])
+    ax.plot([19.8, 1], [11, 7.9], [39, 39], [11, 7.9], color=GREY, linestyle=":", linewidth=1)
+    low, high = parts["layer 0"]
+    x0, x1 = (1 + 38 * edge / (total - start) for edge in (low, high))
+    ax.plot([x0, 1], [6.3, 3.2], [x1, 39], [6.3, 3.2], color=GREY, linestyle=":", linewidth=1)
+    inner = {name.split(".")[-2].removesuffix("_proj"): span for name, span in spans.items() if ".layers.0." in name}
+    strip(1.6, inner, low, high, ["#ffffff", "#cfe8f7"])
+    ax.text(1, 0.8, "the two norms of a layer, 512 bytes each, are thinner than a line; k and v are a quarter of q",
+            fontsize=9, color=GREY, va="center")
+    return figure
+
+
+def draw_bits(value):
+    """A number as float32, bfloat16 and float16: sign, exponent and mantissa, bit by bit."""
+    import ml_dtypes
+    figure, ax = sheet(42, 11.4)
+    for row, (name, dtype, exponent) in enumerate((("float32", np.float32, 8), ("bfloat16", ml_dtypes.bfloat16, 8),
+                                                   ("float16", np.float16, 5))):
+        with np.errstate(over="ignore"):
+            stored = np.array(value, np.float32).astype(dtype)
+        size, y = 8 * stored.itemsize, 8.3 - 3.4 * row
+        bits = format(int(stored.view(f"uint{size}")), f"0{size}b")
+        ax.text(0.2, y + 0.8, name, va="center", fontsize=10.5, weight="bold")
+        for i, bit in enumerate(bits):
+            colour = ORANGE if i == 0 else SKY if i <= exponent else "#ffffff"
+            ax.add_patch(plt.Rectangle((8 + i, y), 1, 1.6, facecolor=colour, edgecolor=GREY, linewidth=0.7))
+            ax.text(8.5 + i, y + 0.78, bit, ha="center", va="center", family="monospace", fontsize=10)
+        for x in (9, 9 + exponent):                       # a heavy line between sign, exponent and mantissa
+            ax.plot([x, x], [y, y + 1.6], color=BLACK, linewidth=2, linestyle="-")
+        ax.text(8, y - 0.6, f"sign 1, exponent {exponent}, mantissa {size - exponent - 1} bits; the number is "
+                f"{float(stored):.9g}", va="center", fontsize=9, color=GREY)
+    return figure
 
 
 # ---- The pictures of the README ------------------------------------------------------------------------------

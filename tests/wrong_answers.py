@@ -162,6 +162,201 @@ def continue_greedily(tokens, n, forward):
 
 # ---- 01 Tokens -----------------------------------------------------------------------------------------------
 
+WRONG["byte_pieces"] = [
+    ("in decimal", """
+def byte_pieces(character):
+    return ["<0x" + str(b) + ">" for b in character.encode()]"""),
+    ("are capitals here", """
+def byte_pieces(character):
+    return ["<0x%02x>" % b for b in bytes(character, "utf-8")]"""),
+    ("needs its leading zero", """
+def byte_pieces(character):
+    return ["<" + hex(b).upper().replace("X", "x") + ">" for b in character.encode()]"""),
+    ("number in Unicode", """
+def byte_pieces(character):
+    return ["<0x%02X>" % ord(character)]"""),
+    ("UTF-16", """
+def byte_pieces(character):
+    data = character.encode("utf-16")[2:]
+    swapped = [b for i in range(0, len(data), 2) for b in (data[i + 1], data[i])]
+    return ["<0x%02X>" % b for b in swapped]"""),
+    ("wrong order", """
+def byte_pieces(character):
+    return ["<0x%02X>" % b for b in reversed(character.encode())]"""),
+    ("bytes as numbers", """
+def byte_pieces(character):
+    return [b for b in character.encode()]"""),
+    ("those are token ids", """
+def byte_pieces(character):
+    return [b + 3 for b in character.encode("utf-8")]"""),
+]
+WRONG["merge_once"] = [
+    ("learned last", """
+def merge_once(symbols, scores):
+    found = [(scores[a + b], i) for i, (a, b) in enumerate(zip(symbols, symbols[1:])) if a + b in scores]
+    if not found:
+        return symbols
+    i = min(found)[1]
+    return symbols[:i] + [symbols[i] + symbols[i + 1]] + symbols[i + 2:]"""),
+    ("the leftmost pair that makes a piece", """
+def merge_once(symbols, scores):
+    for i in range(len(symbols) - 1):
+        if symbols[i] + symbols[i + 1] in scores:
+            return symbols[:i] + [symbols[i] + symbols[i + 1]] + symbols[i + 2:]
+    return symbols"""),
+    ("the longest piece", """
+def merge_once(symbols, scores):
+    pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+    known = [p for p in pairs if p in scores]
+    if not known:
+        return symbols
+    i = pairs.index(max(known, key=len))
+    return symbols[:i] + [pairs[i]] + symbols[i + 2:]"""),
+    ("you joined the rightmost", """
+def merge_once(symbols, scores):
+    found = [(scores[a + b], i) for i, (a, b) in enumerate(zip(symbols, symbols[1:])) if a + b in scores]
+    if not found:
+        return symbols
+    score, i = max(found)
+    return symbols[:i] + [symbols[i] + symbols[i + 1]] + symbols[i + 2:]"""),
+    ("every occurrence", """
+def merge_once(symbols, scores):
+    pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+    known = [p for p in pairs if p in scores]
+    if not known:
+        return symbols
+    best, out, i = max(known, key=scores.get), [], 0
+    while i < len(symbols):
+        if i + 1 < len(symbols) and symbols[i] + symbols[i + 1] == best:
+            out.append(best)
+            i += 2
+        else:
+            out.append(symbols[i])
+            i += 1
+    return out"""),
+    ("is still there", """
+def merge_once(symbols, scores):
+    best = max(range(len(symbols) - 1), default=None,
+               key=lambda i: (scores.get(symbols[i] + symbols[i + 1], -np.inf), -i))
+    if best is None or symbols[best] + symbols[best + 1] not in scores:
+        return symbols
+    out = list(symbols)
+    out[best] += out[best + 1]
+    return out"""),
+    ("you lost a symbol", """
+def merge_once(symbols, scores):
+    best = max(range(len(symbols) - 1), default=None,
+               key=lambda i: (scores.get(symbols[i] + symbols[i + 1], -np.inf), -i))
+    if best is None or symbols[best] + symbols[best + 1] not in scores:
+        return symbols
+    return symbols[:best] + [symbols[best] + symbols[best + 1]] + symbols[best + 3:]"""),
+    ("climbed the whole ladder", """
+def merge_once(symbols, scores):
+    while True:
+        pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+        known = [p for p in pairs if p in scores]
+        if not known:
+            return symbols
+        i = pairs.index(max(known, key=scores.get))
+        symbols = symbols[:i] + [pairs[i]] + symbols[i + 2:]"""),
+    ("changes the arrays", """
+def merge_once(symbols, scores):
+    pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+    known = [p for p in pairs if p in scores]
+    if known:
+        i = pairs.index(max(known, key=scores.get))
+        symbols[i:i + 2] = [pairs[i]]
+    return symbols"""),
+]
+WRONG["pieces_to_text"] = [
+    ("dummy prefix is still there", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        elif p not in ("<s>", "</s>"):
+            data += p.replace("▁", " ").encode()
+    return data.decode()"""),
+    ("stripped more than", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        elif p not in ("<s>", "</s>"):
+            data += p.replace("▁", " ").encode()
+    return data.decode().strip(" ") if b"\\n" in data else data.decode().strip()"""),
+    ("all spaces in front", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        elif p not in ("<s>", "</s>"):
+            data += p.replace("▁", " ").encode()
+    return data.decode().lstrip(" ")"""),
+    ("cut the first character off", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        elif p not in ("<s>", "</s>"):
+            data += p.replace("▁", " ").encode()
+    return data.decode()[1:]"""),
+    ("a character by its number", """
+def pieces_to_text(pieces):
+    text = ""
+    for p in pieces:
+        if p.startswith("<0x"):
+            text += chr(int(p[1:-1], 16))
+        elif p not in ("<s>", "</s>"):
+            text += p.replace("▁", " ")
+    return text.removeprefix(" ")"""),
+    ("decoded each byte alone", """
+def pieces_to_text(pieces):
+    text = ""
+    for p in pieces:
+        if p.startswith("<0x"):
+            text += bytes.fromhex(p[3:5]).decode("utf-8", errors="replace")
+        elif p not in ("<s>", "</s>"):
+            text += p.replace("▁", " ")
+    return text[1:] if text.startswith(" ") else text"""),
+    ("dropped the byte pieces", """
+def pieces_to_text(pieces):
+    return "".join(p for p in pieces if not p.startswith("<")).replace("▁", " ").removeprefix(" ") """),
+    ("still spelled out", """
+def pieces_to_text(pieces):
+    text = "".join(p for p in pieces if p not in ("<s>", "</s>")).replace("▁", " ")
+    return text[1:] if text[:1] == " " else text"""),
+    ("control tokens are silent", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        else:
+            data += p.replace("▁", " ").encode()
+    return data.decode().removeprefix(" ")"""),
+    ("which may say <s> itself", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        data += bytes.fromhex(p[3:5]) if p.startswith("<0x") else p.replace("▁", " ").encode()
+    text = data.decode().replace("<s>", "").replace("</s>", "")
+    return text[1:] if text.startswith(" ") else text"""),
+    ("you left ▁ out", """
+def pieces_to_text(pieces):
+    data = b""
+    for p in pieces:
+        if p.startswith("<0x"):
+            data += bytes.fromhex(p[3:5])
+        elif p not in ("<s>", "</s>"):
+            data += p.replace("▁", "").encode()
+    return data.decode()"""),
+]
+
 
 # ---- 02 RMSNorm ----------------------------------------------------------------------------------------------
 
@@ -263,6 +458,168 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 
+FLOPS = """
+def forward_flops(config, T):
+    D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
+                           config.head_dim, config.n_layers)
+    return """
+WRONG["forward_flops"] = [
+    ("the additions count too", FLOPS + "L * (T*D*H*d*2 + T*D*G*d*2 + 2*H*T*T*d + 3*T*D*F) + T*D*V"),
+    ("have G heads, not H", FLOPS + "L * (8*T*D*H*d + 4*H*T*T*d + 6*T*D*F) + 2*T*D*V"),
+    ("you took D for H * d", FLOPS + "L * (4*T*D*D + 4*T*D*G*d + 4*H*T*T*d + 6*T*D*F) + 2*T*D*V"),
+    ("three matrices, not two", FLOPS + "2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 2*D*F) + D*V)"),
+    ("scores and mix are missing", FLOPS + "2*T*(L * (2*D*H*d + 2*D*G*d + 3*D*F) + D*V)"),
+    ("you counted one of them", FLOPS + "2*T*(L * (2*D*H*d + 2*D*G*d + H*T*d + 3*D*F) + D*V)"),
+    ("that is one layer", FLOPS + "2*T*(2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F + D*V)"),
+    ("the logits are missing", FLOPS + "2*T*L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F)"),
+    ("of the last token only", FLOPS + "2*T*L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F) + 2*D*V"),
+    ("it is a lookup", FLOPS + "2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F) + 2*D*V)"),
+    ("that is for one token", FLOPS + "2*(L * (2*D*H*d + 2*D*G*d + 2*H*d + 3*D*F) + D*V)"),
+    ("scores grow with T * T", FLOPS + "2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*d + 3*D*F) + D*V)"),
+]
+WRONG["settled_at"] = [
+    ("may still change its mind", """
+def settled_at(guesses):
+    return np.array([list(column).index(column[-1]) for column in guesses.T])"""),
+    ("it is settled one row later", """
+def settled_at(guesses):
+    differs = guesses != guesses[-1]
+    n = len(guesses)
+    return np.where(differs.any(0), n - 1 - np.argmax(differs[::-1], axis=0), -1)"""),
+    ("not from which one on", """
+def settled_at(guesses):
+    return np.sum(guesses == guesses[-1:], 0)"""),
+    ("how many depths differ", """
+def settled_at(guesses):
+    return len(guesses) - np.sum(guesses == guesses[-1:], 0)"""),
+    ("counted from the end", """
+def settled_at(guesses):
+    return np.cumprod((guesses == guesses[-1])[::-1], axis=0).sum(0)"""),
+    ("you returned the tokens", """
+def settled_at(guesses):
+    return guesses[guesses.shape[0] - 1].copy()"""),
+    ("that is one depth for all", """
+def settled_at(guesses):
+    i = len(guesses) - 1
+    while i and (guesses[i - 1] == guesses[-1]).all():
+        i -= 1
+    return i"""),
+]
+WRONG["head_addends"] = [
+    ("that is the sum already", """
+def head_addends(heads, wo):
+    return nl.merge_heads(heads) @ wo"""),
+    ("every H-th row", """
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    return np.stack([heads[h] @ wo[h::H] for h in range(H)])"""),
+    ("every head meets the first d rows", """
+def head_addends(heads, wo):
+    d = heads.shape[2]
+    return np.einsum("htd,dD->htD", heads, wo[:d])"""),
+    ("the heads come second", """
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    return np.einsum("htd,hdD->thD", heads, wo.reshape(H, d, -1))"""),
+    ("shared the sum out equally", """
+def head_addends(heads, wo):
+    out = nl.merge_heads(heads) @ wo
+    return np.stack([out / np.float32(len(heads))] * len(heads))"""),
+    ("taken in reverse", """
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    return np.stack([heads[h] @ wo[(H - 1 - h) * d:(H - h) * d] for h in range(H)])"""),
+    ("the running sum", """
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    out, x = [], 0
+    for h in range(H):
+        x = x + heads[h] @ wo[h * d:(h + 1) * d]
+        out.append(x)
+    return np.array(out)"""),
+    ("type is float64", """
+def head_addends(heads, wo):
+    H, T, d = heads.shape
+    out = np.zeros((H, T, wo.shape[1]))
+    for h in range(H):
+        out[h] = heads[h] @ wo[h * d:(h + 1) * d]
+    return out"""),
+]
+WRONG["blend"] = [
+    ("share is the donor's part", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x = x.copy()
+            x[position] = share * x[position] + (1 - share) * donor[at][position]
+        return x
+    return tap"""),
+    ("you mixed all rows", """
+def blend(name, position, donor, share):
+    return lambda at, x: x + share * (donor[at] - x) if at == name else x"""),
+    ("on top", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x = np.array(x)
+            x[position] += share * donor[name][position]
+        return x
+    return tap"""),
+    ("you mixed a column", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x = x.copy()
+            x[:, position] = (1 - share) * x[:, position] + share * donor[at][:, position]
+        return x
+    return tap"""),
+    ("the whole row is replaced", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x = x.copy()
+            x[position] = donor[at][position]
+        return x
+    return tap"""),
+    ("every tensor is mixed", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        x = x.copy()
+        x[position] = (1 - share) * x[position] + share * donor[at][position]
+        return x
+    return tap"""),
+    ("return x there", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x = x.copy()
+            x[position] = (1 - share) * x[position] + share * donor[at][position]
+            return x
+    return tap"""),
+    ("the mixed row alone", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            return (1 - share) * x[position] + share * donor[at][position]
+        return x
+    return tap"""),
+    ("changes the arrays", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            x[position] = (1 - share) * x[position] + share * donor[at][position]
+        return x
+    return tap"""),
+    ("nothing changes", """
+def blend(name, position, donor, share):
+    def tap(at, x):
+        if at == name:
+            y = x.copy()
+            y[position] = (1 - share) * y[position] + share * donor[at][position]
+        return x
+    return tap"""),
+]
+
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
@@ -277,3 +634,124 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 
 
 # ---- 12 Weights on disk --------------------------------------------------------------------------------------
+
+WRONG["read_header"] = [
+    ("is 8 bytes further", """
+def read_header(data):
+    import json, struct
+    n, = struct.unpack("<Q", data[:8])
+    return json.loads(data[8:8 + n]), n"""),
+    ("where the header begins", """
+def read_header(data):
+    import json
+    n = int.from_bytes(data[:8], "little")
+    return json.loads(data[8:8 + n]), 8"""),
+    ("still text", """
+def read_header(data):
+    n = int.from_bytes(data[:8], "little")
+    return data[8:8 + n].decode("utf-8"), 8 + n"""),
+    ("still bytes", """
+def read_header(data):
+    n = int(np.frombuffer(data[:8], "<u8")[0])
+    return data[8:8 + n], 8 + n"""),
+    ("that is the header alone", """
+def read_header(data):
+    import json
+    n = int.from_bytes(data[:8], "little")
+    return json.loads(data[8:8 + n])"""),
+    ("in the wrong order", """
+def read_header(data):
+    import json
+    n = int.from_bytes(data[:8], "little")
+    return n + 8, json.loads(data[8:8 + n])"""),
+]
+WRONG["widen"] = [
+    ("as float16", """
+def widen(bits):
+    return np.frombuffer(bits.tobytes(), np.float16).reshape(bits.shape).astype(np.float32)"""),
+    ("for whole numbers", """
+def widen(bits):
+    return np.float32(bits)"""),
+    ("converted the whole number", """
+def widen(bits):
+    return (bits.astype(np.uint32) * 65536).astype(np.float32)"""),
+    ("all were lost", """
+def widen(bits):
+    shifted = np.left_shift(bits, np.uint16(16))
+    return shifted.astype(np.uint32).view(np.float32)"""),
+    ("in the lower half", """
+def widen(bits):
+    return bits.astype("uint32").view("float32")"""),
+    ("shifted by 8", """
+def widen(bits):
+    return np.left_shift(bits, 8, dtype=np.uint32).view(np.float32)"""),
+]
+WRONG["read_rows"] = [
+    ("forgot start", """
+def read_rows(data, header, start, name, first, last):
+    columns = header[name]["shape"][1]
+    at = header[name]["data_offsets"][0] + first * columns * 4
+    return np.frombuffer(data[at:at + 4 * columns * (last - first)], np.float32).reshape(-1, columns)"""),
+    ("the tensor's own offset", """
+def read_rows(data, header, start, name, first, last):
+    columns = header[name]["shape"][1]
+    at = start + first * columns * 4
+    return np.frombuffer(data[at:at + 4 * columns * (last - first)], np.float32).reshape(-1, columns)"""),
+    ("first row; first rows", """
+def read_rows(data, header, start, name, first, last):
+    rows, columns = header[name]["shape"]
+    at = start + header[name]["data_offsets"][0]
+    x = np.frombuffer(data[at:at + 4 * rows * columns], np.float32).reshape(rows, columns)
+    return x[:last - first]"""),
+    ("not first rows", """
+def read_rows(data, header, start, name, first, last):
+    columns = header[name]["shape"][1]
+    at = start + header[name]["data_offsets"][0] + first * 4
+    return np.frombuffer(data[at:at + 4 * columns * (last - first)], np.float32).reshape(-1, columns)"""),
+    ("columns bytes for each row", """
+def read_rows(data, header, start, name, first, last):
+    columns = header[name]["shape"][1]
+    at = start + header[name]["data_offsets"][0] + first * columns
+    return np.frombuffer(data[at:at + 4 * columns * (last - first)], np.float32).reshape(-1, columns)"""),
+    ("that is the whole tensor", """
+def read_rows(data, header, start, name, first, last):
+    a, b = header[name]["data_offsets"]
+    return np.frombuffer(data[start + a:start + b], np.float32).reshape(header[name]["shape"])"""),
+    ("last itself is not included", """
+def read_rows(data, header, start, name, first, last):
+    a, b = header[name]["data_offsets"]
+    return np.frombuffer(data[start + a:start + b], np.float32).reshape(header[name]["shape"])[first:last + 1]"""),
+    ("those are columns", """
+def read_rows(data, header, start, name, first, last):
+    a, b = header[name]["data_offsets"]
+    return np.frombuffer(data[start + a:start + b], np.float32).reshape(header[name]["shape"])[:, first:last]"""),
+]
+WRONG["to_bfloat16"] = [
+    ("cut the lower half", """
+def to_bfloat16(x):
+    return (x.view(np.uint32) >> 16).astype(np.uint16)"""),
+    ("a tie goes up", """
+def to_bfloat16(x):
+    return ((x.view(np.uint32) + 32768) // 65536).astype(np.uint16)"""),
+    ("a tie always goes down", """
+def to_bfloat16(x):
+    bits = x.view(np.uint32)
+    upper, lower = bits >> 16, bits & 0xFFFF
+    return (upper + (lower > 0x8000)).astype(np.uint16)"""),
+    ("to the odd side", """
+def to_bfloat16(x):
+    bits = x.view(np.uint32)
+    upper, lower = bits >> 16, bits & 0xFFFF
+    up = (lower > 0x8000) | ((lower == 0x8000) & (upper % 2 == 0))
+    return (upper + up).astype(np.uint16)"""),
+    ("bits of float16", """
+def to_bfloat16(x):
+    return np.float16(x).view(np.uint16)"""),
+    ("the lower half, the end", """
+def to_bfloat16(x):
+    return (x.view(np.uint32) & 0xFFFF).astype(np.uint16)"""),
+    ("their 16 bits, as uint16", """
+def to_bfloat16(x):
+    import ml_dtypes
+    return x.astype(ml_dtypes.bfloat16).astype(np.float32)"""),
+]

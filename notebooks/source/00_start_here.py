@@ -30,6 +30,7 @@
 # %% tags=["hide"]
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 sys.path.insert(0, "..")
@@ -72,10 +73,10 @@ for i in np.argsort(-probs)[:5]:
 
 # %%
 print(f"T {len(tokens)}, V {config.vocab_size}; logits {logits.shape}")
-print("id    piece      the likeliest next piece")
+print("id    piece       the likeliest next piece")
 for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(logits)):
     guess, = figures.pieces(tokenizer, [row.argmax()])
-    print(f"{i:<5} {piece:10} {guess:10} {row.max():4.0%}")
+    print(f"{i:<5} {piece!r:11} {guess!r:11} {row.max():4.0%}")
 
 # %% [markdown]
 # The first token, `<s>`, says that a text begins. A space belongs to the piece that follows it.
@@ -108,11 +109,11 @@ ipywidgets.interact(after, n=(1, len(tokens)));
 
 # %%
 new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), temperature=0.8)
-print(tokenizer.decode(tokens + list(new)))
+print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# It is a small model. It knows how tales sound, and does not know where they are going. The large Llamas differ from
-# it in size and in what they read, and in nothing else that this course shows.
+# It is a small model. It knows how tales sound, and does not know where they are going. A large Llama is the same
+# function with larger matrices, trained on far more text.
 #
 # ## The whole model, from a run
 #
@@ -130,15 +131,14 @@ for name in list(trace)[:4] + list(trace)[-2:]:
 # The drawing below is made from that trace: the shapes in it are those of the run above. Read it from top to bottom.
 
 # %%
-figure, ax = figures.new(9.6, width=7)
-figures.draw_wiring(ax, trace, config)
-figures.show(figure, "The black line is the residual stream: a row of D numbers for each token, which "
-                     "attention (upper half of a layer) and the feed-forward step (lower half) read "
-                     "and add to.")
+figure = figures.wiring(trace, config)
+figures.show(figure, "The black line is the residual stream: a row of D numbers for each token. "
+                     "Attention (upper half of a layer) and the feed-forward step (lower half) "
+                     "read it and add to it.")
 
 # %% [markdown]
-# - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares the last row with
-#   every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [09](09_objective_and_sampling.ipynb)).
+# - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares what has become of it
+#   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [09](09_objective_and_sampling.ipynb)).
 # - Yellow: norms, which bring a row to a standard size (lesson [02](02_rmsnorm.ipynb)).
 # - Orange: rotations, by which a token's position comes in (lesson [03](03_rope.ipynb)).
 # - Blue: attention, the only place where tokens see each other (lessons [04](04_attention.ipynb) and
@@ -160,11 +160,7 @@ for name, c in shown.items():
 # ## Taps: watch, record, change
 #
 # How does a trace get at the values? The model passes each of them through a *tap*, and goes on with what the tap
-# returns. In numpy_llama.py, the line of the rotated queries reads
-#
-# ```python
-# q = tap("q_rope", rope(q, cos, sin))
-# ```
+# returns. For the rotated queries, numpy_llama.py says `q = tap("q_rope", rope(q, cos, sin))`.
 #
 # A tap is any function `(name, x) -> x`. It may look at x, keep it, or return something else. `nl.Trace` is a
 # dictionary that can be called as a tap. Here is one that watches:
@@ -182,8 +178,8 @@ print("the logits are the same:", np.array_equal(same, logits))
 # %% [markdown]
 # And here is one that changes: it silences one step, so that nothing is added to the stream there.
 #
-# **Predict.** The model gives its favourite word more than half of the probability. It has L layers, with two steps
-# each. How many of these twelve steps can be silenced, one at a time, without losing that?
+# **Predict.** The model has L layers of two steps each, attention and feed-forward. How many of these 12 steps can be
+# silenced, one at a time, before it no longer says its favourite word?
 
 # %%
 def silence(chosen):
@@ -191,23 +187,25 @@ def silence(chosen):
 
 
 favourite = int(probs.argmax())
-left = {"all steps": probs[favourite]}
+left, lost = {"all steps": probs[favourite]}, []
 for name in trace:
     if name.endswith(".out"):
         changed = nl.forward(tokens, weights, config, tap=silence(name))
         left[f"without {name}"] = nl.softmax(changed[-1])[favourite]
+        if changed[-1].argmax() != favourite:
+            lost.append(name)
+print(f"{len(left) - 1} steps; another word becomes the favourite without: {', '.join(lost)}")
 
 figure, ax = figures.new(3.6)
-figures.bars(ax, left, ".0%", marked=[name for name in left if left[name] < 0.5])
+figures.bars(ax, left, ".0%")
 ax.set(xlim=(0, 1), xlabel=f'probability of "{tokenizer.decode([favourite])}"')
-kept = sum(p > 0.5 for p in left.values()) - 1
-figures.show(figure, f"Steps whose loss costs the favourite its majority are hatched: "
-                     f"{kept} of {len(left) - 1} can be spared one at a time.")
+figures.show(figure, "One step silenced at a time: without the first feed-forward step nothing is "
+                     "left; without any other, the favourite stays the favourite.")
 
 # %% [markdown]
-# **Explain.** The stream is a sum, so most steps can be missed: the others are still in it. The first feed-forward step
-# cannot, as every later step reads what it has written. One prompt is an anecdote; later lessons measure such losses on
-# a whole story.
+# **Explain.** The stream is a sum, so most steps can be missed here: the others are still in it. The first feed-forward
+# step cannot, as every later step reads what it has written. One prompt is an anecdote; later lessons measure such
+# losses on a whole story.
 #
 # ## How to read a lesson
 #
@@ -215,8 +213,8 @@ figures.show(figure, f"Steps whose loss costs the favourite its majority are hat
 # - **Run** the cell (Shift+Enter), then change a number in it and run it again.
 # - **Explain.** Compare with the paragraph after it.
 # - **Exercises** come at the end, from easy to hard. You fill in a function, and `check` says what a wrong answer
-#   looks like. The solution is folded below; [student/](student/00_start_here.ipynb) holds the lessons without solutions
-#   and without outputs, so that nothing spoils a prediction.
+#   looks like. The solution is folded below it. The folder `student` holds the same lessons without solutions and
+#   without outputs, so that nothing spoils a prediction.
 #
 # ## A map of the course
 #
@@ -224,18 +222,19 @@ figures.show(figure, f"Steps whose loss costs the favourite its majority are hat
 # storing it. Each takes its minutes from its own first lines:
 
 # %%
-rows, minutes = [], []
+rows, minutes = ["| lesson | you will be able to | minutes |", "| :-- | :-- | --: |"], []
 for path in sorted((figures.ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py")):
     text = path.read_text(encoding="utf-8")
-    title = re.search(r"^# # \d+\. (.+)$", text, re.M)[1]
+    title = re.search(r"^# # (\d+\. .+)$", text, re.M)[1]
+    goal = re.search(r"\*\*You will be able to\*\* \| (.+) \|$", text, re.M)[1]
     minutes.append(int(re.search(r"\*\*Minutes\*\* \| (\d+)", text)[1]))
-    rows.append(f"| [{path.stem[:2]}]({path.stem}.ipynb) | {title} | {minutes[-1]} |")
-print(f"{len(rows)} lessons: {' + '.join(map(str, minutes))} = {sum(minutes)} minutes")
-display(Markdown("\n".join(["| | lesson | minutes |", "| --- | --- | --- |", *rows])))
+    rows.append(f"| [{title}]({path.stem}.ipynb) | {goal} | {minutes[-1]} |")
+print(f"{len(minutes)} lessons: {' + '.join(map(str, minutes))} = {sum(minutes)} minutes")
+display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Whoever has an hour reads this lesson, then [04](04_attention.ipynb). Whoever ports Llama to another language reads
-# "In the wild" in each: it lists what ports get wrong.
+# For one hour, read this lesson and then [attention](04_attention.ipynb). To port Llama to another language, read
+# "In the wild" in each lesson: it lists what ports get wrong.
 #
 # ## In the wild
 #
@@ -246,7 +245,7 @@ display(Markdown("\n".join(["| | lesson | minutes |", "| --- | --- | --- |", *ro
 #   ([picoGPT#16](https://github.com/jaymody/picoGPT/issues/16),
 #   [ARENA_3.0#146](https://github.com/callummcdougall/ARENA_3.0/issues/146),
 #   [annotated-transformer#124](https://github.com/harvardnlp/annotated-transformer/issues/124)). These lessons compute
-#   with NumPy, are run again whenever something changes, and fail that run if one printed digit does.
+#   with NumPy, are run again whenever something changes, and a printed digit that differs fails that run.
 # - **Saved sliders** break how a notebook is shown
 #   ([codespaces-jupyter#610](https://github.com/github/codespaces-jupyter/issues/610)). That is why none is saved here,
 #   and why a figure stands above each.
@@ -267,7 +266,7 @@ check(most_likely_next)
 
 # %% tags=["solution"]
 def most_likely_next(logits):
-    return np.argmax(logits[-1])                          # softmax would keep the order: it is not needed
+    return np.argmax(logits[-1])                          # softmax would keep the order
 
 # %% [markdown]
 # ### 2. A tap that keeps some values (medium)
@@ -301,7 +300,7 @@ def keep_only(names):
 
 # %% tags=["exercise"]
 def continue_greedily(tokens, n, forward):
-    """The n next ids, each the likeliest after all before it: list of ids, number, function -> list."""
+    """The n next ids, each the likeliest after all before it: (list, n, function) -> list."""
     ...
 
 # %%

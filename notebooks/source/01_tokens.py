@@ -15,8 +15,8 @@
 #
 # | | |
 # | --- | --- |
-# | **You will be able to** | turn a text into token ids by hand, merge by merge; say what happens to a digit, an emoji and a Chinese character; look up what the model knows of a token before it reads any other |
-# | **It assumes** | lesson [00](00_start_here.ipynb); what a list and a dictionary are |
+# | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the model has learned of a token before it sees any other |
+# | **It assumes** | lesson [00](00_start_here.ipynb); lists and dictionaries in Python |
 # | **Minutes** | 45 |
 #
 # T tokens, D model width, V vocabulary.
@@ -25,7 +25,7 @@
 import sys
 
 sys.path.insert(0, "..")
-from course import SENTENCE, STORY, config, nl, tokenizer, weights
+from course import FOLDER, SENTENCE, STORY, config, nl, tokenizer, weights
 
 import figures
 import ipywidgets
@@ -35,19 +35,487 @@ from checks import check
 # %% [markdown]
 # ## Text in, numbers out
 #
-# A Llama reads no letters. It reads T whole numbers, each below V. The tokenizer makes them, and it was built before
-# the model was trained: the model has never seen anything else.
+# A Llama reads no letters. It reads T whole numbers, each from 0 to V − 1. The *tokenizer* makes them. It was built
+# before the model, and it never changes afterwards.
 #
 # **Predict.** The sentence below has 14 words and 74 characters. How many tokens will it be?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
-vocabulary = [tokenizer.sp.id_to_piece(i) for i in range(tokenizer.vocab_size)]
+vocabulary = [tokenizer.sp.id_to_piece(i) for i in range(config.vocab_size)]      # id -> piece
+number_of = {piece: i for i, piece in enumerate(vocabulary)}                      # piece -> id
 
 print(f"{len(SENTENCE.split())} words, {len(SENTENCE)} characters, T {len(tokens)} tokens")
-print("ids   ", tokens)
-print("pieces", *[vocabulary[i] for i in tokens])
+print(*[vocabulary[i] for i in tokens])
 
 # %%
-figure = figures.coloured_text([vocabulary[i] for i in tokens], [0.15, 0.4] * 8 + [0.15],
-                               limit=1, numbers="d" if False else ".0f") if False else None
+figure = figures.coloured_text([vocabulary[i] for i in tokens], tokens, limit=3 * config.vocab_size,
+                               numbers=".0f", per_line=62)
+figures.show(figure, "Each piece of the sentence with its id below (the darker, the larger): whole "
+                     "words, two marks, and a token in front that nobody typed.")
+
+# %% [markdown]
+# **Explain.** The sentence is common fairy-tale English, so each word is one token, and each mark is one. A space is
+# not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a text.
+#
+# ## What the vocabulary holds
+#
+# LLaMA (section 2.1) tokenizes by byte-pair encoding, in SentencePiece's implementation; it splits numbers into single
+# digits, and spells characters that it does not know in UTF-8 bytes. The model that ships does the same, with fewer
+# pieces. Its V entries come in four kinds, one after the other:
+
+# %%
+sp = tokenizer.sp
+learned = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) > 1]
+letters = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) == 1]
+for kind, ids in (("control", range(3)), ("bytes", range(3, 259)), ("merged pieces", learned),
+                  ("single characters", letters)):
+    some = " ".join(vocabulary[i] for i in ids[:8])
+    print(f"{kind:17} {len(ids):5} ids from {ids[0]:4} to {ids[-1]:4}: {some}")
+print(f"{'':17} V {len(vocabulary)};  digits among the pieces: "
+      f"{sum(any(c.isdigit() for c in vocabulary[i]) for i in learned + letters)}")
+
+# %% [markdown]
+# **Explain.** The merged pieces stand in the order in which they were learned, and the file keeps that order as a
+# *score*: 0, −1, −2, ... The training text held few digits, so none has a piece here: each is spelled as one byte. The
+# large models' 32,000 pieces include the ten digits.
+#
+# ## How the pieces were learned
+#
+# Byte-pair encoding begins with single characters, and repeats one step: count all neighbours, and make the most
+# frequent pair a new piece. Words are counted apart, so no piece reaches across a space.
+#
+# **Predict.** Which pair of characters is the most frequent in English fairy tales?
+
+# %%
+from collections import Counter
+
+
+def learn(text, steps):
+    """The first merges of byte-pair encoding, learned from a text."""
+    words = Counter(("▁", *word) for word in text.split())        # {symbols of a word: how often}
+    merges = []
+    for _ in range(steps):
+        pairs = Counter()
+        for word, count in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += count
+        best = max(pairs, key=pairs.get)
+        merges.append(best[0] + best[1])
+        words = {merge_in(word, best): count for word, count in words.items()}
+    return merges
+
+
+def merge_in(word, pair):
+    """A word with every occurrence of a pair made one symbol."""
+    out = []
+    for symbol in word:
+        if out and (out[-1], symbol) == pair:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return tuple(out)
+
+
+print(f"learned from our {len(STORY.split())} words", *learn(STORY, 16))
+print("from 115 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
+print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
+
+# %% [markdown]
+# **Explain.** The first merge is `h` + `e`, of *the*, *he*, *she*, *her*. One short
+# story is enough to find many of the same pairs; 115 books go on until rare words are pieces.
+#
+# ## A word, merge by merge
+#
+# Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece,
+# join those whose piece was learned *first*, that is, has the highest score; the leftmost of them if there are
+# several. Repeat until no neighbours make a piece.
+#
+# **Predict.** *youngest* is a piece of the vocabulary. Does the encoder get there through *young*, or through *est*?
+
+# %%
+score = {vocabulary[i]: sp.get_score(i) for i in learned + letters}
+
+
+def merge_steps(symbols):
+    """Every rung from single characters to pieces: list of symbols -> list of lists."""
+    steps = [symbols]
+    while True:
+        pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+        known = [i for i, pair in enumerate(pairs) if pair in score]
+        if not known:
+            return steps
+        i = max(known, key=lambda i: score[pairs[i]])     # max takes the first of equals: the leftmost
+        symbols = symbols[:i] + [pairs[i]] + symbols[i + 2:]
+        steps.append(symbols)
+
+
+rank = {vocabulary[i]: n + 1 for n, i in enumerate(learned)}          # he is merge 1
+for step in merge_steps(list("▁youngest")):
+    print(*step)
+
+# %%
+def draw(word):
+    steps = merge_steps(list("▁" + word))
+    pieces = " ".join(steps[-1])
+    figures.show(figures.draw_merges(steps, rank), f"From {len(steps[0])} characters to {pieces}: at each "
+                 "rung the pair that was learned first is joined (framed), with its place in the order "
+                 "of learning.")
+
+
+draw("youngest")
+
+# %% tags=["sliders"]
+ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcraft", "kingdom",
+                                "unhappiness", "happily", "zigzag"]);
+
+# %% [markdown]
+# **Explain.** Through both: frequent endings such as *est* are old pieces, so they close early, and *young* comes later.
+# Some pieces are only rungs. In the books, wherever the encoder makes `▁daught`, `er` stands beside it, and the two become
+# `▁daughter`. The model has never seen that rung, as the rows of its embedding will show.
+#
+# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front, and a character without a piece becomes
+# bytes. Then our encoder can be held against SentencePiece.
+
+# %%
+def encode(text):
+    """Text to ids, with <s> in front."""
+    ids = [number_of["<s>"]]
+    if text:
+        for symbol in merge_steps(list("▁" + text.replace(" ", "▁")))[-1]:
+            if symbol in number_of:
+                ids.append(number_of[symbol])
+            else:                                         # byte b is id 3 + b
+                ids += [number_of["<0x00>"] + byte for byte in symbol.encode("utf-8")]
+    return ids
+
+
+awkward = ["", " ", "I", "  two  spaces ", "3 bears, 1813.", "ö & 株式会社", "👑👨‍👩‍👧", "\n\n\ttab",
+           "<s>", "e\u0301", "▁", "a\u00a0b", "Hahahahaha", "ﬁ", "x" * 50]
+print("the story       ", encode(STORY) == tokenizer.encode(STORY))
+print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in awkward].count(True),
+      "of", len(awkward))
+
+# %% [markdown]
+# ## The space in front
+#
+# SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
+# anywhere else. The prompt `I` is the piece `▁I`, not the piece `I`, which occurs inside words and after quotation
+# marks. Both exist, and the model has learned different things of them.
+#
+# **Predict.** What does the model expect after `I` without a space before it?
+
+# %%
+def expected(ids, count=6):
+    """{piece: percent} of the likeliest next tokens."""
+    probs = nl.next_token_probs(nl.forward(ids, weights, config)[-1])
+    return {vocabulary[i]: 100 * probs[i] for i in np.argsort(-probs)[:count]}
+
+
+right, wrong = tokenizer.encode("I"), [tokenizer.bos, number_of["I"]]
+for ids in (right, wrong):
+    percent = expected(ids, count=config.vocab_size)["n"]
+    print([vocabulary[i] for i in ids], f"then n: {percent:.0f} %")
+
+# %%
+figure, axes = figures.new(2.3, columns=2)
+for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
+    figures.bars(ax, expected(ids), ".0f", marked=["n"])
+    ax.set(title=title, xlabel="percent", xlim=(0, 30))
+figures.show(figure, "The same letter, two tokens: without the space the model thinks of the word In "
+                     "(hatched), which nobody writes after a whole word I.")
+
+# %% [markdown]
+# Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
+# spaces appear and vanish:
+
+# %%
+whole, parts = "Once upon a time", ["Once upon", " a time"]
+glued = [i for part in parts for i in tokenizer.encode(part, bos=False)]
+print(repr(tokenizer.decode(tokenizer.encode(whole))))
+print(repr(tokenizer.decode(glued)), " encoded in two parts")
+print(repr("".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))), " decoded one at a time")
+
+# %% [markdown]
+# The other token in front, `<s>`, says that a text begins here. Leave it out, and the model does not know where it is:
+
+# %%
+ids = tokenizer.encode(STORY)
+with_s = nl.cross_entropy(nl.forward(ids, weights, config)[1:-1], ids[2:])       # the same tokens,
+without = nl.cross_entropy(nl.forward(ids[1:], weights, config)[:-1], ids[2:])   # predicted without <s>
+for piece, a, b in zip(ids[2:6], with_s, without):
+    print(f"{vocabulary[piece]:7} {a:.2f} nats with <s>, {b:.2f} without")
+print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} without")
+
+# %% [markdown]
+# **Explain.** A nat measures surprise: 0 means sure (lesson [9](09_objective_and_sampling.ipynb)). After `<s>`, *Once* is
+# almost surely followed by *upon a time*. Without `<s>`, *Once* might stand anywhere.
+#
+# ## Bytes for all the rest
+#
+# UTF-8 writes every character as one to four bytes, and every byte has a piece, `<0x00>` to `<0xFF>`. So there is
+# nothing that cannot be written, and nothing that decodes to something else.
+#
+# **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
+
+# %%
+for character in "7ö株👑":
+    spelled = character.encode("utf-8")
+    ids = tokenizer.encode(character, bos=False)[1:]      # [0] is the dummy prefix, alone
+    print(character, " ".join(f"{byte:08b}" for byte in spelled), "->", *[vocabulary[i] for i in ids])
+    assert ids == [3 + byte for byte in spelled]
+
+# %% [markdown]
+# **Explain.** The first byte says how many follow: it begins with `0` (none), `110` (one), `1110` (two) or `11110`
+# (three), and each that follows begins with `10`. A part of them is no character. So a program that prints
+# tokens as they come must wait for the last byte; `nl.stream_text` holds half a character back:
+
+# %%
+ids = tokenizer.encode("a 👑!", bos=False)
+for n in range(1, len(ids) + 1):
+    print(n, repr(tokenizer.decode(ids[:n])))
+print("streamed:", list(nl.stream_text(ids, tokenizer)))
+
+# %% [markdown]
+# ## How much a token holds
+#
+# **Predict.** The tokenizer learned from English fairy tales. Order these by characters per token: fairy tale, modern
+# English, German, French, Python, digits, Chinese, emoji.
+
+# %%
+samples = {
+    "fairy tale": STORY,
+    "modern English": "The committee will publish its report on inflation next quarter. Analysts expect "
+                      "interest rates to remain unchanged, although the central bank hinted at cuts.",
+    "German": "Es war einmal ein König, der hatte drei Töchter, und die jüngste war so schön, dass die "
+              "Sonne sich wunderte, sooft sie ihr ins Gesicht schien.",
+    "French": "Il y avait une fois un roi qui avait trois filles, et la plus jeune était si belle que "
+              "le soleil s'en étonnait.",
+    "Python": "def mean(values):\n    return sum(values) / len(values)\n\nprint(mean([3, 5, 7]))\n",
+    "digits": "3.14159265358979 2.71828182845904 1.41421356237309",
+    "Chinese": "从前有一位国王,他有三个女儿,最小的那个非常美丽。",
+    "emoji": "👑🐺🌲🏰🌙🔥",
+}
+per_token = {kind: len(text) / len(tokenizer.encode(text, bos=False)) for kind, text in samples.items()}
+for kind, characters in per_token.items():
+    print(f"{kind:15} {characters:.2f} characters per token; a context of {config.max_seq_len} tokens "
+          f"holds {characters * config.max_seq_len:5.0f}")
+
+# %%
+figure, ax = figures.new(2.9)
+figures.bars(ax, per_token, ".2f", marked=[kind for kind, n in per_token.items() if n < 1])
+ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1.2)
+ax.set(xlabel="characters per token (dotted: one)", title="What one token of this vocabulary holds")
+figures.show(figure, "Text like that of the training books takes a quarter as many tokens as characters; "
+                     "what is spelled in bytes (hatched) takes more tokens than characters.")
+
+# %% [markdown]
+# **Explain.** Pieces are words of the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
+# Time, memory and context are all counted in tokens, so German costs twice what English does, character for character. The
+# large models' vocabulary is ten times this one's, and their digits are single too; what their books lacked costs more
+# there as well.
+#
+# ## A row of numbers for each token
+#
+# The model's first act is to look each id up in a table, the embedding (V, D). The id says nothing but which row. It is
+# the same as a product with a vector that is 1 at the id and 0 elsewhere, and faster.
+
+# %%
+E = weights["embedding"]                                  # (V, D)
+trace = nl.Trace()
+nl.forward(tokens, weights, config, tap=trace)
+
+one_hot = np.eye(config.vocab_size, dtype=np.float32)[tokens]        # (T, V)
+print("a look-up is a product ", np.array_equal(one_hot @ E, E[tokens]))
+print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
+
+# %% [markdown]
+# Rows begin as small random numbers. Training moves the rows of tokens that occur, and lets all others shrink (weight
+# decay). So the length of a row tells whether the model has ever met its token.
+#
+# **Predict.** Which rows were never moved?
+
+# %%
+length = np.linalg.norm(E, axis=1)
+unmoved = length < 0.2
+print(f"bytes:  {unmoved[3:259].sum()} of 256 never met; met:",
+      *[repr(chr(byte)) for byte in range(256) if not unmoved[3 + byte]])
+print(f"pieces: {unmoved[259:].sum()} of {len(vocabulary) - 259} never met:",
+      *[vocabulary[i] for i in range(259, len(vocabulary)) if unmoved[i]])
+
+# %%
+figure, ax = figures.new(2.5)
+bins = np.linspace(0, 1.5, 31)
+ax.hist(length[259:], bins, color=figures.SKY, label="pieces")
+ax.hist(length[3:259], bins, color=figures.ORANGE, hatch="///", edgecolor="white", label="bytes")
+ax.set(yscale="log", xlabel="length of a row of the embedding (D)", ylabel="rows")
+ax.legend(loc="upper center")
+figures.show(figure, "Two heaps: rows of length 0.1, which are noise, most of them bytes; and rows above "
+                     "0.8, which mean something. Digits and rare pieces lie in between.")
+
+# %% [markdown]
+# **Explain.** The bytes of Chinese and of emoji were never met: this model can *write* `株`, and knows nothing of it. Nor
+# has it met `▁daught`, the rung that is always climbed. A model that meets such a token reads noise.
+#
+# ## Nearest neighbours
+#
+# The cosine of the angle between two rows compares their directions: 1 is the same, 0 is a right angle.
+#
+# **Predict.** Which tokens point most nearly the same way as *castle*, *red*, *wolf*, *eat*?
+
+# %%
+U = E / length[:, None]                                   # rows of length 1: a product is a cosine
+
+
+def neighbours(word, count=5):
+    cosines = U @ U[number_of[word]]
+    near = [i for i in np.argsort(-cosines) if vocabulary[i] != word][:count]
+    return "  ".join(f"{vocabulary[i]} {cosines[i]:.2f}" for i in near)
+
+
+for word in ("▁castle", "▁red", "▁wolf", "▁eat", "▁mother", "▁day", "▁three", ".", "▁the"):
+    print(f"{word:8} {neighbours(word)}")
+apart = U[259:1259] @ U[1259:2259].T
+print(f"a million other pairs: 99 % lie below {np.quantile(apart, 0.99):.2f}")
+
+# %%
+families = {
+    "colours": "red blue white green black brown yellow gray",
+    "numbers": "two three four five six seven twelve hundred",
+    "places": "castle palace city cottage hut forest garden village",
+    "animals": "wolf fox lion mouse goat cat dog horse bear",
+}
+families = {family: words.split() for family, words in families.items()}
+rows = np.array([E[number_of["▁" + word]] for words in families.values() for word in words])
+centred = rows - rows.mean(axis=0)
+_, strength, directions = np.linalg.svd(centred, full_matrices=False)
+points = centred @ directions[:2].T                       # (words, 2): the two widest directions
+kept = np.sum(strength[:2] ** 2) / np.sum(strength ** 2)
+print(f"two directions of D {config.dim} keep {kept:.0%} of the spread")
+
+figure, ax = figures.new(4.2)
+figures.draw_families(families, points, ax)
+ax.set(xlabel="first principal component", ylabel="second")
+figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ most: each "
+                     "family lies together, though nobody told the model what a colour is; bear, which "
+                     "is a verb too, lies apart.")
+
+# %% [markdown]
+# **Explain.** Tokens that are followed and preceded by the same words end up with similar rows, since the same rows then
+# predict well. This model is small: a cosine of 0.4 is already a near relation, and odd neighbours remain. One
+# row stands for all meanings of a token; what it means *here* is the work of the layers that follow.
+#
+# ## In the wild
+#
+# - **No tokenizer to read.** Those who want to follow a Llama's tokenizer ask for one that can be read
+#   ([minbpe#6](https://github.com/karpathy/minbpe/issues/6), [minbpe#60](https://github.com/karpathy/minbpe/issues/60)).
+#   The two functions `merge_steps` and `encode` above are one.
+# - **No dummy prefix.** The prompt begins with the token `I` instead of `▁I`. The answer is fluent, and answers another
+#   prompt, as the figure above shows.
+# - **Characters dropped.** Some programs leave out what has no piece, instead of spelling it in bytes.
+# - **`text.strip("<s>")`** does not remove `<s>`: it removes the letters `<`, `s`, `>` from both ends.
+
+# %%
+for said in ("<s> The wolf was", "<s> three kisses"):
+    print(f"{said!r}.strip('<s>') is {said.strip('<s>')!r}")
+
+text = "In 1813 the 3 bears ate crème.\n\nThen they slept."
+left = [i for i in tokenizer.encode(text) if not sp.is_byte(i)]
+print(repr(tokenizer.decode(tokenizer.encode(text))))
+print(repr(tokenizer.decode(left)), " bytes dropped")
+
+# %% [markdown]
+# If you have TinyLlama or Llama 2, put its folder into `weights/`. The next cell then holds *their* tokenizer against
+# three known encodings, one of them of cuneiform, in bytes. It checks your file, and that our rules are theirs.
+
+# %% tags=["timing"]
+known = [("I believe the meaning of life is", True, [1, 306, 4658, 278, 6593, 310, 2834, 338]),
+         ("Lets try ö & 株式会社", False, [365, 1691, 1018, 3963, 669, 29871, 31409, 30607, 30437, 30564]),
+         ("𒎗𓐍", False, [29871, 243, 149, 145, 154, 243, 150, 147, 144])]
+theirs = [nl.Tokenizer(path) for path in sorted(FOLDER.parent.glob("*/tokenizer.model"))]
+theirs = [tokenizer_32k for tokenizer_32k in theirs if tokenizer_32k.vocab_size == 32000]
+for tokenizer_32k in theirs:
+    for text, bos, ids in known:
+        print(tokenizer_32k.encode(text, bos=bos) == ids, text)
+if not theirs:
+    print("There is no tokenizer of 32,000 pieces in weights/: nothing to check.")
+
+# %% [markdown]
+# ## Exercises
+#
+# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+#
+# ### 1. A character in bytes (easy)
+#
+# A character without a piece is spelled in the pieces of its UTF-8 bytes: `"ö"` becomes `["<0xC3>", "<0xB6>"]`.
+
+# %% tags=["exercise"]
+def byte_pieces(character):
+    """The byte pieces that spell a character: str -> list of str."""
+    ...
+
+# %%
+check(byte_pieces)
+
+# %% tags=["solution"]
+def byte_pieces(character):
+    return [f"<0x{byte:02X}>" for byte in character.encode("utf-8")]
+
+# %% [markdown]
+# ### 2. One merge (medium)
+#
+# One rung of the ladder. `scores` maps each piece to its score, as in `score` above. Join one pair of neighbours: the
+# one whose piece has the highest score, the leftmost if there are several. Return the symbols as they are if no
+# neighbours make a piece.
+
+# %% tags=["exercise"]
+def merge_once(symbols, scores):
+    """The next rung: list of str, {piece: score} -> list of str."""
+    ...
+
+# %%
+check(merge_once)
+
+# %% tags=["solution"]
+def merge_once(symbols, scores):
+    pairs = [a + b for a, b in zip(symbols, symbols[1:])]
+    known = [i for i in range(len(pairs)) if pairs[i] in scores]
+    if not known:
+        return symbols
+    i = max(known, key=lambda i: scores[pairs[i]])
+    return symbols[:i] + [pairs[i]] + symbols[i + 2:]
+
+# %% [markdown]
+# ### 3. Pieces to text (harder)
+#
+# The way back. `<s>` and `</s>` are silent, byte pieces together make UTF-8, `▁` is a space, and the space of the dummy
+# prefix goes. The text itself may say `<s>`: then it is spelled in other pieces, and must come out.
+
+# %% tags=["exercise"]
+def pieces_to_text(pieces):
+    """The text that the pieces spell: list of str -> str."""
+    ...
+
+# %%
+check(pieces_to_text)
+
+# %% tags=["solution"]
+def pieces_to_text(pieces):
+    data = b""                                            # in bytes: a character may be spread over four pieces
+    for piece in pieces:
+        if piece.startswith("<0x"):
+            data += bytes([int(piece[3:5], 16)])
+        elif piece not in ("<s>", "</s>"):
+            data += piece.replace("▁", " ").encode("utf-8")
+    return data.decode("utf-8").removeprefix(" ")
+
+# %% [markdown]
+# ## In five lines
+#
+# 1. A token is an id below V; its piece is a word with its space, a part of a word, a character, or a byte.
+# 2. Encoding replays learned merges: the pair that was learned first is joined first, until none is left.
+# 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
+# 4. What has no piece is spelled in UTF-8 bytes; nothing is lost, but such text costs several tokens per character.
+# 5. The embedding holds one row per token: those of related words point the same way, those never met are noise.
+#
+# Next: [2. RMSNorm](02_rmsnorm.ipynb), the first thing that is done to a row.
