@@ -10,6 +10,7 @@ import copy
 import json
 import math
 import sys
+import textwrap
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def check(function):
         print(f"There is no exercise called {name}: keep the name that the function had.")
         return
     verdict, sentence, failed = judge(function)
-    print(f"{ {'right': '✓', 'empty': '…', 'wrong': '✗'}[verdict]} {name}: {sentence}")
+    mark = {"right": "✓", "empty": "…", "wrong": "✗"}[verdict]
+    print(textwrap.fill(f"{mark} {name}: {sentence}", 96, subsequent_indent="  ", break_on_hyphens=False))
     if failed and EXERCISES[name].picture:
         picture(*failed)
 

@@ -145,7 +145,7 @@ def merge_steps(symbols):
         known = [i for i, pair in enumerate(pairs) if pair in score]
         if not known:
             return steps
-        i = max(known, key=lambda i: score[pairs[i]])     # max takes the first of equals: the leftmost
+        i = max(known, key=lambda i: score[pairs[i]])     # the first of equals: the leftmost
         symbols = symbols[:i] + [pairs[i]] + symbols[i + 2:]
         steps.append(symbols)
 
@@ -158,9 +158,9 @@ for step in merge_steps(list("▁youngest")):
 def draw(word):
     steps = merge_steps(list("▁" + word))
     pieces = " ".join(steps[-1])
-    figures.show(figures.draw_merges(steps, rank), f"From {len(steps[0])} characters to {pieces}: at each "
-                 "rung the pair that was learned first is joined (framed), with its place in the order "
-                 "of learning.")
+    figures.show(figures.draw_merges(steps, rank),
+                 f"From {len(steps[0])} characters to {pieces}: at each rung the pair that was "
+                 "learned first is joined (framed), with its place in the order of learning.")
 
 
 draw("youngest")
@@ -222,8 +222,8 @@ figure, axes = figures.new(2.3, columns=2)
 for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
     figures.bars(ax, expected(ids), ".0f", marked=["n"])
     ax.set(title=title, xlabel="percent", xlim=(0, 30))
-figures.show(figure, "The same letter, two tokens: without the space the model thinks of the word In "
-                     "(hatched), which nobody writes after a whole word I.")
+figures.show(figure, "The same letter, two tokens: without the space the model thinks of the word "
+                     "In (hatched), which nobody writes after a whole word I.")
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
@@ -234,7 +234,8 @@ whole, parts = "Once upon a time", ["Once upon", " a time"]
 glued = [i for part in parts for i in tokenizer.encode(part, bos=False)]
 print(repr(tokenizer.decode(tokenizer.encode(whole))))
 print(repr(tokenizer.decode(glued)), " encoded in two parts")
-print(repr("".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))), " decoded one at a time")
+one_at_a_time = "".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))
+print(repr(one_at_a_time), " decoded one at a time")
 
 # %% [markdown]
 # The other token in front, `<s>`, says that a text begins here. Leave it out, and the model does not know where it is:
@@ -242,7 +243,7 @@ print(repr("".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))), " d
 # %%
 ids = tokenizer.encode(STORY)
 with_s = nl.cross_entropy(nl.forward(ids, weights, config)[1:-1], ids[2:])       # the same tokens,
-without = nl.cross_entropy(nl.forward(ids[1:], weights, config)[:-1], ids[2:])   # predicted without <s>
+without = nl.cross_entropy(nl.forward(ids[1:], weights, config)[:-1], ids[2:])
 for piece, a, b in zip(ids[2:6], with_s, without):
     print(f"{vocabulary[piece]:7} {a:.2f} nats with <s>, {b:.2f} without")
 print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} without")
@@ -262,7 +263,8 @@ print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} witho
 for character in "7ö株👑":
     spelled = character.encode("utf-8")
     ids = tokenizer.encode(character, bos=False)[1:]      # [0] is the dummy prefix, alone
-    print(character, " ".join(f"{byte:08b}" for byte in spelled), "->", *[vocabulary[i] for i in ids])
+    bits = " ".join(f"{byte:08b}" for byte in spelled)
+    print(character, bits, "->", *[vocabulary[i] for i in ids])
     assert ids == [3 + byte for byte in spelled]
 
 # %% [markdown]
@@ -285,29 +287,32 @@ print("streamed:", list(nl.stream_text(ids, tokenizer)))
 # %%
 samples = {
     "fairy tale": STORY,
-    "modern English": "The committee will publish its report on inflation next quarter. Analysts expect "
-                      "interest rates to remain unchanged, although the central bank hinted at cuts.",
-    "German": "Es war einmal ein König, der hatte drei Töchter, und die jüngste war so schön, dass die "
-              "Sonne sich wunderte, sooft sie ihr ins Gesicht schien.",
-    "French": "Il y avait une fois un roi qui avait trois filles, et la plus jeune était si belle que "
-              "le soleil s'en étonnait.",
+    "modern English": "The committee will publish its report on inflation next quarter. "
+                      "Analysts expect interest rates to remain unchanged, although the central "
+                      "bank hinted at cuts.",
+    "German": "Es war einmal ein König, der hatte drei Töchter, und die jüngste war so schön, "
+              "dass die Sonne sich wunderte, sooft sie ihr ins Gesicht schien.",
+    "French": "Il y avait une fois un roi qui avait trois filles, et la plus jeune était si "
+              "belle que le soleil s'en étonnait.",
     "Python": "def mean(values):\n    return sum(values) / len(values)\n\nprint(mean([3, 5, 7]))\n",
     "digits": "3.14159265358979 2.71828182845904 1.41421356237309",
     "Chinese": "从前有一位国王,他有三个女儿,最小的那个非常美丽。",
     "emoji": "👑🐺🌲🏰🌙🔥",
 }
-per_token = {kind: len(text) / len(tokenizer.encode(text, bos=False)) for kind, text in samples.items()}
+per_token = {kind: len(text) / len(tokenizer.encode(text, bos=False))
+             for kind, text in samples.items()}
 for kind, characters in per_token.items():
-    print(f"{kind:15} {characters:.2f} characters per token; a context of {config.max_seq_len} tokens "
-          f"holds {characters * config.max_seq_len:5.0f}")
+    print(f"{kind:15} {characters:.2f} characters per token; "
+          f"a context of {config.max_seq_len} tokens holds {characters * config.max_seq_len:5.0f}")
 
 # %%
 figure, ax = figures.new(2.9)
 figures.bars(ax, per_token, ".2f", marked=[kind for kind, n in per_token.items() if n < 1])
 ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1.2)
 ax.set(xlabel="characters per token (dotted: one)", title="What one token of this vocabulary holds")
-figures.show(figure, "Text like that of the training books takes a quarter as many tokens as characters; "
-                     "what is spelled in bytes (hatched) takes more tokens than characters.")
+figures.show(figure, "Text like that of the training books takes a quarter as many tokens as "
+                     "characters; what is spelled in bytes (hatched) takes more tokens than "
+                     "characters.")
 
 # %% [markdown]
 # **Explain.** Pieces are words of the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
@@ -350,8 +355,8 @@ ax.hist(length[259:], bins, color=figures.SKY, label="pieces")
 ax.hist(length[3:259], bins, color=figures.ORANGE, hatch="///", edgecolor="white", label="bytes")
 ax.set(yscale="log", xlabel="length of a row of the embedding (D)", ylabel="rows")
 ax.legend(loc="upper center")
-figures.show(figure, "Two heaps: rows of length 0.1, which are noise, most of them bytes; and rows above "
-                     "0.8, which mean something. Digits and rare pieces lie in between.")
+figures.show(figure, "Two heaps: rows of length 0.1, which are noise, most of them bytes; and rows "
+                     "above 0.8, which mean something. Digits and rare pieces lie in between.")
 
 # %% [markdown]
 # **Explain.** The bytes of Chinese and of emoji were never met: this model can *write* `株`, and knows nothing of it. Nor
@@ -396,9 +401,9 @@ print(f"two directions of D {config.dim} keep {kept:.0%} of the spread")
 figure, ax = figures.new(4.2)
 figures.draw_families(families, points, ax)
 ax.set(xlabel="first principal component", ylabel="second")
-figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ most: each "
-                     "family lies together, though nobody told the model what a colour is; bear, which "
-                     "is a verb too, lies apart.")
+figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ "
+                     "most: each family lies together, though nobody told the model what a colour "
+                     "is; bear, which is a verb too, lies apart.")
 
 # %% [markdown]
 # **Explain.** Tokens that are followed and preceded by the same words end up with similar rows, since the same rows then
@@ -430,7 +435,8 @@ print(repr(tokenizer.decode(left)), " bytes dropped")
 
 # %% tags=["timing"]
 known = [("I believe the meaning of life is", True, [1, 306, 4658, 278, 6593, 310, 2834, 338]),
-         ("Lets try ö & 株式会社", False, [365, 1691, 1018, 3963, 669, 29871, 31409, 30607, 30437, 30564]),
+         ("Lets try ö & 株式会社", False,
+          [365, 1691, 1018, 3963, 669, 29871, 31409, 30607, 30437, 30564]),
          ("𒎗𓐍", False, [29871, 243, 149, 145, 154, 243, 150, 147, 144])]
 theirs = [nl.Tokenizer(path) for path in sorted(FOLDER.parent.glob("*/tokenizer.model"))]
 theirs = [tokenizer_32k for tokenizer_32k in theirs if tokenizer_32k.vocab_size == 32000]
@@ -501,7 +507,7 @@ check(pieces_to_text)
 
 # %% tags=["solution"]
 def pieces_to_text(pieces):
-    data = b""                                            # in bytes: a character may be spread over four pieces
+    data = b""                             # in bytes: a character may be spread over four pieces
     for piece in pieces:
         if piece.startswith("<0x"):
             data += bytes([int(piece[3:5], 16)])

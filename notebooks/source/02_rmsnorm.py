@@ -113,8 +113,9 @@ figure, axes = figures.new(3.8, columns=2)
 for ax, title, rows in ((axes[0], "before (24 of D columns)", before), (axes[1], "after", after)):
     sized = [f"{label} {size:.1f}" for label, size in zip(labels, root_mean_square(rows))]
     figures.matrix(ax, rows[:, :24], rows=sized, title=title, limit=5)
-figures.show(figure, "Each row is a token, with its size beside it: before, some rows are three times "
-                     "as strong as others; after, all have size 1, and each keeps its pattern.")
+figures.show(figure, "Each row is a token, with its size beside it: before, some rows are three "
+                     "times as strong as others; after, all have size 1, and each keeps its "
+                     "pattern.")
 
 # %% [markdown]
 # ## What LayerNorm does more
@@ -139,7 +140,7 @@ print(f"mean of a row {np.abs(last.mean(axis=-1)).mean():.2f}, "
       f"root mean square {root_mean_square(last).mean():.1f}")
 
 
-def scale_of(name):                                       # the weight g of a norm, by its trace name
+def scale_of(name):                                 # the weight g of a norm, by its trace name
     if name == "norm":
         return weights["norm"]
     _, i, kind = name.split(".")                          # layers.3.attn_norm
@@ -234,9 +235,9 @@ for ax, values, title in ((axes[0], kept, "cosine with the embedding"),
                           (axes[1], size, "size of the stream")):
     figures.lines(ax, range(depth + 1), values)
     ax.set(title=title, xlabel="layers", xlim=(0, depth * 1.35))
-figures.show(figure, "Post-norm shrinks what is there at every layer and has forgotten the embedding "
-                     "after ten; pre-norm keeps a share of it all the way, and pays with a stream "
-                     "that grows.")
+figures.show(figure, "Post-norm shrinks what is there at every layer and has forgotten the "
+                     "embedding after ten; pre-norm keeps a share of it all the way, and pays with "
+                     "a stream that grows.")
 
 # %% [markdown]
 # **Explain.** Post-norm divides everything, old and new, at every layer: the old part fades like $2^{-L/2}$. Gradients
@@ -263,7 +264,8 @@ for name, nats in cost.items():
 # %%
 figure, ax = figures.new(3.6)
 figures.bars(ax, cost, "+.2f", marked=[min(cost, key=cost.get)])
-ax.set(xlabel="nats per token lost", title=f"One norm skipped at a time (loss with all: {base:.2f})")
+ax.set(xlabel="nats per token lost",
+       title=f"One norm skipped at a time (loss with all: {base:.2f})")
 figures.show(figure, "Only one norm can be spared, the very first (hatched); every other costs "
                      "between half a nat and six, the last one most.")
 

@@ -106,8 +106,9 @@ print(f"added up backwards, bit for bit: {np.array_equal(backwards, trace[last])
 # %%
 figure = figures.addends({name: trace[name][-1, :32] for name in added},
                          {"the sum": trace[last][-1, :32]})
-figures.show(figure, "32 of D columns of the stream at the last token, \"that\": each row is what one step "
-                     "adds; the row below is their sum, and the last layers speak loudest.")
+figures.show(figure, "32 of D columns of the stream at the last token, \"that\": each row is what "
+                     "one step adds; the row below is their sum, and the last layers speak "
+                     "loudest.")
 
 # %% [markdown]
 # **Explain.** To the last bit, if the order is the same. Float32 sums depend on the order, but hardly.
@@ -139,7 +140,8 @@ shares = {}
 for label, trace in traces.items():
     x = trace[last][-1]                                   # (D,)
     size = np.sqrt(np.mean(x * x) + config.norm_eps)
-    shares[label] = {name: float(trace[name][-1] / size * weights["norm"] @ direction) for name in added}
+    shares[label] = {name: float(trace[name][-1] / size * weights["norm"] @ direction)
+                     for name in added}
     print(f"{label:6} sum of the shares {sum(shares[label].values()):+.2f}, "
           f"he minus she in the logits {he_minus_she(trace['logits']):+.2f}")
 
@@ -150,8 +152,9 @@ for ax, (label, parts) in zip(axes, shares.items()):
     ax.set(xlim=(-2.5, 2.5), title=f"The {label} was so angry that", xlabel="share of he minus she")
     ax.axvline(0, color=figures.BLACK, linewidth=0.8)
 axes[1].invert_yaxis()                                    # once is enough for a shared axis
-figures.show(figure, "What each step adds to he (right) or she (left) at the last token: the first layers "
-                     "say the same in both runs, and attention from layer 3 on tells king from queen.")
+figures.show(figure, "What each step adds to he (right) or she (left) at the last token: the first "
+                     "layers say the same in both runs, and attention from layer 3 on tells king "
+                     "from queen.")
 
 # %% [markdown]
 # **Explain.** Early steps add what is likely after "angry that" in general. Only attention can bring the word over from
@@ -183,13 +186,15 @@ print("the last one is the model itself:", np.array_equal(lens(trace[depths[-1]]
 tokens = tokenizer.encode(SENTENCE)
 trace = nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
-probs = np.array([nl.softmax(lens(trace[name])) for name in depths]).swapaxes(0, 1)   # (T, 1 + L, V)
+probs = np.array([nl.softmax(lens(trace[name])) for name in depths]).swapaxes(0, 1)
+# (T, 1 + L, V)
 best = probs.argmax(-1)
 texts = [figures.pieces(tokenizer, row) for row in best]
 figure = figures.guesses(texts, probs.max(-1), figures.pieces(tokenizer, tokens),
                          ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
-figures.show(figure, "Down, the tokens of a sentence; across, what the model would say next if it stopped "
-                     "there: at the left it matches pieces, at the right it continues the sentence.")
+figures.show(figure, "Down, the tokens of a sentence; across, what the model would say next if it "
+                     "stopped there: at the left it matches pieces, at the right it continues the "
+                     "sentence.")
 
 # %% [markdown]
 # **Explain.** The embedding says which token *is* here, in a form that the output matrix was never trained to read: worse
@@ -203,8 +208,10 @@ def candidates(position):
     top = np.argsort(-row[-1])[:7]
     figure, ax = figures.new(2.8)
     figures.matrix(ax, 100 * row[:, top], depths, figures.pieces(tokenizer, top), limit=100,
-                   kind=figures.SHARE, numbers=".0f", title=f"{tokenizer.decode(tokens[:position + 1])} …")
-    figures.show(figure, "The seven likeliest pieces of the full model, in percent after every layer.")
+                   kind=figures.SHARE, numbers=".0f",
+                   title=f"{tokenizer.decode(tokens[:position + 1])} …")
+    figures.show(figure, "The seven likeliest pieces of the full model, in percent after every "
+                         "layer.")
 
 
 candidates(5)
@@ -268,8 +275,8 @@ figure, axes = figures.new(2.4, columns=2)
 figures.bars(axes[0], {name: n / 1e6 for name, n in flops.items()} | {"all the rest": 0}, ".0f")
 figures.bars(axes[1], took, ".1f", colour=figures.GREEN)
 axes[0].set(xlabel="million FLOPs of matrix products"), axes[1].set(xlabel="milliseconds")
-figures.show(figure, "Left, where the arithmetic is; right, where the time goes: scores, norms, softmax "
-                     "and the like take far more time than their share of the FLOPs.")
+figures.show(figure, "Left, where the arithmetic is; right, where the time goes: scores, norms, "
+                     "softmax and the like take far more time than their share of the FLOPs.")
 
 # %% [markdown]
 # **Explain.** The feed-forward step has most of the arithmetic, and big matrix products run near the processor's
@@ -316,8 +323,9 @@ for label, found in compared.items():
 
 # %%
 figure = figures.first_difference(compared, bound=1e-5)
-figures.show(figure, "In order of computation: the right run stays below a millionth, that is rounding; each "
-                     "mistake jumps where it is made, and everything after it is wrong too.")
+figures.show(figure, "In order of computation: the right run stays below a millionth, that is "
+                     "rounding; each mistake jumps where it is made, and everything after it is "
+                     "wrong too.")
 
 # %% [markdown]
 # **Explain.** The wrong eps shows at the first norm, the wrong theta only once something is rotated: q and k before it
@@ -336,7 +344,8 @@ try:
     with torch.no_grad():
         live = model(torch.tensor([story])).logits[0].numpy()             # (T, V)
     apart = np.abs(live - nl.forward(story, weights, config)).max() / np.abs(live).max()
-    print(f"live, {live.shape} logits: the largest difference is below 1e-5 of the largest: {apart < 1e-5}")
+    print(f"live, {live.shape} logits: the largest difference is below 1e-5 of the largest:",
+          apart < 1e-5)
 except ImportError:
     print("PyTorch and transformers are not installed: the recorded trace has to do")
 
@@ -368,14 +377,15 @@ def patched(name, index):                                 # he minus she of the 
 
 king, queen = (he_minus_she(trace["logits"]) for trace in traces.values())
 print(f"he minus she: king {king:+.2f}, queen {queen:+.2f}")
-moved = np.array([[patched(name, t) for t in range(len(QUEEN))] for name in depths])     # (1 + L, T)
+moved = np.array([[patched(name, t) for t in range(len(QUEEN))] for name in depths])
+# (1 + L, T)
 
 # %%
 figure, ax = figures.new(3.2)
 figures.matrix(ax, moved, depths, figures.pieces(tokenizer, KING), numbers="+.1f",
                title="he minus she in the queen's run, one row taken from the king's")
-figures.show(figure, "Blue cells turn she into he: through layer 2 the fact sits at the noun, in layers 3 and 4 "
-                     "it moves to the last token, and there it stays.")
+figures.show(figure, "Blue cells turn she into he: through layer 2 the fact sits at the noun, in "
+                     "layers 3 and 4 it moves to the last token, and there it stays.")
 
 # %% [markdown]
 # **Explain.** In the first layers the fact sits where the word is: patch that row, and the queen becomes a king. From
@@ -385,6 +395,7 @@ figures.show(figure, "Blue cells turn she into he: through layer 2 the fact sits
 # %%
 by_head = np.array([[patched(f"layers.{i}.attn.heads", (h, -1)) for h in range(config.n_heads)]
                     for i in range(config.n_layers)])     # (L, H)
+print(f"{by_head.size} heads, patched one at a time")
 figure, ax = figures.new(2.9)
 figures.matrix(ax, by_head - queen, [f"layer {i}" for i in range(config.n_layers)],
                [f"head {h}" for h in range(config.n_heads)], numbers=".1f", limit=king - queen,
@@ -411,7 +422,8 @@ for pair in pairs:
     now = he_minus_she(nl.forward(ids[1], weights, config, tap=tap))
     noun = [a != b for a, b in zip(*ids)].index(True)
     looks = runs[0]["layers.3.attn.probs"][carriers, -1, noun]
-    print(f"{pair[0]:34} moved by {(now - she) / (he - she):4.0%}; attention {looks[0]:.2f}, {looks[1]:.2f}")
+    print(f"{pair[0]:34} moved by {(now - she) / (he - she):4.0%}; "
+          f"attention {looks[0]:.2f}, {looks[1]:.2f}")
 
 # %% [markdown]
 # Two of 48 heads carry between a quarter and a half of it, in every pair. That is a mechanism: found with sixteen lines of
@@ -467,7 +479,8 @@ def forward_flops(config, T):
     projections = 2 * T * D * (2 * H * d + 2 * G * d)     # wq and wo, wk and wv
     attention = 2 * (2 * H * T * T * d)                   # scores, mix
     feed_forward = 3 * (2 * T * D * config.hidden_dim)
-    return config.n_layers * (projections + attention + feed_forward) + 2 * T * D * config.vocab_size
+    logits = 2 * T * D * config.vocab_size
+    return config.n_layers * (projections + attention + feed_forward) + logits
 
 # %% [markdown]
 # ### 2. When is it settled? (medium)

@@ -35,7 +35,7 @@ from checks import check
 # %% [markdown]
 # ## A model is a folder
 #
-# Six lessons ago the weights were a Python dictionary. On disk they are a folder of a few files:
+# In every lesson so far the weights were a Python dictionary. On disk they are a folder of a few files:
 
 # %%
 purpose = {"config.json": "the sizes: D, L, H, G, F, V", "model.safetensors": "the numbers",
@@ -66,7 +66,8 @@ start = 8 + n                                             # offsets count from h
 print("the first eight bytes ", " ".join(f"{byte:02x}" for byte in data[:8]), f" = {n:,}")
 print("the header begins     ", data[8:92].decode(), "...")
 parameters = sum(nl.parameter_counts(config).values())
-print(f"8 + {n:,} + 2 * {parameters:,} = {8 + n + 2 * parameters:,}; the file has {len(data):,} bytes")
+print(f"8 + {n:,} + 2 * {parameters:,} = {8 + n + 2 * parameters:,}; "
+      f"the file has {len(data):,} bytes")
 
 # %%
 figures.show(figures.draw_file(header, start, len(data)),
@@ -86,7 +87,8 @@ for name, entry in sorted(tensors.items(), key=lambda item: item[1]["data_offset
     end = after
 print(f"{len(tensors)} tensors, without gap or overlap:", start + end == len(data))
 for name in list(tensors)[2:6]:
-    print(f"{name:42} {tensors[name]['dtype']} {str(tensors[name]['shape']):12} {tensors[name]['data_offsets']}")
+    entry = tensors[name]
+    print(f"{name:42} {entry['dtype']} {str(entry['shape']):12} {entry['data_offsets']}")
 
 # %% [markdown]
 # ## One tensor
@@ -115,7 +117,8 @@ print("the same numbers, transposed:", np.array_equal(gate.T, ours))
 def in_memory(ours, layer):
     """The array that nl.load made, by our name of it."""
     held = weights if layer is None else weights["layers"][layer]
-    return next(part[ours] for part in (held, held.get("attn", {}), held.get("ffn", {})) if ours in part)
+    parts = held, held.get("attn", {}), held.get("ffn", {})
+    return next(part[ours] for part in parts if ours in part)
 
 
 equal = []
@@ -136,7 +139,8 @@ table = np.memmap(FOLDER / "model.safetensors", np.uint16, "r", start + begin,
                   (config.vocab_size, config.dim))        # (V, D), nothing read yet
 king = tokenizer.encode("king", bos=False)[0]
 row = (table[king].astype(np.uint32) << 16).view(np.float32)
-print(f"{row.nbytes // 2} bytes used of {len(data):,}:", np.array_equal(row, weights["embedding"][king]))
+print(f"{row.nbytes // 2} bytes used of {len(data):,}:",
+      np.array_equal(row, weights["embedding"][king]))
 
 # %% [markdown]
 # ## Sixteen bits of a number
@@ -157,9 +161,10 @@ print(f"by hand {(-1) ** s * 2.0 ** (e - 127) * (1 + m / 128)}, as loaded {float
 
 # %%
 def draw(value):
-    figures.show(figures.draw_bits(float(value)), f"{value} in three types, sign, exponent, mantissa "
-                 "between heavy lines: bfloat16 keeps the exponent of float32 and rounds the mantissa; "
-                 "float16 has a shorter exponent and a longer mantissa.")
+    figures.show(figures.draw_bits(float(value)),
+                 f"{value} in three types, sign, exponent, mantissa between heavy lines: bfloat16 "
+                 "keeps the exponent of float32 and rounds the mantissa; float16 has a shorter "
+                 "exponent and a longer mantissa.")
 
 
 draw("0.1")
@@ -215,11 +220,12 @@ counts, edges = np.histogram(every, np.logspace(-28, 18, 93, base=2))
 ax.fill_between(edges[:-1], 2.0**-14, 2.0**-14 * (1 + 60 * counts / counts.max()), step="post",
                 color=figures.SKY, alpha=0.4, linewidth=0)
 ax.text(2.0**-4, 2.0**-10, "this model's\nweights", ha="center", va="top", fontsize=9.5)
-ax.text(2.0**8, 2.0**-8.8, "bfloat16", fontsize=10), ax.text(2.0**8, 2.0**-11.8, "float16", fontsize=10)
+ax.text(2.0**8, 2.0**-8.8, "bfloat16", fontsize=10)
+ax.text(2.0**8, 2.0**-11.8, "float16", fontsize=10)
 ax.set(xscale="log", yscale="log", xlabel="size of a number", ylabel="relative error at most",
        ylim=(2.0**-14, 2))
-figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where the weights lie (shaded), and "
-                     "fails at both ends, where bfloat16 stays as it is.")
+figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where the weights lie "
+                     "(shaded), and fails at both ends, where bfloat16 stays as it is.")
 
 # %% [markdown]
 # **Explain.** Weights of a trained Llama lie well inside float16's range, and the few that do not are so small that
@@ -245,7 +251,8 @@ def fold(weights):
         layers.append({"attn_norm": np.ones_like(w["attn_norm"]), "attn": attn,
                        "ffn_norm": np.ones_like(w["ffn_norm"]), "ffn": ffn})
     return {"embedding": weights["embedding"], "layers": layers,
-            "norm": np.ones_like(weights["norm"]), "output": weights["norm"][:, None] * weights["output"]}
+            "norm": np.ones_like(weights["norm"]),
+            "output": weights["norm"][:, None] * weights["output"]}
 
 
 def each(store, tree):
@@ -255,7 +262,7 @@ def each(store, tree):
     return [each(store, part) for part in tree] if isinstance(tree, list) else store(tree)
 
 
-def cut(x):                                               # the lower half thrown away instead of rounded
+def cut(x):                                       # the lower half thrown away instead of rounded
     return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
@@ -264,10 +271,12 @@ from course import STORY
 tokens = tokenizer.encode(STORY)
 full = fold(weights)
 exact = nl.forward(tokens, full, config)                  # (T, V)
-print(f"logits from {exact.min():.0f} to {exact.max():.0f}; folding changed them by less than 1e-4:",
+print(f"logits from {exact.min():.0f} to {exact.max():.0f}")
+print("folding changed them by less than 1e-4:",
       bool(np.abs(exact - nl.forward(tokens, weights, config)).max() < 1e-4))
 base, error = loss(weights=full), {}
-for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16), ("float16", as_float16)):
+for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
+                     ("float16", as_float16)):
     stored = each(store, full)
     logits = nl.forward(tokens, stored, config)
     error[label] = np.sqrt(np.mean((logits - exact) ** 2, dtype=float))
@@ -280,8 +289,8 @@ for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
 figure, ax = figures.new(1.7)
 figures.bars(ax, error, ".4f", marked=["bfloat16, cut"])
 ax.set(xlabel="typical error of a logit (root mean square)")
-figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched), and float16, with three "
-                     "more bits, is about eight times more exact.")
+figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched), and float16, "
+                     "with three more bits, is about eight times more exact.")
 
 # %% [markdown]
 # **Explain.** Rounding errors of millions of weights have no common direction, and mostly cancel. Storage in 16 bits
@@ -316,16 +325,19 @@ def write(path, tensors):
     """{name: bfloat16 bits (out, in)} as a safetensors file."""
     header, end = {}, 0
     for name, bits in tensors.items():
-        header[name] = {"dtype": "BF16", "shape": bits.shape, "data_offsets": [end, end + bits.nbytes]}
+        header[name] = {"dtype": "BF16", "shape": bits.shape,
+                        "data_offsets": [end, end + bits.nbytes]}
         end += bits.nbytes
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)                       # so that the numbers begin at a multiple of eight
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(b.tobytes() for b in tensors.values()))
+    text += b" " * (-len(text) % 8)                 # the numbers begin at a multiple of eight
+    numbers = b"".join(bits.tobytes() for bits in tensors.values())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + numbers)
 
 
 def bits_of(name):
     begin, after = tensors[name]["data_offsets"]
-    return np.frombuffer(data[start + begin:start + after], np.uint16).reshape(tensors[name]["shape"])
+    bits = np.frombuffer(data[start + begin:start + after], np.uint16)
+    return bits.reshape(tensors[name]["shape"])
 
 
 def to_neighbours(w, d):                                  # the reverse of nl.interleaved_to_halves
@@ -336,7 +348,8 @@ meta = {}
 for ours, (theirs, name, _) in nl.TENSORS.items():
     for i in range(config.n_layers) if "{}" in name else [None]:
         bits = bits_of(theirs.format(i))
-        meta[name.format(i)] = to_neighbours(bits, config.head_dim) if ours in ("wq", "wk") else bits
+        rotated = ours in ("wq", "wk")
+        meta[name.format(i)] = to_neighbours(bits, config.head_dim) if rotated else bits
 params = {"dim": 256, "n_layers": 6, "n_heads": 8, "n_kv_heads": 2, "multiple_of": 64,
           "norm_eps": 1e-5, "vocab_size": -1}
 
@@ -422,7 +435,8 @@ for what, (file, content, text) in damaged.items():
 # header only. To hear it, run `python numpy_llama.py --model weights/NAME "Once upon a time"`.
 
 # %% tags=["timing"]
-others = [path.parent for path in sorted(FOLDER.parent.glob("*/config.json")) if path.parent != FOLDER]
+others = [path.parent for path in sorted(FOLDER.parent.glob("*/config.json"))
+          if path.parent != FOLDER]
 for other in others:
     larger, _, is_meta = nl.open_checkpoint(other)
     total = sum(nl.parameter_counts(larger).values())
@@ -454,7 +468,7 @@ def taken_for_float16(w):                                 # the bits of bfloat16
     return (w.view(np.uint32) >> 16).astype(np.uint16).view(np.float16).astype(np.float32)
 
 
-def too_many_heads(w):                                    # (in, out): reordered for H heads instead of G
+def too_many_heads(w):                              # (in, out): reordered for H heads instead of G
     neighbours = to_neighbours(w.T, config.head_dim)
     return nl.interleaved_to_halves(neighbours, len(neighbours) // config.n_heads).T
 
@@ -492,7 +506,7 @@ def read_header(data):
 
 # %% tags=["exercise"]
 def widen(bits):
-    """The numbers whose bfloat16 bits these are: uint16 array -> float32 array of the same shape."""
+    """The numbers whose bfloat16 bits these are: uint16 array -> float32, same shape."""
     ...
 
 # %%
@@ -510,7 +524,7 @@ def widen(bits):
 
 # %% tags=["exercise"]
 def read_rows(data, header, start, name, first, last):
-    """Rows of a tensor in a file: bytes, dict, int, str, int, int -> float32 array (last - first, columns)."""
+    """Rows of a tensor in a file, bytes and a header -> float32 array (last - first, columns)."""
     ...
 
 # %%
@@ -540,7 +554,7 @@ check(to_bfloat16)
 def to_bfloat16(x):
     bits = x.view(np.uint32)
     last = bits >> 16 & 1                                 # of the upper half: 1 if it is odd
-    return (bits + 0x7FFF + last >> 16).astype(np.uint16)         # a tie is carried only to the even side
+    return (bits + 0x7FFF + last >> 16).astype(np.uint16)     # a tie is carried to the even side
 
 # %% [markdown]
 # ## In five lines
