@@ -367,12 +367,13 @@ def guesses(texts, probs, rows, columns):
 def first_difference(runs, bound):
     """Curves {label: {trace name: difference}} in the order of computation, and the bound above which they differ."""
     figure, ax = new(3.4)
-    names = list(next(iter(runs.values())))
+    names, height = list(next(iter(runs.values()))), 2e-3
     for label, differences in runs.items():
         ax.plot(np.maximum(list(differences.values()), 1e-8), label=label, marker=".", markersize=4)
         over = next((i for i, name in enumerate(names) if differences[name] > bound), None)
         if over is not None:
-            ax.annotate(names[over], (over, differences[names[over]]), (over + 1.5, 3 * differences[names[over]]), fontsize=9)
+            ax.annotate(f"{names[over]}, {label}", (over, bound), (over + 0.3, height), fontsize=9)
+            height /= 5
     ax.axhline(bound, color=GREY, linewidth=1, linestyle="-")
     ax.annotate("allowed", (len(names) - 1, bound), va="bottom", ha="right", fontsize=9, color=GREY)
     marks = [i for i, name in enumerate(names) if name.endswith(("embedding", "x_attn", "x_ffn", "logits"))]

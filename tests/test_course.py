@@ -162,6 +162,13 @@ def test_numbers_in_prose_are_computed_or_a_papers(path):
     assert not missing
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_printed_lines_fit_a_page(path):
+    for cell in nbformat.read(NOTEBOOKS / f"{path.stem}.ipynb", as_version=4).cells:
+        for output in cell.get("outputs", []):
+            assert max(map(len, output.get("text", "").splitlines()), default=0) <= 96
+
+
 FACTS = {       # what must stand in a lesson, in its text or in what it prints
     "10": "6,738,415,616 13,015,864,320 32,528,943,616 65,285,660,672 33,743,970,304 68,976,648,192 "
           "0.64 2.45 2.23 1.10 1.06 1.03 82,432 135,168 530,432 1,022,362 184,320 368,640 1,038,336 1,720,320 3,311,616 "

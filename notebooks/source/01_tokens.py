@@ -70,7 +70,7 @@ learned = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) >
 letters = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) == 1]
 for kind, ids in (("control", range(3)), ("bytes", range(3, 259)), ("merged pieces", learned),
                   ("single characters", letters)):
-    some = " ".join(vocabulary[i] for i in ids[:8])
+    some = " ".join(vocabulary[i] for i in ids[:6])
     print(f"{kind:17} {len(ids):5} ids from {ids[0]:4} to {ids[-1]:4}: {some}")
 print(f"{'':17} V {len(vocabulary)};  digits among the pieces: "
       f"{sum(any(c.isdigit() for c in vocabulary[i]) for i in learned + letters)}")

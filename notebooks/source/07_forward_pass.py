@@ -153,7 +153,7 @@ for ax, (label, parts) in zip(axes, shares.items()):
     ax.axvline(0, color=figures.BLACK, linewidth=0.8)
 axes[1].invert_yaxis()                                    # once is enough for a shared axis
 figures.show(figure, "What each step adds to he (right) or she (left) at the last token: the first "
-                     "layers say the same in both runs, and attention from layer 3 on tells king "
+                     "layers say much the same in both, and attention from layer 3 on tells king "
                      "from queen.")
 
 # %% [markdown]
@@ -186,8 +186,8 @@ print("the last one is the model itself:", np.array_equal(lens(trace[depths[-1]]
 tokens = tokenizer.encode(SENTENCE)
 trace = nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
-probs = np.array([nl.softmax(lens(trace[name])) for name in depths]).swapaxes(0, 1)
-# (T, 1 + L, V)
+probs = np.array([nl.softmax(lens(trace[name])) for name in depths])      # (1 + L, T, V)
+probs = probs.swapaxes(0, 1)                              # (T, 1 + L, V)
 best = probs.argmax(-1)
 texts = [figures.pieces(tokenizer, row) for row in best]
 figure = figures.guesses(texts, probs.max(-1), figures.pieces(tokenizer, tokens),
@@ -377,8 +377,8 @@ def patched(name, index):                                 # he minus she of the 
 
 king, queen = (he_minus_she(trace["logits"]) for trace in traces.values())
 print(f"he minus she: king {king:+.2f}, queen {queen:+.2f}")
-moved = np.array([[patched(name, t) for t in range(len(QUEEN))] for name in depths])
-# (1 + L, T)
+moved = np.array([[patched(name, t) for t in range(len(QUEEN))]
+                  for name in depths])                    # (1 + L, T)
 
 # %%
 figure, ax = figures.new(3.2)

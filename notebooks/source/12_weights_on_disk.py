@@ -23,9 +23,10 @@
 
 # %% tags=["hide"]
 import sys
+import textwrap
 
 sys.path.insert(0, "..")
-from course import FOLDER, config, loss, nl, tokenizer, weights
+from course import FOLDER, STORY, config, loss, nl, tokenizer, weights
 
 import figures
 import ipywidgets
@@ -42,7 +43,7 @@ purpose = {"config.json": "the sizes: D, L, H, G, F, V", "model.safetensors": "t
            "tokenizer.model": "the pieces and their scores, for SentencePiece",
            "tokenizer.json": "the same, for Hugging Face's tokenizers",
            "tokenizer_config.json": "how transformers should call it",
-           "generation_config.json": "suggested temperature and top-p, the token that ends a text"}
+           "generation_config.json": "temperature, top-p, the last token of a text"}
 for name, text in purpose.items():
     print(f"{name:23} {(FOLDER / name).stat().st_size:12,} bytes  {text}")
 
@@ -64,7 +65,7 @@ header = json.loads(data[8:8 + n])
 start = 8 + n                                             # offsets count from here
 
 print("the first eight bytes ", " ".join(f"{byte:02x}" for byte in data[:8]), f" = {n:,}")
-print("the header begins     ", data[8:92].decode(), "...")
+print("the header begins     ", data[8:76].decode(), "...")
 parameters = sum(nl.parameter_counts(config).values())
 print(f"8 + {n:,} + 2 * {parameters:,} = {8 + n + 2 * parameters:,}; "
       f"the file has {len(data):,} bytes")
@@ -238,7 +239,7 @@ figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where 
 # fair. A model with true float32 numbers is needed. Folding the scale of each norm into the matrices behind it (lesson
 # [02](02_rmsnorm.ipynb), exercise 2) makes one: it computes the same function, and its products need more bits.
 #
-# **Predict.** The logits lie between −20 and 25. By how much do they change if every weight is stored in bfloat16?
+# **Predict.** The logits lie between −23 and 17. By how much do they change if every weight is stored in bfloat16?
 
 # %%
 def fold(weights):
@@ -266,8 +267,6 @@ def cut(x):                                       # the lower half thrown away i
     return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-from course import STORY
-
 tokens = tokenizer.encode(STORY)
 full = fold(weights)
 exact = nl.forward(tokens, full, config)                  # (T, V)
@@ -281,9 +280,9 @@ for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
     logits = nl.forward(tokens, stored, config)
     error[label] = np.sqrt(np.mean((logits - exact) ** 2, dtype=float))
     other = np.sum(logits.argmax(axis=-1) != exact.argmax(axis=-1))
-    print(f"{label:18} typical error of a logit {error[label]:.4f}, largest "
-          f"{np.abs(logits - exact).max():.2f}; loss {loss(weights=stored) - base:+.4f}; "
-          f"another likeliest token at {other} of {len(tokens)}")
+    print(f"{label:18} a logit's error {error[label]:.4f}, "
+          f"largest {np.abs(logits - exact).max():.2f}; "
+          f"loss off by {abs(loss(weights=stored) - base):.3f}; {other} other choices")
 
 # %%
 figure, ax = figures.new(1.7)
@@ -304,9 +303,9 @@ figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched)
 # `wq` and `wk` in another order, because the two programs rotate other pairs (lesson [03](03_rope.ipynb)).
 
 # %%
-print(f"{'ours':10} {'Hugging Face':48} {'Meta':34} on disk")
+print(f"{'ours':10} {'Hugging Face':40} {'Meta':34} on disk")
 for ours, (theirs, meta, letters) in nl.TENSORS.items():
-    print(f"{ours:10} {theirs:48} {meta:34} {letters}")
+    print(f"{ours:10} {theirs:40} {meta:34} {letters}")
 rows = nl.interleaved_to_halves(np.arange(8)[:, None], 8)
 print("\nrows of one head of width 8, from Meta's order to Hugging Face's:", *rows[:, 0])
 
@@ -423,7 +422,8 @@ for what, (file, content, text) in damaged.items():
         try:
             nl.load(folder)
         except nl.InputError as error:
-            print(f"{what}:\n    {str(error).replace(folder, 'COPY').replace(chr(92), '/')}")
+            sentence = str(error).replace(folder, "COPY").replace("\\", "/")
+            print(textwrap.fill(f"{what}: {sentence}", 96, subsequent_indent="    "))
 
 # %% [markdown]
 # **Explain.** The last layer dropped, another activation: both would run, and tell worse stories.
