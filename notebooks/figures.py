@@ -77,7 +77,9 @@ def matrix(ax, x, rows=None, columns=None, title="", kind=SIGNED, limit=None, nu
     for i, j in np.ndindex(x.shape):
         dark = abs(x[i, j]) > 0.55 * limit
         if numbers and np.isfinite(x[i, j]):
-            ax.text(j, i, format(x[i, j], numbers), ha="center", va="center", fontsize=size, color="w" if dark else "k")
+            text = format(x[i, j], numbers)
+            text = text.lstrip("+-") if float(text.rstrip("%")) == 0 else text         # no -0.0
+            ax.text(j, i, text, ha="center", va="center", fontsize=size, color="w" if dark else "k")
         elif -np.inf < x[i, j] < -0.05 * limit and x.size <= 600:     # in grey, orange looks like blue
             ax.plot([j - 0.2, j + 0.2], [i, i], color="white" if dark else "black", linewidth=1, linestyle="-")
     for axis, labels, count in ((ax.yaxis, rows, x.shape[0]), (ax.xaxis, columns, x.shape[1])):
@@ -372,7 +374,7 @@ def first_difference(runs, bound):
         ax.plot(np.maximum(list(differences.values()), 1e-8), label=label, marker=".", markersize=4)
         over = next((i for i, name in enumerate(names) if differences[name] > bound), None)
         if over is not None:
-            ax.annotate(f"{names[over]}, {label}", (over, bound), (over + 0.3, height), fontsize=9)
+            ax.text(len(names) / 8, height, f"{label}: from {names[over]} on", fontsize=9)
             height /= 5
     ax.axhline(bound, color=GREY, linewidth=1, linestyle="-")
     ax.annotate("allowed", (len(names) - 1, bound), va="bottom", ha="right", fontsize=9, color=GREY)
@@ -404,7 +406,7 @@ def draw_file(header, start, total):
     for name, (begin, end) in spans.items():
         part = "layer " + name.split(".")[2] if ".layers." in name else name.removeprefix("model.").removesuffix(".weight")
         parts[part] = [parts.get(part, [begin])[0], end]
-    figure, ax = sheet(40, 13.6)
+    figure, ax = sheet(40, 14)
 
     def strip(y, named, low, high, colours):
         for i, (name, (begin, end)) in enumerate(named.items()):
@@ -413,13 +415,13 @@ def draw_file(header, start, total):
             if width > 2.2:
                 ax.text(x + width / 2, y + 0.8, name, ha="center", va="center", fontsize=9)
 
-    for x, width, text, below, colour in (
+    for x, width, text, above, colour in (
             (1, 6, "8 bytes", f"= {start - 8:,}, little-endian", ORANGE), (7.4, 12, f"{start - 8:,} bytes of JSON",
             "names, types, shapes, offsets", YELLOW), (19.8, 19.2, f"{total - start:,} bytes of numbers",
             "tensor after tensor, without gaps", SKY)):
         ax.add_patch(plt.Rectangle((x, 11), width, 1.6, facecolor=colour, alpha=0.5, edgecolor=BLACK, linewidth=0.7))
         ax.text(x + width / 2, 11.8, text, ha="center", va="center", fontsize=10)
-        ax.text(x + width / 2, 10.5, below, ha="center", va="center", fontsize=9, color=GREY)
+        ax.text(x + width / 2, 13.1, above, ha="center", va="center", fontsize=9, color=GREY)
     strip(6.3, parts, 0, total - start, ["#ffffff", "#cfe8f7"])
     ax.plot([19.8, 1], [11, 7.9], [39, 39], [11, 7.9], color=GREY, linestyle=":", linewidth=1)
     low, high = parts["layer 0"]
