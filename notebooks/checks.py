@@ -542,6 +542,96 @@ mistake("pre_norm_block", "norm_1 and norm_2 are swapped.")(
 
 # ---- 03 RoPE -------------------------------------------------------------------------------------------------
 
+@exercise("03", "Multiply each position by theta ** (-2 i / d), for i = 0 ... d/2 - 1.", [
+    (np.arange(5), 8, 10000.0), (np.array([0, 7, 300]), 32, 10000.0), (np.array([4095]), 128, 500000.0),
+    (np.arange(3), 2, 10000.0)])
+def angle_table(positions, d, theta):
+    return np.array([[int(p) * math.exp(-math.log(theta) * 2 * i / d) for i in range(d // 2)] for p in positions])
+
+
+mistake("angle_table", "the exponent is -2 i / d; you left the 2 out, and the pairs slow down too little.")(
+    lambda p, d, theta: p[:, None] * theta ** (-np.arange(d // 2) / d))
+mistake("angle_table", "you divided by d/2 where i runs over even numbers already: the 2 is counted twice.")(
+    lambda p, d, theta: p[:, None] * theta ** (-2 * np.arange(0, d, 2) / d))
+mistake("angle_table", "the exponent is negative: later pairs turn more slowly, not faster.")(
+    lambda p, d, theta: p[:, None] * theta ** (np.arange(0, d, 2) / d))
+mistake("angle_table", "there are d/2 pairs, not d: i runs from 0 to d/2 - 1.")(
+    lambda p, d, theta: p[:, None] * theta ** (-2 * np.arange(d) / d))
+mistake("angle_table", "i counts from 0: the first pair turns by one radian per token.")(
+    lambda p, d, theta: p[:, None] * theta ** (-2 * (np.arange(d // 2) + 1) / d))
+mistake("angle_table", "positions count from 0 here, as given; you added one.")(
+    lambda p, d, theta: (p[:, None] + 1) * theta ** (-np.arange(0, d, 2) / d))
+mistake("angle_table", "rows are positions and columns are pairs; yours is the other way round.")(
+    lambda p, d, theta: (p[:, None] * theta ** (-np.arange(0, d, 2) / d)).T)
+mistake("angle_table", "these are the cosines; the angles themselves were asked for.")(
+    lambda p, d, theta: np.cos(p[:, None] * theta ** (-np.arange(0, d, 2) / d)))
+
+
+@exercise("03", "Split x into halves a and b; return [a cos - b sin, b cos + a sin], side by side.", [
+    (random(5, 8), np.linspace(0, 3, 20).reshape(5, 4).astype(np.float32)),
+    (random(3, 4, seed=1), random(3, 2, seed=2, scale=2)), (random(1, 32, seed=3), random(1, 16, seed=4)),
+    (random(2, 2, seed=5), random(2, 1, seed=6))], picture=True)
+def turn_halves(x, angles):
+    points = x[:, :x.shape[1] // 2].astype(np.complex128) + 1j * x[:, x.shape[1] // 2:]
+    turned = points * np.exp(1j * angles.astype(np.float64))
+    return np.concatenate([turned.real, turned.imag], axis=1).astype(np.float32)
+
+
+def halves(x, angles, first, second):
+    """[first(a, b, cos, sin), second(a, b, cos, sin)] side by side."""
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([f(a, b, np.cos(angles), np.sin(angles)) for f in (first, second)], axis=-1)
+
+
+mistake("turn_halves", "you turned backwards: a sign is wrong. a' = a cos - b sin, b' = b cos + a sin.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c - a * s))
+mistake("turn_halves", "that is not a rotation: both signs are plus, so lengths change. One of them is a minus.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c + a * s))
+mistake("turn_halves", "that is not a rotation: both signs are minus, so lengths change. b' = b cos + a sin.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: b * c - a * s))
+mistake("turn_halves", "cosine and sine are swapped: at angle 0 nothing should move.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * s - b * c, lambda a, b, c, s: b * s + a * c))
+mistake("turn_halves", "you overwrote a before b used it: b' needs the old a.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: b * c + (a * c - b * s) * s))
+
+
+def turn_neighbours(x, angles):
+    out = np.empty_like(x)
+    a, b = x[:, 0::2], x[:, 1::2]
+    out[:, 0::2] = a * np.cos(angles) - b * np.sin(angles)
+    out[:, 1::2] = b * np.cos(angles) + a * np.sin(angles)
+    return out
+
+
+mistake("turn_halves", "you turned neighbours (x_2i, x_2i+1), as the paper and Meta do; here pairs are halves.")(turn_neighbours)
+mistake("turn_halves", "the numbers are right, but interleaved: first all a', then all b'.")(
+    lambda x, t: np.stack(np.split(turn_halves(x, t), 2, axis=-1), axis=-1).reshape(x.shape))
+mistake("turn_halves", "you multiplied by cosines only; a rotation mixes the two numbers of a pair.")(
+    lambda x, t: halves(x, t, lambda a, b, c, s: a * c, lambda a, b, c, s: b * c))
+
+
+@exercise("03", "In each head of d rows: first rows 0, 2, 4, ..., then rows 1, 3, 5, ...", [
+    (random(16, 6), 8), (random(8, 3, seed=1), 8), (random(24, 4, seed=2), 4), (random(64, 64, seed=3), 16)])
+def meta_to_halves(w, d):
+    rows = []
+    for head in range(0, len(w), d):
+        rows += [w[head + i] for i in range(0, d, 2)] + [w[head + i] for i in range(1, d, 2)]
+    return np.array(rows)
+
+
+def as_one_head(w, d):
+    return np.concatenate([w[0::2], w[1::2]])
+
+
+mistake("meta_to_halves", "you took the whole matrix for one head: reorder within each head of d rows.")(as_one_head)
+mistake("meta_to_halves", "that is the way back, from halves to neighbours.")(
+    lambda w, d: w.reshape(-1, 2, d // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape))
+mistake("meta_to_halves", "you reordered the columns; the rows of w are what a head's numbers come from.")(
+    lambda w, d: np.concatenate([w[:, 0::2], w[:, 1::2]], axis=1))
+mistake("meta_to_halves", "nothing moved: a reshape alone keeps the order, the two axes must be swapped.")(lambda w, d: w.copy())
+mistake("meta_to_halves", "the odd rows come second: first 0, 2, 4, ..., then 1, 3, 5, ...")(
+    lambda w, d: w.reshape(-1, d // 2, 2, w.shape[1])[:, :, ::-1].swapaxes(1, 2).reshape(w.shape))
+
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 

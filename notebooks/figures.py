@@ -334,6 +334,40 @@ def draw_families(families, points, ax):
 
 # ---- 03 RoPE -------------------------------------------------------------------------------------------------
 
+def circles(points, first):
+    """Points {title: (n, 2)} on circles about the origin, numbered from `first` on, from light to dark: a figure."""
+    figure, axes = new(2.3, columns=len(points))
+    for ax, (title, xy) in zip(axes, points.items()):
+        radius = np.hypot(*xy[0])
+        ax.add_patch(plt.Circle((0, 0), radius, fill=False, edgecolor=GREY, linewidth=0.8))
+        ax.plot([0, xy[0, 0]], [0, xy[0, 1]], color=GREY, linewidth=0.8, linestyle="-")
+        ax.scatter(*xy.T, c=np.linspace(0.25, 1, len(xy)), cmap=SHARE, vmin=0, vmax=1, s=28, zorder=3)
+        spread = np.hypot(*(xy - xy[0]).T).max() > 0.3 * radius
+        for n in (0, 1, len(xy) - 1) if spread else (0,):
+            ax.text(*(1.3 * xy[n]), str(first + n), fontsize=9, ha="center", va="center")
+        ax.set(title=title, xlim=(-1.6 * radius, 1.6 * radius), ylim=(-1.6 * radius, 1.6 * radius), aspect="equal")
+        ax.axis("off")
+    return figure
+
+
+def pairings(d=8):
+    """Which of d numbers turn together, in the two conventions: a figure."""
+    figure, ax = sheet(20, 5.6)
+    for left, title, pairs in ((0.5, "neighbours (the paper, Meta)", [(2 * i, 2 * i + 1) for i in range(d // 2)]),
+                               (10.7, "halves (Hugging Face)", [(i, i + d // 2) for i in range(d // 2)])):
+        ax.text(left, 5.1, title, fontsize=11, va="center")
+        for i, pair in enumerate(pairs):
+            for at in pair:
+                ax.add_patch(plt.Rectangle((left + 1.1 * at, 2.6), 1, 1, facecolor=[SKY, ORANGE, GREEN, PURPLE][i], alpha=0.45,
+                                           edgecolor=BLACK, linewidth=0.7))
+                ax.text(left + 1.1 * at + 0.5, 3.1, f"x{at}", ha="center", va="center", fontsize=10)
+            start, end = (left + 1.1 * at + 0.5 for at in pair)
+            depth = 1.6 if title[0] == "n" else 0.5 + 0.45 * i
+            ax.plot([start, start, end, end], [2.6, depth, depth, 2.6], color=BLACK, linewidth=1, linestyle="-")
+            ax.text((start + end) / 2 if title[0] == "n" else start + 0.1, depth - 0.05 if title[0] == "n" else depth + 0.05,
+                    str(i), fontsize=9, ha="center" if title[0] == "n" else "left", va="top" if title[0] == "n" else "bottom")
+    return figure
+
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 

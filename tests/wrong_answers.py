@@ -446,6 +446,81 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 
 # ---- 03 RoPE -------------------------------------------------------------------------------------------------
 
+WRONG["angle_table"] = [
+    ("left the 2 out", """
+def angle_table(positions, d, theta):
+    return np.outer(positions, [theta ** (-i / d) for i in range(d // 2)])"""),
+    ("counted twice", """
+def angle_table(positions, d, theta):
+    i = np.arange(0, d, 2)
+    return np.outer(positions, theta ** (-2 * i / d))"""),
+    ("exponent is negative", """
+def angle_table(positions, d, theta):
+    return positions[:, None] * np.power(theta, 2 * np.arange(d // 2) / d)"""),
+    ("not d: i runs", """
+def angle_table(positions, d, theta):
+    return np.array([[p / theta ** (2 * i / d) for i in range(d)] for p in positions])"""),
+    ("other way round", """
+def angle_table(positions, d, theta):
+    return theta ** (-np.arange(0, d, 2) / d)[:, None] * positions"""),
+    ("cosines", """
+def angle_table(positions, d, theta):
+    return nl.rope_cos_sin(positions, d, theta, np.float64)[0]"""),
+]
+WRONG["turn_halves"] = [
+    ("turned backwards", """
+def turn_halves(x, angles):
+    return nl.rope(x[None], np.cos(angles), -np.sin(angles))[0]"""),
+    ("both signs are plus", """
+def turn_halves(x, angles):
+    n = x.shape[1] // 2
+    c, s = np.cos(angles), np.sin(angles)
+    return np.hstack([x[:, :n] * c + x[:, n:] * s, x[:, n:] * c + x[:, :n] * s])"""),
+    ("neighbours", """
+def turn_halves(x, angles):
+    pairs = x.reshape(len(x), -1, 2)
+    c, s = np.cos(angles), np.sin(angles)
+    a, b = pairs[..., 0], pairs[..., 1]
+    return np.stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)"""),
+    ("overwrote a", """
+def turn_halves(x, angles):
+    a, b = np.split(x, 2, axis=1)
+    c, s = np.cos(angles), np.sin(angles)
+    a = a * c - b * s
+    b = b * c + a * s
+    return np.concatenate([a, b], 1)"""),
+    ("swapped", """
+def turn_halves(x, angles):
+    return nl.rope(x[None], np.sin(angles), np.cos(angles))[0]"""),
+    ("interleaved", """
+def turn_halves(x, angles):
+    a, b = np.split(x, 2, axis=1)
+    c, s = np.cos(angles), np.sin(angles)
+    return np.stack([a * c - b * s, b * c + a * s], 2).reshape(x.shape)"""),
+]
+WRONG["meta_to_halves"] = [
+    ("for one head", """
+def meta_to_halves(w, d):
+    return np.vstack([w[::2], w[1::2]])"""),
+    ("way back", """
+def meta_to_halves(w, d):
+    out = []
+    for head in np.split(w, len(w) // d):
+        for i in range(d // 2):
+            out += [head[i], head[i + d // 2]]
+    return np.array(out)"""),
+    ("reordered the columns", """
+def meta_to_halves(w, d):
+    return np.hstack([w[:, ::2], w[:, 1::2]])"""),
+    ("nothing moved", """
+def meta_to_halves(w, d):
+    return w.reshape(-1, d // 2, 2, w.shape[1]).reshape(w.shape)"""),
+    ("odd rows come second", """
+def meta_to_halves(w, d):
+    heads = w.reshape(-1, d, w.shape[1])
+    return np.concatenate([heads[:, 1::2], heads[:, ::2]], 1).reshape(w.shape)"""),
+]
+
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 
