@@ -524,6 +524,79 @@ def meta_to_halves(w, d):
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 
+WRONG["stable_softmax"] = [
+    ("exp overflows", """
+def stable_softmax(x):
+    e = np.exp(x)
+    return e / np.sum(e, axis=-1, keepdims=True)"""),
+    ("softmax of the columns", """
+def stable_softmax(x):
+    e = np.exp(x - x.max(axis=0))
+    return e / e.sum(axis=0)"""),
+    ("whole matrix", """
+def stable_softmax(x):
+    e = np.exp(x - x.max(axis=-1)[:, None])
+    return e / np.sum(e)"""),
+    ("each row's own largest", """
+def stable_softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / e.sum(axis=1)[:, None]"""),
+    ("do not sum to 1", """
+def stable_softmax(x):
+    return np.exp(x - np.max(x, axis=1, keepdims=True))"""),
+    ("without exp", """
+def stable_softmax(x):
+    return (x.T / x.sum(1)).T"""),
+]
+WRONG["causal_scores"] = [
+    ("not divided", """
+def causal_scores(q, k):
+    return np.where(np.tri(len(q), len(k), len(k) - len(q)) > 0, q @ k.T, -np.inf)"""),
+    ("by d, not by its square root", """
+def causal_scores(q, k):
+    return np.where(np.tri(len(q), len(k), len(k) - len(q)) > 0, q @ k.T / q.shape[1], -np.inf)"""),
+    ("mask is missing", """
+def causal_scores(q, k):
+    return q @ k.T / math.sqrt(q.shape[-1])"""),
+    ("not shifted", """
+def causal_scores(q, k):
+    s = q @ k.T / math.sqrt(q.shape[-1])
+    s[np.triu_indices(len(q), 1, len(k))] = -np.inf
+    return s"""),
+    ("does not see itself", """
+def causal_scores(q, k):
+    s = q @ k.T / math.sqrt(q.shape[-1])
+    return np.where(np.tri(len(q), len(k), len(k) - len(q) - 1) > 0, s, -np.inf)"""),
+    ("hidden scores are 0", """
+def causal_scores(q, k):
+    return np.tril(q @ k.T / math.sqrt(q.shape[-1]), len(k) - len(q))"""),
+]
+WRONG["one_head"] = [
+    ("not divided", """
+def one_head(q, k, v):
+    s = np.where(np.tri(len(q), len(k), len(k) - len(q)) > 0, q @ k.T, -np.inf)
+    return nl.softmax(s) @ v"""),
+    ("mask is missing", """
+def one_head(q, k, v):
+    return nl.softmax(q @ k.T / math.sqrt(q.shape[1])) @ v"""),
+    ("masked after the softmax", """
+def one_head(q, k, v):
+    p = nl.softmax(q @ k.T / math.sqrt(q.shape[1]))
+    return np.tril(p, len(k) - len(q)) @ v"""),
+    ("not shifted", """
+def one_head(q, k, v):
+    mask = nl.causal_mask(np.arange(len(q)), len(k))
+    return nl.attention(q[None], k[None], v[None], mask)[0]"""),
+    ("mixed the keys", """
+def one_head(q, k, v):
+    mask = nl.causal_mask(np.arange(len(k) - len(q), len(k)), len(k))
+    return nl.attention(q[None], k[None], k[None], mask)[0]"""),
+    ("swapped", """
+def one_head(q, k, v):
+    mask = nl.causal_mask(np.arange(len(k) - len(q), len(k)), len(k))
+    return nl.attention(q[None], v[None], k[None], mask)[0]"""),
+]
+
 
 # ---- 05 Grouped-query attention ------------------------------------------------------------------------------
 
