@@ -179,6 +179,24 @@ def random(*shape, seed=0, scale=1.0):
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
+@dataclass
+class Sizes:
+    """The sizes of a model, as nl.Config names them."""
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    hidden_dim: int
+    vocab_size: int
+    head_dim: int
+    max_seq_len: int = 4096
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+
+    def __repr__(self):
+        return f"Config(D {self.dim}, L {self.n_layers}, H {self.n_heads}, G {self.n_kv_heads})"
+
+
 # ---- 00 Start here -------------------------------------------------------------------------------------------
 
 @exercise("00", "Take the last row of logits, and return the index of its largest number (np.argmax).", [
@@ -738,29 +756,94 @@ mistake("one_head", "hidden scores are 0, which is not small: exp(0) is 1. They 
 
 # ---- 05 Grouped-query attention ------------------------------------------------------------------------------
 
+@exercise("05", "Keys and values: 2 * L * G * d numbers for each token, each of `width` bytes.", [
+    (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 2048, 2), (Sizes(8192, 80, 64, 8, 28672, 32000, 128), 4096, 2),
+    (Sizes(256, 6, 8, 2, 704, 3072, 32), 1, 4), (Sizes(64, 3, 4, 1, 176, 100, 24), 10, 4)])
+def cache_bytes(config, tokens, width):
+    total = 0
+    for _ in range(config.n_layers):
+        for _ in ("keys", "values"):
+            total += sum(config.head_dim for _ in range(config.n_kv_heads)) * tokens * width
+    return total
+
+
+def cache_with(two=2, layers=True, heads=lambda c: c.n_kv_heads * c.head_dim, tokens=True, width=True):
+    return lambda c, n, w: (two * (c.n_layers if layers else 1) * heads(c) * (n if tokens else 1) * (w if width else 1))
+
+
+mistake("cache_bytes", "keys and values: you counted one of the two.")(cache_with(1))
+mistake("cache_bytes", "you took H, the query heads; the cache holds the G key/value heads.")(
+    cache_with(heads=lambda c: c.n_heads * c.head_dim))
+mistake("cache_bytes", "you took D for G * d; the two are the same only without sharing.")(cache_with(heads=lambda c: c.dim))
+mistake("cache_bytes", "that is one layer; each of L layers has its own cache.")(cache_with(layers=False))
+mistake("cache_bytes", "that is one token; there are `tokens` of them.")(cache_with(tokens=False))
+mistake("cache_bytes", "you counted numbers; each has `width` bytes.")(cache_with(width=False))
+mistake("cache_bytes", "the head width d is missing: a key is d numbers.")(cache_with(heads=lambda c: c.n_kv_heads))
+
+
+@exercise("05", "Query head h meets key head h // (H / G): stack q[h] @ k[h // (H // G)].T.", [
+    (random(4, 3, 8), random(2, 3, 8, seed=1)), (random(8, 1, 4, seed=2), random(2, 6, 4, seed=3)),
+    (random(6, 2, 4, seed=4), random(3, 5, 4, seed=5)), (random(4, 2, 4, seed=6), random(4, 2, 4, seed=7)),
+    (random(4, 2, 4, seed=8), random(1, 3, 4, seed=9))])
+def grouped_scores(q, k):
+    size = len(q) // len(k)
+    return np.array([[[math.fsum(float(a) * float(b) for a, b in zip(query, key)) for key in k[h // size]]
+                      for query in q[h]] for h in range(len(q))], np.float32)
+
+
+def scores_by(q, k, reads):
+    return np.stack([q[h] @ k[reads(h, len(q), len(k))].T for h in range(len(q))])
+
+
+mistake("grouped_scores", "you dealt the key heads out in turns (h % G); neighbouring query heads share one: h // (H / G).")(
+    lambda q, k: scores_by(q, k, lambda h, H, G: h % G))
+mistake("grouped_scores", "all query heads read key head 0; head h reads h // (H / G).")(
+    lambda q, k: scores_by(q, k, lambda h, H, G: 0))
+mistake("grouped_scores", "h // G is not the group: a group has H / G heads, so it is h // (H / G).")(
+    lambda q, k: scores_by(q, k, lambda h, H, G: h // G % G))
+mistake("grouped_scores", "the groups are in reverse: the first query heads read key head 0.")(
+    lambda q, k: scores_by(q, k, lambda h, H, G: G - 1 - h // (H // G)))
+mistake("grouped_scores", "the scores are divided by the root of d here; leave scale and mask out.")(
+    lambda q, k: grouped_scores(q, k) / math.sqrt(q.shape[2]))
+mistake("grouped_scores", "you have keys down and queries across; it should be (H, T, S).")(
+    lambda q, k: grouped_scores(q, k).swapaxes(1, 2))
+mistake("grouped_scores", "the shape is still that of the groups; bring it back to (H, T, S).")(
+    lambda q, k: q.reshape(len(k), -1, q.shape[2]) @ k.swapaxes(1, 2))
+
+
+@exercise("05", "Reshape to (D, groups, n / groups, d), take the mean over the third axis, and put the heads side by side.", [
+    (random(5, 8), 2, 2), (random(4, 24, seed=1), 4, 1), (random(3, 12, seed=2), 2, 3), (random(2, 8, seed=3), 2, 4)])
+def mean_pool(wk, d, groups):
+    n, out = wk.shape[1] // d, []
+    for g in range(groups):
+        members = range(g * (n // groups), (g + 1) * (n // groups))
+        for j in range(d):
+            out.append([math.fsum(float(row[h * d + j]) for h in members) / len(members) for row in wk])
+    return np.array(out, np.float32).T
+
+
+def pooled(wk, d, groups, shape, axis):
+    return wk.reshape(shape).mean(axis=axis).reshape(len(wk), -1)
+
+
+mistake("mean_pool", "you averaged heads that lie apart; those of a group are neighbours: (D, groups, n / groups, d).")(
+    lambda wk, d, groups: pooled(wk, d, groups, (len(wk), -1, groups, d), 1))
+mistake("mean_pool", "you averaged within the heads: d, the last axis, must stay; the mean is over heads.")(
+    lambda wk, d, groups: pooled(wk, d, groups, (len(wk), groups, d, -1), 3))
+mistake("mean_pool", "you added the heads up; the mean divides by their number.")(
+    lambda wk, d, groups: mean_pool(wk, d, groups) * np.float32(wk.shape[1] // d // groups))
+mistake("mean_pool", "you took the first head of each group, not the mean.")(
+    lambda wk, d, groups: wk.reshape(len(wk), groups, -1, d)[:, :, 0].reshape(len(wk), -1))
+mistake("mean_pool", "all heads became one; there should be `groups` of them.")(
+    lambda wk, d, groups: wk.reshape(len(wk), -1, d).mean(axis=1))
+mistake("mean_pool", "the shape should be (D, groups * d), heads side by side.")(
+    lambda wk, d, groups: wk.reshape(len(wk), groups, -1, d).mean(axis=2))
+
 
 # ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
 
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
-
-@dataclass
-class Sizes:
-    """The sizes of a model, as nl.Config names them."""
-    dim: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    hidden_dim: int
-    vocab_size: int
-    head_dim: int
-    max_seq_len: int = 4096
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-
-    def __repr__(self):
-        return f"Config(D {self.dim}, L {self.n_layers}, H {self.n_heads}, G {self.n_kv_heads})"
-
 
 @exercise("07", "2 * n * m for each row and each (n, m) matrix, plus scores and mix: 2 * H * T * T * d each; L layers.", [
     (Sizes(256, 6, 8, 2, 704, 3072, 32), 228), (Sizes(64, 2, 4, 4, 176, 100, 16), 1),

@@ -387,6 +387,24 @@ def all_heads(trace, config):
 
 # ---- 05 Grouped-query attention ------------------------------------------------------------------------------
 
+def sharing(heads, groups):
+    """Query heads above, the key/value heads that they read below, one column for each number of groups: a figure."""
+    figure, ax = sheet(39, 7.6)
+    for column, g in enumerate(groups):
+        left, size = 0.5 + 13.2 * column, heads // g
+        name = "multi-head" if g == heads else "multi-query" if g == 1 else "grouped-query"
+        ax.text(left, 7.0, f"{name}: H {heads}, G {g}", fontsize=10.5, va="center")
+        for h in range(heads):
+            ax.add_patch(plt.Rectangle((left + 1.5 * h, 4.6), 1.2, 1.2, facecolor=SKY, alpha=0.5, edgecolor=BLACK, linewidth=0.7))
+            ax.text(left + 1.5 * h + 0.6, 5.2, f"q{h}", ha="center", va="center", fontsize=9)
+        for j in range(g):
+            middle = left + 1.5 * (j * size + (size - 1) / 2) + 0.6
+            ax.add_patch(plt.Rectangle((middle - 0.7, 1.0), 1.4, 1.4, facecolor=ORANGE, alpha=0.55, edgecolor=BLACK, linewidth=0.7))
+            ax.text(middle, 1.7, f"kv{j}", ha="center", va="center", fontsize=9)
+            for h in range(j * size, (j + 1) * size):
+                ax.plot([left + 1.5 * h + 0.6, middle], [4.6, 2.4], color=GREY, linewidth=1, linestyle="-")
+    return figure
+
 
 # ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
 

@@ -600,6 +600,61 @@ def one_head(q, k, v):
 
 # ---- 05 Grouped-query attention ------------------------------------------------------------------------------
 
+WRONG["cache_bytes"] = [
+    ("one of the two", """
+def cache_bytes(config, tokens, width):
+    return config.n_layers * config.n_kv_heads * config.head_dim * tokens * width"""),
+    ("the query heads", """
+def cache_bytes(config, tokens, width):
+    return 2 * config.n_layers * config.n_heads * config.head_dim * tokens * width"""),
+    ("you took D", """
+def cache_bytes(config, tokens, width):
+    return 2 * config.n_layers * config.dim * tokens * width"""),
+    ("one layer", """
+def cache_bytes(config, tokens, width):
+    return 2 * config.n_kv_heads * config.head_dim * tokens * width"""),
+    ("counted numbers", """
+def cache_bytes(config, tokens, width):
+    return 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens"""),
+]
+WRONG["grouped_scores"] = [
+    ("in turns", """
+def grouped_scores(q, k):
+    return q @ np.tile(k, (len(q) // len(k), 1, 1)).swapaxes(1, 2)"""),
+    ("key head 0", """
+def grouped_scores(q, k):
+    return q @ k[:1].swapaxes(1, 2)"""),
+    ("divided by the root", """
+def grouped_scores(q, k):
+    return q @ np.repeat(k, len(q) // len(k), 0).swapaxes(1, 2) / math.sqrt(q.shape[-1])"""),
+    ("keys down", """
+def grouped_scores(q, k):
+    return np.repeat(k, len(q) // len(k), 0) @ q.swapaxes(1, 2)"""),
+    ("shape is still", """
+def grouped_scores(q, k):
+    H, T, d = q.shape
+    return q.reshape(len(k), H // len(k) * T, d) @ k.swapaxes(1, 2)"""),
+]
+WRONG["mean_pool"] = [
+    ("lie apart", """
+def mean_pool(wk, d, groups):
+    heads = np.split(wk, wk.shape[1] // d, axis=1)
+    return np.concatenate([np.mean(heads[g::groups], axis=0) for g in range(groups)], axis=1)"""),
+    ("added the heads up", """
+def mean_pool(wk, d, groups):
+    return wk.reshape(len(wk), groups, -1, d).sum(2).reshape(len(wk), -1)"""),
+    ("first head of each group", """
+def mean_pool(wk, d, groups):
+    n = wk.shape[1] // d
+    return np.concatenate([wk[:, h * d:(h + 1) * d] for h in range(0, n, n // groups)], axis=1)"""),
+    ("all heads became one", """
+def mean_pool(wk, d, groups):
+    return np.mean(np.split(wk, wk.shape[1] // d, axis=1), axis=0)"""),
+    ("heads side by side", """
+def mean_pool(wk, d, groups):
+    return wk.reshape(len(wk), groups, -1, d).mean(2)"""),
+]
+
 
 # ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
 
