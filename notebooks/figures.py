@@ -408,6 +408,22 @@ def sharing(heads, groups):
 
 # ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
 
+def gate_surface(gate, up, reach=4):
+    """Swish(gate) times up as a surface of contours, and how often real pairs (n,), (n,) lie where: a figure."""
+    figure, axes = new(3.4, columns=2, sharey=True)
+    g, u = np.meshgrid(np.linspace(-reach, reach, 161), np.linspace(-reach, reach, 161))
+    surface = g / (1 + np.exp(-g)) * u
+    levels = [-12, -8, -4, -2, -1, -0.25, 0.25, 1, 2, 4, 8, 12]
+    axes[0].contourf(g, u, surface, levels=[-16, *levels, 16], cmap=SIGNED, vmin=-14, vmax=14)
+    drawn = axes[0].contour(g, u, surface, levels=levels, colors="black", linewidths=0.7)
+    axes[0].clabel(drawn, [-8, -4, -2, -1, 1, 2, 4, 8], fontsize=9)
+    counts, edges, _ = np.histogram2d(gate, up, bins=64, range=[[-reach, reach]] * 2)
+    axes[1].pcolormesh(edges, edges, np.log10(counts.T + 1), cmap=SHARE)
+    axes[1].axvline(0, color=BLACK, linewidth=0.8, linestyle="--")
+    axes[0].set(xlabel="gate", ylabel="up", title="Swish(gate) × up")
+    axes[1].set(xlabel="gate (dashed: 0)", title="number of pairs, on a log scale")
+    return figure
+
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 

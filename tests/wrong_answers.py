@@ -658,6 +658,73 @@ def mean_pool(wk, d, groups):
 
 # ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
 
+WRONG["feed_forward_width"] = [
+    ("rounded down", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    f = int(multiplier * int(8 * dim / 3))
+    return f - f % multiple_of"""),
+    ("to the nearest", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    return multiple_of * round(int(multiplier * int(8 * dim / 3)) / multiple_of)"""),
+    ("that is 4 dim", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    return math.ceil(int(multiplier * 4 * dim) / multiple_of) * multiple_of"""),
+    ("multiplier is missing", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    return math.ceil(8 * dim // 3 / multiple_of) * multiple_of"""),
+    ("rounded first", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    return int(math.ceil(8 * dim // 3 / multiple_of) * multiple_of * multiplier)"""),
+    ("not rounded", """
+def feed_forward_width(dim, multiple_of, multiplier):
+    return int(multiplier * int(2 * dim * 4 / 3))"""),
+]
+WRONG["swiglu"] = [
+    ("belongs on gate", """
+def swiglu(x, gate, up, down):
+    return (nl.silu(x @ up) * (x @ gate)) @ down"""),
+    ("is on both", """
+def swiglu(x, gate, up, down):
+    return (nl.silu(x @ up) * nl.silu(x @ gate)) @ down"""),
+    ("took the sigmoid", """
+def swiglu(x, gate, up, down):
+    return ((x @ up) / (1 + np.exp(-(x @ gate)))) @ down"""),
+    ("are added", """
+def swiglu(x, gate, up, down):
+    return (nl.silu(x @ gate) + x @ up) @ down"""),
+    ("up is missing", """
+def swiglu(x, gate, up, down):
+    return nl.silu(x @ gate) @ down"""),
+    ("no activation", """
+def swiglu(x, gate, up, down):
+    return (x @ gate * (x @ up)) @ down"""),
+    ("residual sum", """
+def swiglu(x, gate, up, down):
+    return nl.feed_forward(x, gate, up, down) + x"""),
+]
+WRONG["neurons_needed"] = [
+    ("smallest first", """
+def neurons_needed(hidden, share):
+    s = np.sort(hidden ** 2, axis=1)
+    return (np.cumsum(s, 1) >= share * s.sum(1, keepdims=True)).argmax(1) + 1"""),
+    ("not squares", """
+def neurons_needed(hidden, share):
+    s = -np.sort(-np.abs(hidden), axis=1)
+    return (np.cumsum(s, 1) >= share * s.sum(1, keepdims=True)).argmax(1) + 1"""),
+    ("one too few", """
+def neurons_needed(hidden, share):
+    s = -np.sort(-hidden ** 2, axis=1)
+    return (np.cumsum(s, 1) >= share * s.sum(1, keepdims=True)).argmax(1)"""),
+    ("share of F", """
+def neurons_needed(hidden, share):
+    s = -np.sort(-hidden ** 2, axis=1)
+    return ((np.cumsum(s, 1) >= share * s.sum(1, keepdims=True)).argmax(1) + 1) / hidden.shape[1]"""),
+    ("sort them first", """
+def neurons_needed(hidden, share):
+    s = hidden ** 2
+    return (np.cumsum(s, 1) >= share * s.sum(1, keepdims=True)).argmax(1) + 1"""),
+]
+
 
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 
