@@ -1111,6 +1111,120 @@ mistake("blend", "nothing changes: the tap returns x as it came.")(blending(lamb
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
+@exercise("08", "2 * T * n * m FLOPs, divided by the n * m * width bytes of the matrix.", [
+    (1, 256, 704, 4), (500, 4096, 11008, 2), (16, 288, 32000, 4), (3, 7, 5, 1)])
+def intensity(T, n, m, width):
+    flops = sum(2 * n * m for _ in range(T))
+    return flops / (width * n * m)
+
+
+mistake("intensity", "an addition comes with each multiplication: 2 * T * n * m FLOPs.")(lambda T, n, m, w: T / w)
+mistake("intensity", "the T rows are missing: each number that is read serves T times.")(lambda T, n, m, w: 2 / w)
+mistake("intensity", "you counted numbers, not bytes: divide by width too.")(lambda T, n, m, w: 2 * T)
+mistake("intensity", "that is bytes per FLOP; it is the other way round.")(lambda T, n, m, w: w / (2 * T))
+mistake("intensity", "those are the FLOPs; divide them by the bytes read.")(lambda T, n, m, w: 2 * T * n * m)
+mistake("intensity", "you multiplied by the width; more bytes make the intensity smaller.")(lambda T, n, m, w: 2 * T * w)
+mistake("intensity", "count the matrix only, as asked, not the rows that go in and come out.")(
+    lambda T, n, m, w: 2 * T * n * m / (w * (n * m + T * n + T * m)))
+
+
+def try_append(function, store, length, new):
+    """What is returned, what is in the store, and whether the one is a view of the other."""
+    store = store.copy()
+    result = function(store, length, new)
+    if result is None or result is ...:
+        return None
+    return result, store, np.array(isinstance(result, tuple) and np.shares_memory(result[0], store))
+
+
+@exercise("08", "store[:, length:length + T] = new; return store[:, :length + T] and length + T.", [
+    (random(2, 8, 4), 3, random(2, 2, 4, seed=1)), (random(1, 5, 3, seed=2), 0, random(1, 4, 3, seed=3)),
+    (random(3, 6, 2, seed=4), 5, random(3, 1, 2, seed=5))], run=try_append)
+def append(store, length, new):
+    for g in range(len(new)):
+        for t in range(new.shape[1]):
+            store[g, length + t] = new[g, t]
+    return store[:, :length + new.shape[1]], length + new.shape[1]
+
+
+def put(store, new, start):
+    store[:, start:start + new.shape[1]] = new
+    return store
+
+
+mistake("append", "you wrote over the first keys; the new ones go behind the `length` that are held.")(
+    lambda s, n, new: (put(s, new, 0)[:, :n + new.shape[1]], n + new.shape[1]))
+mistake("append", "you returned the whole store; what is behind the valid keys is rubbish.")(
+    lambda s, n, new: (put(s, new, n), n + new.shape[1]))
+mistake("append", "you returned the new keys only; attention needs all that are valid.")(
+    lambda s, n, new: (put(s, new, n)[:, n:n + new.shape[1]], n + new.shape[1]))
+mistake("append", "the length is the old one; it grows by T.")(
+    lambda s, n, new: (put(s, new, n)[:, :n + new.shape[1]], n))
+mistake("append", "the store is unchanged: you joined copies. Write into it, so that nothing is copied.")(
+    lambda s, n, new: (np.concatenate([s[:, :n], new], axis=1), n + new.shape[1]))
+mistake("append", "you returned a copy; a slice of the store is a view and costs nothing.")(
+    lambda s, n, new: (put(s, new, n)[:, :n + new.shape[1]].copy(), n + new.shape[1]))
+
+
+class CountingModel:
+    """A little language of sums, which notes what it is fed."""
+
+    def __init__(self):
+        self.fed = []
+
+    def __call__(self, tokens, cache):
+        rows = []
+        for token in tokens:
+            self.fed.append(int(token))
+            cache.append(int(token))
+            rows.append(np.eye(11)[(sum(cache) * 3 + len(cache)) % 11])
+        return np.array(rows)
+
+
+def try_decode(function, prompt, n):
+    model, cache = CountingModel(), []
+    new = function(list(prompt), n, model, cache)
+    return None if new is None or new is ... else (new, model.fed)
+
+
+@exercise("08", "Feed the prompt once, then only the last new token each time; stop after n.", [
+    ([1, 5, 2], 6), ([3], 1), ([7, 7, 7, 1], 4)], run=try_decode)
+def decode(prompt, n, forward, cache):
+    logits, new = forward(prompt, cache), []
+    for i in range(n):
+        new.append(int(np.argmax(logits[len(logits) - 1])))
+        if i < n - 1:
+            logits = forward(new[i:], cache)
+    return new
+
+
+def decoding(feed, first=lambda prompt, new: prompt + new, more=False, row=-1):
+    """A wrong loop: feed(prompt, new) is what goes in from the second step on."""
+    def wrong(prompt, n, forward, cache):
+        new, tokens = [], prompt
+        while len(new) < n:
+            new.append(int(forward(tokens, cache)[row].argmax()))
+            tokens = feed(prompt, new)
+        if more:
+            forward(tokens, cache)
+        return new
+    return wrong
+
+
+mistake("decode", "everything goes through again in each step; the cache holds it: feed the newest token only.")(
+    decoding(lambda prompt, new: prompt + new))
+mistake("decode", "all new tokens go in again in each step; those before the newest are in the cache.")(
+    decoding(lambda prompt, new: list(new)))
+mistake("decode", "the prompt is fed again in each step.")(decoding(lambda prompt, new: prompt))
+mistake("decode", "the last token went through the model; nobody reads what it would say.")(
+    decoding(lambda prompt, new: new[-1:], more=True))
+mistake("decode", "you took the first row of the logits; the last row predicts what comes next.")(
+    decoding(lambda prompt, new: new[-1:], row=0))
+mistake("decode", "the prompt is in the result; only the new ids were asked for.")(
+    lambda p, n, f, c: p + decoding(lambda prompt, new: new[-1:])(p, n, f, c))
+mistake("decode", "you fed the last token of the prompt twice.")(
+    lambda p, n, f, c: (f(p, c), decoding(lambda prompt, new: new[-1:])(p[-1:], n, f, c))[1])
+
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 

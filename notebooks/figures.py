@@ -468,6 +468,37 @@ def first_difference(runs, bound):
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
+def cache_filling(keys, prompt):
+    """One head's keys (room, d) in the cache, those of the prompt and those of decoding marked, the rest empty: a figure."""
+    figure, ax = new(2.6)
+    used = np.flatnonzero(np.abs(keys).sum(axis=1))[-1] + 1
+    shown = np.where(np.arange(len(keys))[:, None] < used, keys, np.nan).T
+    matrix(ax, shown)
+    for left, right, label in ((0, prompt, "prompt"), (prompt, used, "decoding"), (used, len(keys), "room")):
+        ax.plot([left - 0.5] * 2, [-0.5, len(shown) - 0.5], color=BLACK, linewidth=1.5, linestyle="-")
+        ax.annotate(label, ((left + right) / 2 - 0.5 + (2 if label == "decoding" else 0), -0.9), fontsize=9.5, va="bottom",
+                    ha="center", annotation_clip=False)
+    ax.set(xlabel="tokens (S so far, then room for more)", ylabel="d")
+    return figure
+
+
+def roofline(peak, bandwidth, points):
+    """The machine's roof, from its FLOP/s and bytes/s, and points {label: (FLOPs per byte, FLOP/s)} under it: a figure."""
+    figure, ax = new(3.4)
+    intensity = np.logspace(-1, 3, 200)
+    ax.plot(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color=BLACK, linestyle="-")
+    for label, (x, y) in points.items():
+        ax.plot([x], [y / 1e9], "o", color=BLUE)
+        ax.annotate(label, (x, y / 1e9), (5, -9), textcoords="offset points", fontsize=9)
+    ridge = peak / bandwidth
+    ax.axvline(ridge, color=GREY, linestyle=":", linewidth=1)
+    ax.annotate(f"{ridge:.0f} FLOPs per byte ", (ridge, ax.get_ylim()[0]), ha="right", va="bottom", fontsize=9, color=GREY)
+    ax.annotate(f"memory: {bandwidth / 1e9:.0f} GB/s", (0.12, 0.3 * bandwidth / 1e9), fontsize=9, va="bottom")
+    ax.annotate(f"arithmetic: {peak / 1e9:.0f} GFLOP/s", (1000, 1.08 * peak / 1e9), fontsize=9, ha="right", va="bottom")
+    ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights",
+           ylabel="billion FLOPs per second", ylim=(None, 2.2 * peak / 1e9))
+    return figure
+
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 

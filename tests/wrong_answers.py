@@ -893,6 +893,85 @@ def blend(name, position, donor, share):
 
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
+WRONG["intensity"] = [
+    ("comes with each multiplication", """
+def intensity(T, n, m, width):
+    return T * n * m / (n * m * width)"""),
+    ("T rows are missing", """
+def intensity(T, n, m, width):
+    return 2 * n * m / (n * m * width)"""),
+    ("not bytes", """
+def intensity(T, n, m, width):
+    return 2 * T * n * m / (n * m)"""),
+    ("other way round", """
+def intensity(T, n, m, width):
+    return n * m * width / (2 * T * n * m)"""),
+    ("matrix only", """
+def intensity(T, n, m, width):
+    return 2 * T * n * m / ((T * n + n * m + T * m) * width)"""),
+]
+WRONG["append"] = [
+    ("over the first keys", """
+def append(store, length, new):
+    T = new.shape[1]
+    store[:, :T] = new
+    return store[:, :length + T], length + T"""),
+    ("whole store", """
+def append(store, length, new):
+    end = length + new.shape[1]
+    store[:, length:end] = new
+    return store, end"""),
+    ("new keys only", """
+def append(store, length, new):
+    end = length + new.shape[1]
+    store[:, length:end] = new
+    return store[:, length:end], end"""),
+    ("old one", """
+def append(store, length, new):
+    store[:, length:length + new.shape[1]] = new
+    return store[:, :length + new.shape[1]], length"""),
+    ("joined copies", """
+def append(store, length, new):
+    valid = np.hstack([store[:, :length], new])
+    return valid, valid.shape[1]"""),
+]
+WRONG["decode"] = [
+    ("everything goes through again", """
+def decode(prompt, n, forward, cache):
+    ids = list(prompt)
+    for _ in range(n):
+        ids.append(int(forward(ids, cache)[-1].argmax()))
+    return ids[len(prompt):]"""),
+    ("last token went through", """
+def decode(prompt, n, forward, cache):
+    logits, new = forward(prompt, cache), []
+    for _ in range(n):
+        token = int(logits[-1].argmax())
+        new.append(token)
+        logits = forward([token], cache)
+    return new"""),
+    ("first row", """
+def decode(prompt, n, forward, cache):
+    new, ids = [], prompt
+    for _ in range(n):
+        ids = [int(forward(ids, cache)[0].argmax())]
+        new += ids
+    return new"""),
+    ("prompt is in the result", """
+def decode(prompt, n, forward, cache):
+    out, ids = list(prompt), prompt
+    for _ in range(n):
+        ids = [int(forward(ids, cache)[-1].argmax())]
+        out += ids
+    return out"""),
+    ("all new tokens go in again", """
+def decode(prompt, n, forward, cache):
+    new = []
+    for _ in range(n):
+        new = new + [int(forward(new or prompt, cache)[-1].argmax())]
+    return new"""),
+]
+
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 

@@ -141,16 +141,16 @@ for i in range(config.n_layers):
           f"90 % in {most:3.0f}")
 
 # %%
-strongest = np.argsort(-np.abs(hidden).max(axis=0))[:40]
+strongest = np.argsort(-np.abs(hidden).max(axis=0))[:34]
 strongest = strongest[np.argsort(np.abs(hidden[:, strongest]).argmax(axis=0))]
 figure, ax = figures.new(3.8)
 figures.matrix(ax, hidden[:, strongest], rows=words, title=f"ffn.hidden of layer {layer}", limit=4)
-ax.set_xlabel("40 of F neurons, those with the largest products, in the order of their tokens")
+ax.set_xlabel("34 of F neurons, those with the largest products, in the order of their tokens")
 figures.show(figure, "Each column is a neuron: most speak up at one or two words and are silent at "
                      "the others.")
 
 # %% [markdown]
-# **Explain.** A quarter to a third of the gates are open, and a small part of those does most of the work. In layer 0
+# **Explain.** A fifth to two fifths of the gates are open, and a small part of those does most of the work. In layer 0
 # it is a handful: that step mostly writes, for each token, what the token is.
 #
 # ## Neurons that can be named
@@ -400,7 +400,7 @@ def neurons_needed(hidden, share):
 # ## In five lines
 #
 # 1. SwiGLU multiplies two views of a token, Swish of the one and the other as it is, and projects the product back.
-# 2. A gate below zero lets next to nothing through; for each token a quarter to a third of them are open.
+# 2. A gate below zero lets next to nothing through; for each token a fifth to two fifths of them are open.
 # 3. F is two thirds of 4D, rounded up, so that three matrices cost what two did.
 # 4. Some neurons can be named; a name is a guess until silencing the neuron shows the effect where the name says.
 # 5. A gate that does not move makes the step linear, and the model useless.
