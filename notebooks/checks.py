@@ -1228,6 +1228,86 @@ mistake("decode", "you fed the last token of the prompt twice.")(
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 
+@exercise("09", "Add up the nats, divide by ln 2 for bits, and by the number of bytes of the text in UTF-8.", [
+    (np.array([2.0, 1.0, 0.5]), "a king"), (np.array([0.1, 7.0]), "öé"), (np.linspace(0, 3, 40), "x" * 11),
+    (np.array([1.0]), "王")])
+def bits_per_byte(nats, text):
+    return math.fsum(float(x) / math.log(2) for x in nats) / len(bytes(text, "utf-8"))
+
+
+def bits_with(total=np.sum, log=math.log(2), length=lambda nats, text: len(text.encode())):
+    return lambda nats, text: total(nats) / log / length(nats, text)
+
+
+mistake("bits_per_byte", "those are nats per byte; divide by ln 2 for bits.")(bits_with(log=1))
+mistake("bits_per_byte", "you multiplied by ln 2; a nat is more than a bit, so divide.")(bits_with(log=1 / math.log(2)))
+mistake("bits_per_byte", "len(text) counts characters; ö has two bytes: len(text.encode()).")(bits_with(length=lambda n, t: len(t)))
+mistake("bits_per_byte", "that is bits per token; divide by the bytes of the text.")(bits_with(length=lambda n, t: len(n)))
+mistake("bits_per_byte", "you took the mean of the nats; all of them are needed for the whole text.")(bits_with(np.mean))
+mistake("bits_per_byte", "those are the bits of the whole text; divide by its bytes.")(bits_with(length=lambda n, t: 1))
+mistake("bits_per_byte", "a byte has eight bits, but that is not in question: you multiplied or divided by 8.")(bits_with(log=8 * math.log(2)))
+
+
+@exercise("09", "Rows logits[:-1] against targets tokens[1:]: mean of log(sum(exp(row))) - row[target], the largest subtracted.", [
+    (random(5, 7), np.array([1, 4, 0, 6, 2])), (random(3, 4, seed=1, scale=200), np.array([3, 0, 1])),
+    (random(2, 11, seed=2), np.array([0, 10])), (random(6, 5, seed=3, scale=3), np.array([0, 1, 2, 3, 4, 0]))])
+def next_token_loss(logits, tokens):
+    nats = []
+    for row, target in zip(logits[:-1].astype(float).tolist(), tokens[1:]):
+        largest = max(row)
+        nats.append(largest + math.log(math.fsum(math.exp(x - largest) for x in row)) - row[target])
+    return math.fsum(nats) / len(nats)
+
+
+def all_nats(rows, targets):
+    rows = rows.astype(float)
+    shifted = rows - rows.max(-1, keepdims=True)
+    return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(targets)), targets]
+
+
+mistake("next_token_loss", "not shifted: row t of the logits is about token t + 1.")(lambda l, t: all_nats(l, t).mean())
+mistake("next_token_loss", "shifted the wrong way: logits[:-1] against tokens[1:].")(lambda l, t: all_nats(l[1:], t[:-1]).mean())
+mistake("next_token_loss", "that is the sum; the loss is the mean.")(lambda l, t: all_nats(l[:-1], t[1:]).sum())
+mistake("next_token_loss", "you divided by T; there are T - 1 predictions.")(lambda l, t: all_nats(l[:-1], t[1:]).sum() / len(t))
+mistake("next_token_loss", "the sign is wrong: -log p is positive.")(lambda l, t: -all_nats(l[:-1], t[1:]).mean())
+mistake("next_token_loss", "that is in bits; the natural logarithm gives nats.")(lambda l, t: all_nats(l[:-1], t[1:]).mean() / math.log(2))
+mistake("next_token_loss", "exp overflows, or a probability underflows to log(0): subtract the row's largest, and never form p.")(
+    lambda l, t: np.mean(np.log(np.exp(l[:-1]).sum(-1)) - l[:-1][np.arange(len(t) - 1), t[1:]]))
+
+
+@exercise("09", "Sort by probability, keep tokens as long as those before hold less than p, and divide by what is kept.", [
+    (np.array([0.1, 0.5, 0.15, 0.25]), 0.6), (np.array([0.05, 0.9, 0.03, 0.02]), 0.3),
+    (np.array([0.4, 0.3, 0.2, 0.1]), 1.0), (np.array([0.02, 0.31, 0.27, 0.18, 0.22]), 0.75)])
+def nucleus(probs, p):
+    held, kept = 0.0, {}
+    for i in sorted(range(len(probs)), key=lambda i: -probs[i]):
+        if held >= p:
+            break
+        held, kept[i] = held + probs[i], probs[i]
+    return np.array([kept.get(i, 0) / math.fsum(kept.values()) for i in range(len(probs))])
+
+
+def top_p_with(probs, p, sign=-1, keep=lambda probs, before, p: before < p, scale=True):
+    order = np.argsort(sign * probs, kind="stable")
+    before = np.cumsum(probs[order]) - probs[order]
+    out = np.zeros_like(probs)
+    chosen = order[keep(probs[order], before, p)]
+    out[chosen] = probs[chosen]
+    return out / out.sum() if scale else out
+
+
+mistake("nucleus", "the token that crosses p is dropped; without it the set does not reach p, and may be empty.")(
+    lambda q, p: top_p_with(q, p, keep=lambda q, before, p: before + q <= p))
+mistake("nucleus", "what is kept does not sum to 1: divide by its sum.")(lambda q, p: top_p_with(q, p, scale=False))
+mistake("nucleus", "you kept the least likely tokens; sort downwards.")(lambda q, p: top_p_with(q, p, sign=1))
+mistake("nucleus", "you kept every token of probability p or more; it is the sum that must reach p.")(
+    lambda q, p: np.where(q >= p, q, 0) / max(np.where(q >= p, q, 0).sum(), 1e-300))
+mistake("nucleus", "you kept one token too many: stop as soon as the sum has reached p.")(
+    lambda q, p: top_p_with(q, p, keep=lambda q, before, p: np.append(True, before[:-1] < p)))
+mistake("nucleus", "the result is sorted; each token must keep its place.")(lambda q, p: -np.sort(-top_p_with(q, p)))
+mistake("nucleus", "you did not sort: the running sum must go from the likeliest down.")(
+    lambda q, p: np.where(np.cumsum(q) - q < p, q, 0) / np.where(np.cumsum(q) - q < p, q, 0).sum())
+
 
 # ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
 

@@ -975,6 +975,80 @@ def decode(prompt, n, forward, cache):
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 
+WRONG["bits_per_byte"] = [
+    ("nats per byte", """
+def bits_per_byte(nats, text):
+    return sum(nats) / len(text.encode())"""),
+    ("counts characters", """
+def bits_per_byte(nats, text):
+    return np.sum(nats) / np.log(2) / len(text)"""),
+    ("bits per token", """
+def bits_per_byte(nats, text):
+    return np.mean(nats) / np.log(2)"""),
+    ("multiplied by ln 2", """
+def bits_per_byte(nats, text):
+    return np.sum(nats) * np.log(2) / len(text.encode("utf-8"))"""),
+    ("mean of the nats", """
+def bits_per_byte(nats, text):
+    return np.mean(nats / np.log(2)) / len(text.encode("utf-8"))"""),
+]
+WRONG["next_token_loss"] = [
+    ("not shifted", """
+def next_token_loss(logits, tokens):
+    return nl.cross_entropy(logits, tokens).mean()"""),
+    ("wrong way", """
+def next_token_loss(logits, tokens):
+    return nl.cross_entropy(logits[1:], tokens[:-1]).mean()"""),
+    ("that is the sum", """
+def next_token_loss(logits, tokens):
+    return nl.cross_entropy(logits[:-1], tokens[1:]).sum()"""),
+    ("divided by T", """
+def next_token_loss(logits, tokens):
+    return nl.cross_entropy(logits[:-1], tokens[1:]).sum() / len(logits)"""),
+    ("in bits", """
+def next_token_loss(logits, tokens):
+    return np.mean(nl.cross_entropy(logits[:-1], tokens[1:]) / np.log(2))"""),
+]
+WRONG["nucleus"] = [
+    ("crosses p is dropped", """
+def nucleus(probs, p):
+    order = np.argsort(-probs)
+    keep = order[np.cumsum(probs[order]) <= p]
+    out = np.zeros_like(probs)
+    out[keep] = probs[keep]
+    return out / out.sum()"""),
+    ("does not sum to 1", """
+def nucleus(probs, p):
+    order = np.argsort(-probs)
+    n = np.searchsorted(np.cumsum(probs[order]), min(p, 1 - 1e-12)) + 1
+    out = np.zeros_like(probs)
+    out[order[:n]] = probs[order[:n]]
+    return out"""),
+    ("least likely", """
+def nucleus(probs, p):
+    order = np.argsort(probs)
+    before = np.cumsum(probs[order]) - probs[order]
+    out = np.zeros_like(probs)
+    out[order[before < p]] = probs[order[before < p]]
+    return out / out.sum()"""),
+    ("one token too many", """
+def nucleus(probs, p):
+    order = np.argsort(-probs)
+    n = min(np.searchsorted(np.cumsum(probs[order]), min(p, 1 - 1e-12)) + 2, len(probs))
+    out = np.zeros_like(probs)
+    out[order[:n]] = probs[order[:n]]
+    return out / out.sum()"""),
+    ("did not sort", """
+def nucleus(probs, p):
+    out = np.where(np.cumsum(probs) - probs < p, probs, 0)
+    return out / out.sum()"""),
+    ("result is sorted", """
+def nucleus(probs, p):
+    s = np.sort(probs)[::-1]
+    s[np.cumsum(s) - s >= p] = 0
+    return s / s.sum()"""),
+]
+
 
 # ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
 
