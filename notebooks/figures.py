@@ -505,6 +505,25 @@ def roofline(peak, bandwidth, points):
 
 # ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
 
+def shares(counts):
+    """Parameters by component {model: {component: count}} as shares of each model, stacked: a figure."""
+    figure, ax = new(2.9)
+    looks = [(SKY, ""), (ORANGE, "///"), (GREEN, ""), (BLACK, ""), (PURPLE, "...")]
+    left = np.zeros(len(counts))
+    for (colour, hatch), part in zip(looks, next(iter(counts.values()))):
+        values = np.array([100 * model[part] / sum(model.values()) for model in counts.values()])
+        ax.barh(list(counts), values, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, label=part)
+        for y, (x, value) in enumerate(zip(left, values)):
+            if value > 4:
+                ax.text(x + value / 2, y, f"{value:.0f} %", ha="center", va="center", fontsize=9,
+                        bbox=dict(facecolor="white", edgecolor="none", pad=1, alpha=0.85))
+        left = left + values
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel="percent of all parameters")
+    ax.tick_params(axis="y", length=0)
+    ax.legend(ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+    return figure
+
 
 # ---- 11 Chat -------------------------------------------------------------------------------------------------
 

@@ -1052,6 +1052,67 @@ def nucleus(probs, p):
 
 # ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
 
+WRONG["training_days"] = [
+    ("those are seconds", """
+def training_days(tokens, gpus, tokens_per_second):
+    return tokens / tokens_per_second / gpus"""),
+    ("those are hours", """
+def training_days(tokens, gpus, tokens_per_second):
+    return tokens / (gpus * tokens_per_second) / 3600"""),
+    ("those are GPU-days", """
+def training_days(tokens, gpus, tokens_per_second):
+    return tokens / tokens_per_second / 86400"""),
+    ("take less time", """
+def training_days(tokens, gpus, tokens_per_second):
+    return tokens / tokens_per_second / 86400 * gpus"""),
+    ("that is the inverse", """
+def training_days(tokens, gpus, tokens_per_second):
+    return gpus * tokens_per_second * 24 * 3600 / tokens"""),
+]
+WRONG["different_tokens"] = [
+    ("only above 1", """
+def different_tokens(tokens, sources):
+    return sum(tokens * s / 100 / e for s, e in sources.values())"""),
+    ("epochs are missing", """
+def different_tokens(tokens, sources):
+    return tokens * sum(s for s, e in sources.values()) / 100"""),
+    ("divide by 100", """
+def different_tokens(tokens, sources):
+    return sum(tokens * s / max(1, e) for s, e in sources.values())"""),
+    ("multiplied by the epochs", """
+def different_tokens(tokens, sources):
+    return sum(tokens * s / 100 * max(1, e) for s, e in sources.values())"""),
+    ("each source has its own", """
+def different_tokens(tokens, sources):
+    epochs = [max(1, e) for s, e in sources.values()]
+    return tokens / (sum(epochs) / len(epochs))"""),
+]
+WRONG["count_parameters"] = [
+    ("output is missing", """
+def count_parameters(config):
+    return sum(nl.parameter_counts(config, tied=True).values())"""),
+    ("G heads, not H", """
+def count_parameters(config):
+    c = config
+    return (2 * c.vocab_size + 1) * c.dim + c.n_layers * (4 * c.dim * c.n_heads * c.head_dim + 3 * c.dim * c.hidden_dim + 2 * c.dim)"""),
+    ("three matrices, not two", """
+def count_parameters(config):
+    c = config
+    return sum(nl.parameter_counts(c).values()) - c.n_layers * c.dim * c.hidden_dim"""),
+    ("all norms are missing", """
+def count_parameters(config):
+    counts = nl.parameter_counts(config)
+    return sum(n for part, n in counts.items() if part != "norms")"""),
+    ("last norm", """
+def count_parameters(config):
+    return sum(nl.parameter_counts(config).values()) - config.dim"""),
+    ("that is one layer", """
+def count_parameters(config):
+    c = config
+    layer = 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim + 3 * c.dim * c.hidden_dim + 2 * c.dim
+    return 2 * c.vocab_size * c.dim + layer + c.dim"""),
+]
+
 
 # ---- 11 Chat -------------------------------------------------------------------------------------------------
 

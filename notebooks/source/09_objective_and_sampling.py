@@ -66,7 +66,7 @@ print(f"next token    {surprise.mean():5.2f} nats per token")
 print(f"not shifted   {nats(logits, tokens).mean():5.2f}")
 print(f"shifted twice {nats(logits[:-2], tokens[2:]).mean():5.2f}")
 print(f"guessing      {np.log(config.vocab_size):5.2f}: ln V")
-print("nats of probability 1, 1/2, 1/1000:", *(f"{-np.log(p):.2f}" for p in (1.0, 0.5, 0.001)))
+print("nats of probability 1, 1/2, 1/1000:", *(f"{np.log(n):.2f}" for n in (1, 2, 1000)))
 
 counts = Counter(tokens[1:])
 unigram = [-np.log(counts[i] / (len(tokens) - 1)) for i in tokens[1:]]
@@ -155,9 +155,9 @@ def draw(temperature=1.0, top_k=0, top_p=1.0):
     figure, ax = figures.new(3.1)
     named = {word: 100 * kept[i] for word, i in zip(words, shown)}
     figures.bars(ax, named, ".1f")
-    for y, i in enumerate(shown):
+    for y, i in enumerate(shown[:6]):
         ax.plot([100 * probs[i]] * 2, [y - 0.4, y + 0.4], color="k", linewidth=1.6, linestyle="-")
-    ax.set(xlim=(0, 60), xlabel="percent (black marks: the model's own)",
+    ax.set(xlim=(0, 60), xlabel="percent (black marks: the model's own, of the first six)",
            title=f"temperature {temperature:g}, top-k {top_k}, top-p {top_p:g}: "
                  f"{np.count_nonzero(kept)} tokens left")
     figures.show(figure, "What would be drawn next, against what the model says itself.")
