@@ -1390,6 +1390,80 @@ mistake("count_parameters", "that is one layer; there are L.")(count_with(layers
 
 # ---- 11 Chat -------------------------------------------------------------------------------------------------
 
+@exercise("11", "[INST] <<SYS>>\\n{system}\\n<</SYS>>\\n\\n{user} [/INST], without the system part if it is empty.", [
+    ("Be brief.", "Who is the king?"), ("", "Tell me a story."), ("Two\nlines.", "Hello")])
+def chat_text(system, user):
+    return "".join(["[INST] ", "<<SYS>>\n" + system + "\n<</SYS>>\n\n" if system else "", user, " [/INST]"])
+
+
+def chat_with(open="<<SYS>>\n", close="\n<</SYS>>\n\n", start="[INST] ", end=" [/INST]", always=False):
+    return lambda system, user: start + (open + system + close if system or always else "") + user + end
+
+
+mistake("chat_text", "one newline is missing after <</SYS>>: there are two.")(chat_with(close="\n<</SYS>>\n"))
+mistake("chat_text", "the newline after <<SYS>> is missing.")(chat_with(open="<<SYS>>"))
+mistake("chat_text", "the newline before <</SYS>> is missing.")(chat_with(close="<</SYS>>\n\n"))
+mistake("chat_text", "the system part closes with <</SYS>>; you opened it a second time.")(chat_with(close="\n<<SYS>>\n\n"))
+mistake("chat_text", "an empty system message leaves no trace: no <<SYS>> at all.")(chat_with(always=True))
+mistake("chat_text", "a space belongs after [INST].")(chat_with(start="[INST]"))
+mistake("chat_text", "a space belongs before [/INST].")(chat_with(end="[/INST]"))
+mistake("chat_text", "no space at the end: the answer brings its own.")(chat_with(end=" [/INST] "))
+mistake("chat_text", "<s> is a control token, and not written as text.")(chat_with(start="<s>[INST] "))
+mistake("chat_text", "the system part stands inside [INST], not before it.")(
+    lambda system, user: (f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else "") + f"[INST] {user} [/INST]")
+mistake("chat_text", "the system message is missing.")(chat_with(open="", close="") and (lambda s, u: f"[INST] {u} [/INST]"))
+
+
+@exercise("11", "Nats of logits[:-1] against tokens[1:]; those from index n_prompt - 1 on are the answer's. Take their mean.", [
+    (random(6, 9), np.array([1, 4, 0, 8, 2, 3]), 3), (random(4, 5, seed=1, scale=5), np.array([0, 1, 2, 3]), 1),
+    (random(8, 7, seed=2), np.array([1, 2, 3, 4, 5, 6, 0, 1]), 7)])
+def answer_loss(logits, tokens, n_prompt):
+    nats = []
+    for t in range(n_prompt, len(tokens)):
+        row = logits[t - 1].astype(float)
+        nats.append(math.log(math.fsum(np.exp(row - row.max()))) + row.max() - row[tokens[t]])
+    return math.fsum(nats) / len(nats)
+
+
+mistake("answer_loss", "one too few: the first token of the answer is predicted by the last row of the prompt, at index n_prompt - 1.")(
+    lambda l, t, n: all_nats(l[:-1], t[1:])[n:].mean() if n < len(t) - 1 else math.nan)
+mistake("answer_loss", "all tokens count here; those of the prompt must not.")(lambda l, t, n: all_nats(l[:-1], t[1:]).mean())
+mistake("answer_loss", "that is the loss of the prompt; the answer's was asked for.")(
+    lambda l, t, n: all_nats(l[:-1], t[1:])[:n - 1].mean() if n > 1 else math.nan)
+mistake("answer_loss", "you divided by all T - 1 predictions; only the answer's tokens count in the mean.")(
+    lambda l, t, n: all_nats(l[:-1], t[1:])[n - 1:].sum() / (len(t) - 1))
+mistake("answer_loss", "that is the sum; the mean over the answer was asked for.")(
+    lambda l, t, n: all_nats(l[:-1], t[1:])[n - 1:].sum())
+mistake("answer_loss", "not shifted: row t of the logits is about token t + 1.")(lambda l, t, n: all_nats(l, t)[n:].mean())
+
+
+@exercise("11", "np.logaddexp(0, -(chosen - rejected - margin)), and the mean of it.", [
+    (random(5), random(5, seed=1), np.zeros(5, np.float32)), (random(4, seed=2, scale=3), random(4, seed=3), np.full(4, 1.5, np.float32)),
+    (np.array([2000.0, -3000.0, 0.0]), np.array([0.0, 0.0, 0.0]), np.array([1.0, 0.5, 0.0]))])
+def preference_loss(chosen, rejected, margin):
+    losses = []
+    for c, r, m in zip(chosen.astype(float), rejected.astype(float), margin.astype(float)):
+        x = c - r - m
+        losses.append(math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x)) - x)
+    return math.fsum(losses) / len(losses)
+
+
+def preference_with(chosen, rejected, margin, sign=-1, m=-1, reduce=np.mean):
+    return reduce(np.logaddexp(0, sign * (chosen.astype(float) - rejected + m * margin)))
+
+
+mistake("preference_loss", "the margin has the wrong sign: it is taken from the difference, so that more is asked for.")(
+    lambda c, r, m: preference_with(c, r, m, m=1))
+mistake("preference_loss", "the margin is missing.")(lambda c, r, m: preference_with(c, r, m, m=0))
+mistake("preference_loss", "chosen and rejected are exchanged: that rewards the worse answer.")(lambda c, r, m: preference_with(r, c, m))
+mistake("preference_loss", "a sign is wrong: the loss must fall as the chosen answer's reward rises.")(
+    lambda c, r, m: preference_with(c, r, m, sign=1))
+mistake("preference_loss", "that is the sum; the mean over the pairs was asked for.")(lambda c, r, m: preference_with(c, r, m, reduce=np.sum))
+mistake("preference_loss", "that is one loss for each pair; take their mean.")(
+    lambda c, r, m: preference_with(c, r, m, reduce=lambda x: x))
+mistake("preference_loss", "exp overflows where the order is badly wrong: use np.logaddexp(0, -x).")(
+    lambda c, r, m: np.mean(np.log(1 + np.exp(-(c.astype(float) - r - m)))))
+
 
 # ---- 12 Weights on disk --------------------------------------------------------------------------------------
 

@@ -1116,6 +1116,68 @@ def count_parameters(config):
 
 # ---- 11 Chat -------------------------------------------------------------------------------------------------
 
+WRONG["chat_text"] = [
+    ("there are two", r"""
+def chat_text(system, user):
+    sys_part = "<<SYS>>\n" + system + "\n<</SYS>>\n" if system else ""
+    return "[INST] " + sys_part + user + " [/INST]" """),
+    ("leaves no trace", r"""
+def chat_text(system, user):
+    return f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]" """),
+    ("not written as text", r"""
+def chat_text(system, user):
+    s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
+    return f"<s>[INST] {s}{user} [/INST]" """),
+    ("inside [INST]", r"""
+def chat_text(system, user):
+    s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
+    return s + "[INST] " + user + " [/INST]" """),
+    ("space at the end", r"""
+def chat_text(system, user):
+    s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
+    return f"[INST] {s}{user} [/INST] " """),
+    ("after <<SYS>> is missing", r"""
+def chat_text(system, user):
+    s = f"<<SYS>>{system}\n<</SYS>>\n\n" if system else ""
+    return f"[INST] {s}{user} [/INST]" """),
+]
+WRONG["answer_loss"] = [
+    ("all tokens count", """
+def answer_loss(logits, tokens, n_prompt):
+    return nl.cross_entropy(logits[:-1], tokens[1:]).mean()"""),
+    ("not shifted", """
+def answer_loss(logits, tokens, n_prompt):
+    return nl.cross_entropy(logits, tokens)[n_prompt:].mean()"""),
+    ("that is the sum", """
+def answer_loss(logits, tokens, n_prompt):
+    return nl.cross_entropy(logits[n_prompt - 1:-1], tokens[n_prompt:]).sum()"""),
+    ("divided by all", """
+def answer_loss(logits, tokens, n_prompt):
+    nats = nl.cross_entropy(logits[:-1], tokens[1:])
+    nats[:n_prompt - 1] = 0
+    return nats.mean()"""),
+]
+WRONG["preference_loss"] = [
+    ("wrong sign", """
+def preference_loss(chosen, rejected, margin):
+    return np.logaddexp(0, -(chosen - rejected + margin)).mean()"""),
+    ("margin is missing", """
+def preference_loss(chosen, rejected, margin):
+    return np.logaddexp(0, rejected - chosen).mean()"""),
+    ("are exchanged", """
+def preference_loss(chosen, rejected, margin):
+    return np.logaddexp(0, chosen - rejected + margin).mean()"""),
+    ("that is the sum", """
+def preference_loss(chosen, rejected, margin):
+    return np.logaddexp(0, -(chosen - rejected - margin)).sum()"""),
+    ("take their mean", """
+def preference_loss(chosen, rejected, margin):
+    return np.logaddexp(0, -(chosen - rejected - margin))"""),
+    ("exp overflows", """
+def preference_loss(chosen, rejected, margin):
+    return np.log1p(np.exp(rejected + margin - chosen)).mean()"""),
+]
+
 
 # ---- 12 Weights on disk --------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@
 # %% tags=["hide"]
 import csv
 import sys
+import textwrap
 from dataclasses import replace
 
 sys.path.insert(0, "..")
@@ -64,8 +65,8 @@ for name, c in models.items():
 # %%
 some = ("llama-2-7b", "llama-2-13b", "llama-1-65b", "llama-2-70b", "this model")
 figure = figures.shares({name: nl.parameter_counts(models[name]) for name in some})
-figures.show(figure, "The larger the model, the less the vocabulary matters; two thirds and more "
-                     "is the feed-forward step.")
+figures.show(figure, "The larger the model, the less the vocabulary matters; about two "
+                     "thirds or more is the feed-forward step.")
 
 # %% [markdown]
 # **Explain.** Layers grow with D², the vocabulary with D only. In the 70B attention's part is small for another reason:
@@ -137,8 +138,8 @@ figures.bars(axes[1], {name: s[1] for name, s in sources.items()}, ".2f", colour
 axes[1].axvline(1, color=figures.BLACK, linestyle="--", linewidth=1)
 axes[0].set(xlabel="percent of the training tokens"), axes[1].set(xlabel="epochs (dashed: once)")
 axes[1].invert_yaxis()                                    # once is enough for a shared axis
-figures.show(figure, "Two thirds come from the web; good small sources were read twice, code not "
-                     "even once (hatched).")
+figures.show(figure, "Most comes from the web; two small sources were read more than twice, code "
+                     "not even once (hatched).")
 
 # %% [markdown]
 # **Explain.** For none exactly. Wikipedia and the books were read more than twice, a third of the code never. The bytes
@@ -205,8 +206,8 @@ def days_for(gpus, tokens_per_second, trillion_tokens=1.4):
     ax.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="days",
            title=f"{tokens_per_second} tokens/s each")
     ax.legend()
-    figures.show(figure, f"{trillion_tokens:g}T tokens: twice the GPUs, half the days, if the speed of "
-                         "each stays.")
+    figures.show(figure, f"{trillion_tokens:g}T tokens: twice the GPUs, half the days, if the "
+                         "speed of each stays.")
 
 
 days_for(2048, 380)
@@ -272,7 +273,8 @@ for old, new in (("7b", "7b"), ("33b", "34b"), ("65b", "70b")):
     a, b = models["llama-1-" + old], models["llama-2-" + new]
     changed = [f"{letter} {getattr(a, field)} → {getattr(b, field)}"
                for field, letter in names.items() if getattr(a, field) != getattr(b, field)]
-    print(f"{old} → {new}:", ", ".join(changed))
+    text = f"{old} → {new}: " + ", ".join(changed)
+    print(textwrap.fill(text, 94, subsequent_indent="           "))
 
 # %% [markdown]
 # ## In the wild
@@ -293,7 +295,8 @@ print(f"70B with G = H: {count_of(mha) / 1e9:.1f} billion, "
 print(f"13B: D {models['llama-1-13b'].dim}, F {models['llama-1-13b'].hidden_dim}; "
       f"70B's F with multiple_of 256 would be {nl.feed_forward_dim(8192, 256, 1.3):,}")
 print(f"epochs: Wikipedia {sources['Wikipedia'][1]}, GitHub {sources['GitHub'][1]}")
-print(f"three rows {in_all - llama_2['llama-2-34b']:,} of {in_all:,}: {llama_2['llama-2-34b']:,} missing")
+missing = llama_2["llama-2-34b"]
+print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 
 # %% [markdown]
 # ## Exercises
@@ -355,7 +358,7 @@ def count_parameters(config):
 # %% [markdown]
 # ## In five lines
 #
-# 1. Six numbers give a Llama's parameters; in large ones two thirds and more are feed-forward.
+# 1. Six numbers give a Llama's parameters; in large ones about two thirds or more are feed-forward.
 # 2. Training costs about 6·N·T FLOPs; the rule is a few percent off for large models, and more for small ones.
 # 3. The 65B took three weeks on 2,048 GPUs, and the papers' GPU-hours agree with that.
 # 4. Most of the data is from the web; Wikipedia and books were read more than twice, code less than once.
