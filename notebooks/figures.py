@@ -529,25 +529,25 @@ def shares(counts):
 
 def pipeline():
     """From text to a chat model: a figure."""
-    figure, ax = sheet(40, 14.2)
+    figure, ax = sheet(40, 13)
     for x, y, width, text, colour in (
-            (0.5, 10.6, 7.6, "text: 2.0T tokens", GREEN), (11.2, 10.6, 7.6, "Llama 2", SKY),
-            (0.5, 6.4, 7.6, "written dialogues", ORANGE), (11.2, 6.4, 7.6, "Llama 2-Chat, first", SKY),
-            (0.5, 2.2, 7.6, "choices of two answers", ORANGE), (11.2, 2.2, 7.6, "reward model", SKY),
-            (23.2, 6.4, 6.6, "K answers each", GREEN), (23.2, 2.2, 6.6, "the best, by reward", GREEN),
-            (32.8, 4.3, 6.7, "Llama 2-Chat, next", SKY)):
+            (0.3, 9.6, 7.2, "text: 2.0T tokens", GREEN), (12, 9.6, 7.4, "Llama 2", SKY),
+            (0.3, 5.4, 7.2, "written dialogues", ORANGE), (12, 5.4, 7.4, "Llama 2-Chat, first", SKY),
+            (0.3, 1.2, 7.2, "answers compared", ORANGE), (12, 1.2, 7.4, "reward model", SKY),
+            (23, 5.4, 7.0, "K answers each", GREEN), (23, 1.2, 7.0, "the best, by reward", GREEN),
+            (32.8, 3.3, 7.0, "Llama 2-Chat, next", SKY)):
         box(ax, x, y, width, 2.2, text, colour, size=9.5)
     for start, end, label, at in (
-            ((8.1, 11.7), (11.2, 11.7), "pretraining", (9.65, 12.1)), ((8.1, 7.5), (11.2, 7.5), "fine-tuning", (9.65, 7.9)),
-            ((15, 10.6), (15, 8.6), "", None), ((8.1, 3.3), (11.2, 3.3), "ranking loss", (9.65, 3.7)),
-            ((18.8, 7.5), (23.2, 7.5), "samples", (21, 7.9)), ((26.5, 6.4), (26.5, 4.4), "", None),
-            ((18.8, 3.3), (23.2, 3.3), "judges", (21, 3.7)), ((29.8, 3.3), (32.8, 4.8), "fine-tuning", (31.9, 3.1)),
-            ((36.1, 6.5), (29.8, 8.1), "again, later with PPO", (35.0, 8.1))):
+            ((7.5, 10.7), (12, 10.7), "pretraining", (9.7, 11.3)), ((7.5, 6.5), (12, 6.5), "fine-tuning", (9.7, 7.1)),
+            ((15.7, 9.6), (15.7, 7.6), "", None), ((7.5, 2.3), (12, 2.3), "ranking loss", (9.7, 2.9)),
+            ((19.4, 6.5), (23, 6.5), "samples", (21.1, 7.1)), ((26.5, 5.4), (26.5, 3.4), "", None),
+            ((19.4, 2.3), (23, 2.3), "judges", (21.1, 2.9)), ((30, 2.3), (34, 3.3), "fine-tuning", (33.8, 2.2)),
+            ((36.3, 5.5), (30, 7.1), "again, later with PPO", (35.4, 7.1))):
         arrow(ax, start, end)
         if label:
             ax.text(*at, label, fontsize=9, ha="center", va="center", color=GREY)
-    ax.text(0.5, 13.6, "objective: next token", fontsize=9.5, va="center", color=GREY)
-    ax.text(23.2, 9.4, "rejection sampling", fontsize=9.5, va="center", color=GREY)
+    ax.text(0.3, 12.4, "objective: next token", fontsize=9.5, va="center", color=GREY)
+    ax.text(23, 8.2, "rejection sampling", fontsize=9.5, va="center", color=GREY)
     return figure
 
 

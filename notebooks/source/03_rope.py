@@ -301,8 +301,8 @@ smooth = np.ones(12) / 12
 figures.lines(ax, np.arange(12, 228),
               {label: np.convolve(x, smooth, "valid") for label, x in nats.items()})
 ax.set(xlabel="position", ylabel="nats per token", xlim=(0, 290), title="mean of twelve tokens")
-figures.show(figure, "With the wrong pairs the loss doubles after a few tokens, climbs as positions "
-                     "grow, and stays up.")
+figures.show(figure, "With the wrong pairs the loss doubles after a few tokens, climbs as "
+                     "positions grow, and stays up.")
 
 # %% [markdown]
 # **Explain.** At position 0 nothing turns, so nothing is wrong. A few tokens on, fast pairs have turned against their

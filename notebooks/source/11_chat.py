@@ -86,7 +86,7 @@ sly = nl.chat_tokens([{"role": "user", "content": attempt}], tokenizer)
 print("control tokens in a user's text:", sum(i in (tokenizer.bos, tokenizer.eos) for i in sly) - 1)
 
 # %% [markdown]
-# **Explain.** `<s>` and `</s>` are ids that no text can spell: typed by a user, they are five harmless characters.
+# **Explain.** `<s>` and `</s>` are ids that no text can spell: typed by a user, they are a few harmless characters.
 # `[INST]` is ordinary text, and a user *can* type it. The system message stands inside the first user message, and each
 # turn has an `<s>` and a `</s>` of its own.
 #
@@ -227,10 +227,10 @@ figure, ax = figures.new(2.7)
 ax.plot(Ks, predicted, "--", color=figures.BLACK, label="predicted from the pool")
 ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured")
 ax.axhline(rewards.max(), color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xscale="log", xlabel="K", ylabel="reward of the best (dotted: of the pool)"), ax.legend()
+ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="reward of the best"), ax.legend()
 ax.set_xticks(Ks, Ks), ax.minorticks_off()
-figures.show(figure, "The reward of the best of K rises with the logarithm of K: each doubling "
-                     "buys less than one point.")
+figures.show(figure, "The reward of the best of K rises about with the logarithm of K: each "
+                     "doubling buys a point or less.")
 
 # %%
 best = np.argsort(-rewards, kind="stable")
