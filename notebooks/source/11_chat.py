@@ -227,7 +227,7 @@ figure, ax = figures.new(2.7)
 ax.plot(Ks, predicted, "--", color=figures.BLACK, label="predicted from the pool")
 ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured")
 ax.axhline(rewards.max(), color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="reward of the best"), ax.legend()
+ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="best reward"), ax.legend()
 ax.set_xticks(Ks, Ks), ax.minorticks_off()
 figures.show(figure, "The reward of the best of K rises about with the logarithm of K: each "
                      "doubling buys a point or less.")
