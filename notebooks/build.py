@@ -21,7 +21,6 @@ import copy
 import os
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -218,15 +217,13 @@ def main(argv=None):
     if len(sources) < len(args.lessons) or not sources:
         parser.error(f"there is no such lesson: {' '.join(args.lessons)}")
     failed = False
-    with ThreadPoolExecutor(2) as pool:                   # each lesson runs in a kernel of its own
-        jobs = [(source, pool.submit(build, source, args.check)) for source in sources]
-        for source, job in jobs:
-            try:
-                job.result()
-                print(f"{source.stem}: {'as committed' if args.check else 'built'}", flush=True)
-            except BuildError as error:
-                failed = True
-                print(f"{source.stem}: FAILED\n{error}", file=sys.stderr, flush=True)
+    for source in sources:                                # one at a time: two would disturb each other's timings
+        try:
+            build(source, args.check)
+            print(f"{source.stem}: {'as committed' if args.check else 'built'}", flush=True)
+        except BuildError as error:
+            failed = True
+            print(f"{source.stem}: FAILED\n{error}", file=sys.stderr, flush=True)
     return int(failed)
 
 

@@ -493,8 +493,7 @@ def roofline(peak, bandwidth, points):
     ridge = peak / bandwidth
     ax.axvline(ridge, color=GREY, linestyle=":", linewidth=1)
     ax.annotate(f"{ridge:.0f} FLOPs per byte ", (ridge, ax.get_ylim()[0]), ha="right", va="bottom", fontsize=9, color=GREY)
-    ax.annotate(f"memory: {bandwidth / 1e9:.0f} GB/s", (0.12, 0.3 * bandwidth / 1e9), fontsize=9, va="bottom")
-    ax.annotate(f"arithmetic: {peak / 1e9:.0f} GFLOP/s", (1000, 1.08 * peak / 1e9), fontsize=9, ha="right", va="bottom")
+    ax.set_title(f"slope: memory, {bandwidth / 1e9:.0f} GB/s; flat: arithmetic, {peak / 1e9:.0f} GFLOP/s")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights",
            ylabel="billion FLOPs per second", ylim=(None, 2.2 * peak / 1e9))
     return figure

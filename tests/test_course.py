@@ -243,3 +243,16 @@ def test_a_filled_in_notebook_is_graded(tmp_path):
     finally:
         filled.unlink()
     assert done.stdout.splitlines()[1].split() == [filled.name, "1", "3", "fold", "(wrong),", "pre_norm_block", "(empty)"]
+
+
+def test_the_course_readme_says_what_the_lessons_say():
+    text = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    total = 0
+    for path in SOURCES:
+        head, = [cell for cell in markdown(path) if cell.startswith("# ")]
+        title, goal, minutes = (re.search(pattern, head, re.M)[1] for pattern in (
+            r"^# (.+)$", r"able to\*\* \| (.+) \|$", r"Minutes\*\* \| (\d+)"))
+        exercises = len(lesson_cells(path, "exercise"))
+        assert f"| [{title}]({path.stem}.ipynb) | {goal} | {minutes} | {exercises} |" in text, title
+        total += int(minutes)
+    assert f"All {len(SOLUTIONS)} do." in text and f"{total} minutes and {len(SOLUTIONS)} exercises" in text

@@ -259,9 +259,9 @@ print(f"one more round of the greedy loop has probability {round_trip:.4f}")
 
 # %%
 figure, ax = figures.new(2.5)
-figures.lines(ax, np.arange(1, 9), {phrase: each[:, 0] for phrase, each in loops.items()},
-              marker="o")
-ax.set(xlabel="time that it is said", ylabel="probability per token", xlim=(0.8, 12), ylim=(0, 0.4))
+for phrase, each in loops.items():
+    ax.plot(np.arange(1, 9), each[:, 0], marker="o", label=phrase)
+ax.set(xlabel="time that it is said", ylabel="probability per token", ylim=(0, 0.4)), ax.legend()
 ax.set_xticks(range(1, 9))
 figures.show(figure, "A phrase that is new to the text becomes likelier once it has been said; the "
                      "phrase of the loop was likely from the start.")
