@@ -229,12 +229,12 @@ for rows in (1, 4, 16, 64, 256, 500):
     points[f"T {rows}"] = (work / (4 * read_once), work / took)
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
-             "it: with more rows at once it climbs the slope towards the flat part.")
+             "it: with more rows at once it climbs towards the flat part.")
 
 # %% [markdown]
-# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. A small model may even lie
-# above the slope, as its 20 MB stay in the processor's cache and need not come from memory. Many rows reach the flat
-# part, where arithmetic is the limit; what is missing to the roof is softmax, norms and all that is not a matrix product.
+# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Many rows come nearer to the
+# flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and all that is not a matrix
+# product, and with very many rows the scores, which grow with T².
 #
 # ## How fast can 7B decode?
 #
