@@ -2,12 +2,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import numpy_llama as nl  # noqa: E402
 
 FOLDER = ROOT / "weights" / "fairytales"
 weights, config = nl.load(FOLDER)
+exact, _ = nl.load(FOLDER, np.float64)                    # for sampling: the same story on every processor
 tokenizer = nl.Tokenizer(FOLDER / "tokenizer.model")
 SENTENCE = "The king gave his youngest daughter a golden ball, and she was very happy."
 STORY = """\

@@ -27,7 +27,7 @@ import textwrap
 from dataclasses import replace
 
 sys.path.insert(0, "..")
-from course import STORY, config, loss, nl, tokenizer, weights
+from course import STORY, config, exact, loss, nl, tokenizer, weights
 
 import figures
 import ipywidgets
@@ -312,7 +312,7 @@ figures.show(figure, "With the wrong pairs the loss doubles after a few tokens, 
 # ## Beyond the training context
 #
 # This model never saw a distance above 511. A longer text is made here of our story and of stories that the model
-# tells. For every token we compare three ways to predict it: with all that comes before it, positions up to 1,023, as
+# tells (in float64, so that a seed tells the same one on every processor). For every token we compare three ways to predict it: with all that comes before it, positions up to 1,023, as
 # they are; with *position interpolation*, which divides all positions by two, so that no distance is new; and with the
 # last tokens only, at most 256 of them, all distances known.
 #
@@ -323,7 +323,7 @@ long = list(tokens)
 for seed in range(20):
     if len(long) < 1024:
         rng = np.random.default_rng(seed)
-        long += prompt[1:] + list(nl.generate(prompt, weights, config, 200, rng, temperature=0.8))
+        long += prompt[1:] + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8))
 long = long[:1024]
 double = replace(config, max_seq_len=1024)
 
@@ -360,7 +360,7 @@ figures.show(figure, "Past 512 the model as trained goes wrong; with halved posi
 # **Explain.** Past its training context the loss doubles. Interpolated positions never leave the range that the model
 # knows, and the text stays readable. But the fast pairs, which tell neighbours apart, now turn half as fast, and every
 # token pays about a third of a nat for it. Without further training, this model is best served by forgetting the far
-# past. Large models are trained a little further with interpolated positions, which this lesson does not do.
+# past; training it further at the new positions might change that, and is not done here.
 #
 # ## In the wild
 #

@@ -38,11 +38,14 @@ from checks import check
 # ## Two phases
 #
 # A Llama first reads the prompt: T tokens at once. Then it writes: one token goes in, one row of logits comes out, a
-# token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*. The papers do
-# not speak of it, as it changes no number; every program does it.
+# token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*.
 #
 # The mask (lesson [04](04_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was computed
-# for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept in a *cache*.
+# for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept in a *cache*,
+# which Llama 2 (appendix A.2.1) calls standard practice. The GQA paper (section 1) says what is left to pay: every step
+# of decoding reads all weights, and all keys and values so far.
+#
+# $$q_t = x_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ x_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ x_t W_v]$$
 #
 # **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows go through the
 # layers in all? And with one?
@@ -69,26 +72,51 @@ for n in (10, 50, T):
           f"{a / b:3.0f} times as many")
 
 # %% [markdown]
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2. With a prompt, both ways read it once; what differs
+# is each token after it.
+
+# %%
+def work(prompt=28, new=200):
+    """FLOPs for a prompt and new tokens after it, with and without a cache."""
+    steps = np.arange(1, new + 1)
+    without = np.cumsum([flops(prompt + n, prompt + n) for n in range(new)])
+    cached = flops(prompt, prompt) + np.cumsum([0] + [flops(1, prompt + n) for n in range(1, new)])
+    figure, ax = figures.new(2.5)
+    figures.lines(ax, steps, {f"without: {without[-1] / 1e9:.1f}": without / 1e9,
+                              f"with: {cached[-1] / 1e9:.1f}": cached / 1e9})
+    ax.set(xlabel=f"new tokens after a prompt of {prompt}", ylabel="billion FLOPs",
+           ylim=(-0.08 * without[-1] / 1e9, None))         # room for the label below
+    figures.show(figure, "Without a cache the work bends upwards, since each new token costs more "
+                         "than the last; with one it is nearly a straight line.")
+
+
+work()
+
+# %% tags=["sliders"]
+ipywidgets.interact(work, prompt=(1, 256), new=(2, 256));
+
+# %% [markdown]
 # On this machine, in seconds. What is timed is the whole story, token by token, as if each had just been drawn.
 
 # %% tags=["timing"]
-seconds = {"without a cache": [], "with a cache": []}
-cache = nl.new_cache(weights, config, T)
-for n in range(1, T + 1, 1):
-    start = time.perf_counter()
-    nl.forward(story[n - 1:n], weights, config, cache)
-    seconds["with a cache"].append(time.perf_counter() - start)
-    if n % 12 == 1:                                       # every twelfth is enough to see it
+cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
+for again in range(3):                                    # the fastest of three counts
+    cache = nl.new_cache(weights, config, T)
+    for n in range(1, T + 1):
         start = time.perf_counter()
-        nl.forward(story[:n], weights, config)
-        seconds["without a cache"].append(time.perf_counter() - start)
+        nl.forward(story[n - 1:n], weights, config, cache)
+        cached[again, n - 1] = time.perf_counter() - start
+        if n % 12 == 1:                                   # every twelfth is enough to see it
+            start = time.perf_counter()
+            nl.forward(story[:n], weights, config)
+            without[again, n - 1] = time.perf_counter() - start
 figure, ax = figures.new(2.7)
-ax.plot(range(1, T + 1, 12), 1000 * np.array(seconds["without a cache"]), "o-", markersize=4)
-ax.plot(range(1, T + 1), 1000 * np.array(seconds["with a cache"]))
+ax.plot(range(1, T + 1, 12), 1000 * without.min(axis=0)[::12], "o-", markersize=4)
+ax.plot(range(1, T + 1), 1000 * cached.min(axis=0))
 ax.set(xlabel="tokens so far", ylabel="milliseconds for the next", ylim=(0, None))
 ax.legend(["without a cache (every twelfth token)", "with a cache"])
-figures.show(figure, "Without a cache every token takes longer than the one before; with one, time "
-                     "hardly grows.")
+figures.show(figure, "Without a cache, the time for one token grows with all that stands before "
+                     "it; with one, it hardly grows.")
 
 # %% [markdown]
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
@@ -152,7 +180,7 @@ figures.show(figure, "Six tokens, then four, then one: the last token of each pi
                      "the cache holds, so decoding needs no mask at all.")
 
 # %% [markdown]
-# ## The classic mistake
+# ## Two classic mistakes
 #
 # The new token stands at position S − 1, and must be turned by that angle. A program that counts positions anew in
 # each call turns every decoded token by 0.
@@ -179,7 +207,32 @@ for label, tap in (("right", nl.ignore), ("position 0", as_position_0)):
 
 # %% [markdown]
 # **Explain.** The new token claims to stand at the beginning, in front of all that it should look back to: every distance
-# has the wrong sign. It is worst at once, when there is nothing but the prompt to look at.
+# to the prompt has the wrong sign, and every distance between two new tokens is 0. It is worst at once, when there is
+# nothing but the prompt to look at.
+#
+# The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
+# row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as decoding needs none.
+#
+# **Predict.** The story is read in pieces of 57 tokens. What does each mask cost?
+
+# %%
+right = nl.causal_mask
+masks = {"by positions": right,
+         "triangle from the left": lambda p, S: np.tri(len(p), S, dtype=bool),
+         "none": lambda p, S: np.ones((len(p), S), bool)}
+for label, mask in masks.items():
+    nl.causal_mask = mask                                 # forward looks it up by this name
+    cache = nl.new_cache(weights, config, T)
+    rows = [nl.forward(story[i:i + 57], weights, config, cache) for i in range(0, T, 57)]
+    lost = nl.cross_entropy(np.concatenate(rows)[:-1], story[1:])
+    print(f"{label:22}: first piece {lost[:57].mean():.2f}, the others {lost[57:].mean():.2f}")
+nl.causal_mask = right
+
+# %% [markdown]
+# **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
+# t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it in
+# its piece, the answer among them. Even so the loss rises, in the first piece too: the model never learned to read what
+# comes next. One token at a time, no mask is right.
 #
 # ## Why decoding is slow: memory
 #
@@ -201,6 +254,13 @@ print(f"{read_once:,} parameters are read for each step, {4 * read_once / 1e6:.1
 for rows in (1, 16, 500):
     per_byte = flops(rows, rows) / (4 * read_once)
     print(f"T {rows:3}: {per_byte:6.1f} FLOPs per byte; 2·T/4 = {2 * rows / 4:.1f}")
+scores_and_mix = 4 * config.n_layers * config.n_heads * config.head_dim
+print("flops(1, 1) is 2 per parameter, plus attention:",
+      flops(1, 1) == 2 * read_once + scores_and_mix)
+
+# %% [markdown]
+# With 16 rows it is less than 2·T/4, as only the last row needs the output matrix; with 500 it is more, as attention
+# grows with T·S and has no parameters. Now on this machine:
 
 # %% tags=["timing"]
 def fastest(step, repeat=7):
@@ -232,17 +292,21 @@ figures.show(figures.roofline(peak, bandwidth, points),
              "it: with more rows at once it climbs towards the flat part.")
 
 # %% [markdown]
-# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Many rows come nearer to the
-# flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and all that is not a matrix
-# product, and with very many rows the scores, which grow with T².
+# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Where its point lies below the
+# slope, the likely rest is the fixed cost of many short NumPy calls; in 7B, where each product is large, it hardly counts.
+# Many rows come nearer to the flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and
+# all that is not a matrix product, and with very many rows the scores, which grow with T².
 #
 # ## How fast can 7B decode?
 #
-# Whatever the program, each token needs all weights once. So the memory bandwidth divided by the size of the weights is
-# a bound on tokens per second.
+# Whatever the program, each token needs all weights once, but for the embedding, of which it reads one row. So the
+# memory bandwidth divided by the size of the weights is a bound on tokens per second.
 
 # %%
-parameters = sum(nl.parameter_counts(nl.PRESETS["llama-2-7b"]).values())
+counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
+parameters = sum(counts.values()) - counts["embedding"]
+print(f"7B in float16: {2 * sum(counts.values()) / 1e9:.1f} GB, "
+      f"of which a token reads {2 * parameters / 1e9:.1f}")
 print("memory that reads, in GB/s:       20       50      100     1000")
 for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     size = parameters * width / 1e9
@@ -274,9 +338,20 @@ ipywidgets.interact(batch, sequences=(1, 256), gigabytes_per_second=(20, 1000, 2
                     trillion_flops=(0.5, 20.0, 0.5));
 
 # %% [markdown]
-# **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. The cache is read
-# for each sequence separately, so with long texts it becomes the new limit (lesson
-# [05](05_grouped_query_attention.ipynb)).
+# **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. But the cache is read
+# for each sequence separately. How many full caches weigh as much as the weights?
+
+# %%
+for name in ("llama-2-7b", "llama-2-70b"):
+    c, counts = nl.PRESETS[name], nl.parameter_counts(nl.PRESETS[name])
+    read = 2 * (sum(counts.values()) - counts["embedding"])
+    full = 4096 * 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2
+    print(f"{name:11}: weights {read / 1e9:5.1f} GB, a cache of 4,096 tokens {full / 1e9:.1f} GB: "
+          f"equal at {read / full:.0f}; queries per key {c.n_heads // c.n_kv_heads}")
+
+# %% [markdown]
+# From there on a larger batch reads mostly caches, and its intensity hardly rises. Grouped queries help twice (lesson
+# [05](05_grouped_query_attention.ipynb)): the cache is smaller, and each key that is read serves several queries.
 #
 # ## When the context is full
 #
@@ -296,6 +371,11 @@ new = list(nl.generate(prompt, weights, config, 100, temperature=0))
 print("new tokens after a prompt of 505:", len(new))
 
 # %% [markdown]
+# **Explain.** An answer may have one token more than there is room for: 505 and 7 fill the context, and the eighth is drawn
+# from the last logits, but goes through the model no more. Nothing is written when the cache refuses. A port may stop as
+# here, or read the last part of the text again as a new prompt, at positions from 0, and say so. To write past the end, or
+# over the oldest tokens without a word, is to go on with other numbers than the model's.
+#
 # ## In the wild
 #
 # - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported
@@ -311,8 +391,8 @@ logits = np.concatenate([nl.forward([token], precise, config, cache) for token i
 print("float64, one by one: largest difference below 1e-12:", np.abs(logits - whole).max() < 1e-12)
 
 # %% [markdown]
-# - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. Both
-#   are invisible as long as the prompt is read at once.
+# - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. A test
+#   that reads one prompt, all at once, finds neither. Read it in pieces of 1, 7 and 64, and compare.
 #
 # ## Exercises
 #

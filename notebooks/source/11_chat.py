@@ -27,7 +27,7 @@ import sys
 import textwrap
 
 sys.path.insert(0, "..")
-from course import config, nl, tokenizer, weights
+from course import config, exact, nl, tokenizer, weights
 
 import figures
 import ipywidgets
@@ -180,7 +180,8 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # alone gain?
 #
 # Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one point for
-# each *she, her, girl, daughter, princess, queen*. We draw a pool of 150 beginnings.
+# each *she, her, girl, daughter, princess, queen*. We draw a pool of 150
+# beginnings, in float64, so that a seed tells the same story on every processor.
 #
 # **Predict.** The mean reward is about 1.4. What is it for the best of 4? Of 16? And what will the very best one look like?
 
@@ -195,7 +196,7 @@ def reward(text):
 opening = tokenizer.encode("Once upon a time there was a")
 pool = []
 for seed in range(150):
-    new = nl.generate(opening, weights, config, 34, np.random.default_rng(seed), temperature=0.8)
+    new = nl.generate(opening, exact, config, 34, np.random.default_rng(seed), temperature=0.8)
     pool.append(" ".join(tokenizer.decode(opening + list(new)).split()))
 rewards = np.array([reward(text) for text in pool])
 print("reward:   ", *range(rewards.max() + 1))
