@@ -218,10 +218,10 @@ def draw_wiring(ax, trace, config):
         arrow(ax, (2.7, y0), (2.7, y1)), arrow(ax, (7.3, y0), (7.3, y1))
     arrow(ax, (2.7, 4.4), (2.7, 5.9))
     for x0, x, y0, y1, x1 in ((5.1, 4.95, 4.0, 6.3, 5.1), (9.7, 9.8, 5.0, 8.8, 8.5)):      # k to k_rope, v to heads
-        ax.plot([x0, x, x, x1], [y0, y0, y1, y1], color=GREY, linewidth=1)
+        ax.plot([x0, x, x, x1], [y0, y0, y1, y1], color=GREY, linewidth=1, linestyle="-")
         arrow(ax, (x, y1), (x1, y1))
     for y0, y1 in ((1.6, 11.1), (11.75, 17.1)):           # the residual stream goes round each half of a layer
-        ax.plot([5, -0.15, -0.15, 4.4], [y0, y0, y1, y1], color=BLACK, linewidth=1.4)
+        ax.plot([5, -0.15, -0.15, 4.4], [y0, y0, y1, y1], color=BLACK, linewidth=1.4, linestyle="-")
         arrow(ax, (4.2, y1), (4.6, y1))
 
 
@@ -286,8 +286,6 @@ def wiring(trace, config):
     """The whole model with the shapes of one run, on a figure of its own."""
     figure, ax = new(9.6, width=7)
     draw_wiring(ax, trace, config)
-    for line in ax.lines:                                 # the residual stream is one line, not three kinds of it
-        line.set_linestyle("-")
     return figure
 
 
