@@ -341,7 +341,8 @@ def circles(points, first):
         ax.plot([0, xy[0, 0]], [0, xy[0, 1]], color=GREY, linewidth=0.8, linestyle="-")
         ax.scatter(*xy.T, c=np.linspace(0.25, 1, len(xy)), cmap=SHARE, vmin=0, vmax=1, s=28, zorder=3)
         spread = np.hypot(*(xy - xy[0]).T).max() > 0.3 * radius
-        for n in (0, 1, len(xy) - 1) if spread else (0,):
+        apart = np.hypot(*(xy[1] - xy[0])) > 0.3 * radius             # labels that do not touch
+        for n in (0, *([1] if apart else []), *([len(xy) - 1] if spread else [])):
             ax.text(*(1.3 * xy[n]), str(first + n), fontsize=9, ha="center", va="center")
         ax.set(title=title, xlim=(-1.6 * radius, 1.6 * radius), ylim=(-1.6 * radius, 1.6 * radius), aspect="equal")
         ax.axis("off")

@@ -271,8 +271,8 @@ def most_likely_next(logits):
 # %% [markdown]
 # ### 2. A tap that keeps some values (medium)
 #
-# A whole trace of a large model is large. Write `keep_only(names)`: it returns an empty dictionary, and a tap that fills
-# it with those values whose name is in the list `names`. The model must run as if nothing were there.
+# A whole trace of a large model is large. Write `keep_only(names)`: it returns an empty dictionary, and a tap that
+# fills it with those values whose name is in the list `names`. The model must run as if nothing were there.
 
 # %% tags=["exercise"]
 def keep_only(names):

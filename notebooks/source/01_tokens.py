@@ -170,9 +170,9 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
                                 "unhappiness", "happily", "zigzag"]);
 
 # %% [markdown]
-# **Explain.** Through both: frequent endings such as *est* are old pieces, so they close early, and *young* comes later.
-# Some pieces are only rungs. In the books, wherever the encoder makes `▁daught`, `er` stands beside it, and the two become
-# `▁daughter`. The model has never seen that rung, as the rows of its embedding will show.
+# **Explain.** Through both: frequent endings such as *est* are old pieces, so they close early, and *young* comes
+# later. Some pieces are only rungs. In the books, wherever the encoder makes `▁daught`, `er` stands beside it, and the
+# two become `▁daughter`. The model has never seen that rung, as the rows of its embedding will show.
 #
 # The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front, and a character without a piece becomes
 # bytes. Then our encoder can be held against SentencePiece.
@@ -249,8 +249,8 @@ for piece, a, b in zip(ids[2:6], with_s, without):
 print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} without")
 
 # %% [markdown]
-# **Explain.** A nat measures surprise: 0 means sure (lesson [9](09_objective_and_sampling.ipynb)). After `<s>`, *Once* is
-# almost surely followed by *upon a time*. Without `<s>`, *Once* might stand anywhere.
+# **Explain.** A nat measures surprise: 0 means sure (lesson [9](09_objective_and_sampling.ipynb)). After `<s>`, *Once*
+# is almost surely followed by *upon a time*. Without `<s>`, *Once* might stand anywhere.
 #
 # ## Bytes for all the rest
 #
@@ -316,9 +316,9 @@ figures.show(figure, "Text like that of the training books takes a quarter as ma
 
 # %% [markdown]
 # **Explain.** Pieces are words of the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
-# Time, memory and context are all counted in tokens, so German costs twice what English does, character for character. The
-# large models' vocabulary is ten times this one's, and their digits are single too; what their books lacked costs more
-# there as well.
+# Time, memory and context are all counted in tokens, so German costs twice what English does, character for character.
+# The large models' vocabulary is ten times this one's, and their digits are single too; what their books lacked costs
+# more there as well.
 #
 # ## A row of numbers for each token
 #
@@ -359,8 +359,8 @@ figures.show(figure, "Two heaps: rows of length 0.1, which are noise, most of th
                      "above 0.8, which mean something. Digits and rare pieces lie in between.")
 
 # %% [markdown]
-# **Explain.** The bytes of Chinese and of emoji were never met: this model can *write* `株`, and knows nothing of it. Nor
-# has it met `▁daught`, the rung that is always climbed. A model that meets such a token reads noise.
+# **Explain.** The bytes of Chinese and of emoji were never met: this model can *write* `株`, and knows nothing of it.
+# Nor has it met `▁daught`, the rung that is always climbed. A model that meets such a token reads noise.
 #
 # ## Nearest neighbours
 #
@@ -406,15 +406,16 @@ figures.show(figure, "The rows of 33 words, seen along the two directions in whi
                      "is; bear, which is a verb too, lies apart.")
 
 # %% [markdown]
-# **Explain.** Tokens that are followed and preceded by the same words end up with similar rows, since the same rows then
-# predict well. This model is small: a cosine of 0.4 is already a near relation, and odd neighbours remain. One
-# row stands for all meanings of a token; what it means *here* is the work of the layers that follow.
+# **Explain.** Tokens that are followed and preceded by the same words end up with similar rows, since the same rows
+# then predict well. This model is small: a cosine of 0.4 is already a near relation, and odd neighbours remain. One row
+# stands for all meanings of a token; what it means *here* is the work of the layers that follow.
 #
 # ## In the wild
 #
 # - **No tokenizer to read.** Those who want to follow a Llama's tokenizer ask for one that can be read
-#   ([minbpe#6](https://github.com/karpathy/minbpe/issues/6), [minbpe#60](https://github.com/karpathy/minbpe/issues/60)).
-#   The two functions `merge_steps` and `encode` above are one.
+#   ([minbpe#6](https://github.com/karpathy/minbpe/issues/6),
+#   [minbpe#60](https://github.com/karpathy/minbpe/issues/60)). The two functions `merge_steps` and `encode` above are
+#   one.
 # - **No dummy prefix.** The prompt begins with the token `I` instead of `▁I`. The answer is fluent, and answers another
 #   prompt, as the figure above shows.
 # - **Characters dropped.** Some programs leave out what has no piece, instead of spelling it in bytes.

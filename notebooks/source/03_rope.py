@@ -62,7 +62,7 @@ def turning(turn):
 print(f"loss {loss():.2f}, without rotation {loss(turning(lambda x, positions: x)):.2f}")
 
 # %% [markdown]
-# **Explain.** Without positions the model still knows which words there are, and not their order.
+# **Explain.** Without positions the model still knows which words there are, and hardly their order.
 #
 # ## A pair of numbers is a point
 #
@@ -140,7 +140,7 @@ figure, ax = figures.new(3)
 figures.matrix(ax, cos[:64].T, rows=[str(i) if i % 5 == 0 else "" for i in pairs])
 ax.set(xlabel="position", ylabel="pair", title="cosine of the angle")
 ax.set_xticks(range(0, 64, 8), range(0, 64, 8))
-figures.show(figure, "Blue is 1, orange −1: pair 0 swings ten times in 64 positions, from pair 8 "
+figures.show(figure, "Blue is 1, orange −1: pair 0 swings ten times in 64 positions, from pair 10 "
                      "on the cosine hardly leaves 1.")
 
 # %% [markdown]
@@ -180,7 +180,8 @@ for far in (100, 1000, 100000):
 scores = turn(np.repeat(q[20:21], 24, 0), range(24)) @ turn(np.repeat(k[10:11], 24, 0), range(24)).T
 figure, axes = figures.new(3.3, columns=2, gridspec_kw=dict(width_ratios=[1, 1.5]))
 figures.matrix(axes[0], scores, title="the same q and k at all positions")
-axes[0].set(xlabel="position n of k", ylabel="position m of q")
+axes[0].set(xlabel="position n of k", ylabel="position m of q",
+            xticks=range(0, 24, 8), yticks=range(0, 24, 8))
 distance = np.arange(300)
 axes[1].plot(distance, [product(s, 0) for s in distance])
 axes[1].set(xlabel="distance m − n", ylabel="q·k", title="q·k by distance")
@@ -232,8 +233,9 @@ figures.show(figure, "Left, what RoPE by itself prefers: the near. Right, what w
 # ## Two ways to pair
 #
 # The paper pairs neighbours: $(x_0, x_1), (x_2, x_3)$ and so on. So do Meta's files. Hugging Face's code pairs halves:
-# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on, and its files hold the rows of `wq` and `wk` in another order, so that the same numbers meet. Both
-# are right, each with its own files. numpy_llama.py turns halves, and reorders Meta's rows once, at load.
+# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on, and its files hold the rows of `wq` and `wk` in another order, so that
+# the same numbers meet. Both are right, each with its own files. numpy_llama.py turns halves, and reorders Meta's rows
+# once, at load.
 
 # %%
 def rope_neighbours(x, cos, sin):
@@ -276,13 +278,16 @@ def wrongly_paired(w):                            # (D, heads * d): neighbours, 
     return np.ascontiguousarray(heads.reshape(w.T.shape).T)
 
 
-layers = []
-for layer in weights["layers"]:
-    attn = {name: wrongly_paired(w) if name in ("wq", "wk") else w
-            for name, w in layer["attn"].items()}
-    layers.append(layer | {"attn": attn})
-wrong = weights | {"layers": layers}
+def wrong_pairs(weights):
+    layers = []
+    for layer in weights["layers"]:
+        attn = {name: wrongly_paired(w) if name in ("wq", "wk") else w
+                for name, w in layer["attn"].items()}
+        layers.append(layer | {"attn": attn})
+    return weights | {"layers": layers}
 
+
+wrong = wrong_pairs(weights)
 nats = {label: nl.cross_entropy(nl.forward(tokens, w, config)[:-1], tokens[1:])
         for label, w in (("right pairs", weights), ("wrong pairs", wrong))}
 for first, last in ((0, 4), (4, 16), (16, 64), (64, 227)):
@@ -290,7 +295,7 @@ for first, last in ((0, 4), (4, 16), (16, 64), (64, 227)):
         f"{label} {x[first:last].mean():.2f}" for label, x in nats.items()))
 
 prompt = tokenizer.encode("Once upon a time")
-for label, w in (("right", weights), ("wrong", wrong)):
+for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):       # in float64, see below
     new = list(nl.generate(prompt, w, config, 70, np.random.default_rng(1), temperature=0.6))
     text = " ".join(tokenizer.decode(prompt + new).split())
     print(textwrap.fill(f"{label}: {text}", 94, subsequent_indent="       "))
@@ -301,20 +306,21 @@ smooth = np.ones(12) / 12
 figures.lines(ax, np.arange(12, 228),
               {label: np.convolve(x, smooth, "valid") for label, x in nats.items()})
 ax.set(xlabel="position", ylabel="nats per token", xlim=(0, 290), title="mean of twelve tokens")
-figures.show(figure, "With the wrong pairs the loss doubles after a few tokens, climbs as "
-                     "positions grow, and stays up.")
+figures.show(figure, "With the wrong pairs the loss is twice as high from the first tokens on, and "
+                     "climbs with the position: by twenty tokens little is left.")
 
 # %% [markdown]
 # **Explain.** At position 0 nothing turns, so nothing is wrong. A few tokens on, fast pairs have turned against their
-# true partners, and soon the model hardly knows what stands where. It reads fluently at first: a look at the output is
+# true partners, and soon the model hardly knows what stands where. It begins like a tale: a look at the first words is
 # no test.
 #
 # ## Beyond the training context
 #
 # This model never saw a distance above 511. A longer text is made here of our story and of stories that the model
-# tells (in float64, so that a seed tells the same one on every processor). For every token we compare three ways to predict it: with all that comes before it, positions up to 1,023, as
-# they are; with *position interpolation*, which divides all positions by two, so that no distance is new; and with the
-# last tokens only, at most 256 of them, all distances known.
+# tells (in float64, so that a seed tells the same one on every processor). For every token we compare three ways to
+# predict it: with all that comes before it, positions up to 1,023, as they are; with *position interpolation*, which
+# divides all positions by two, so that no distance is new; and with the last tokens only, at most 256 of them, all
+# distances known.
 #
 # **Predict.** From which position on does the first way fail? What does the second cost *below* 512?
 
@@ -345,6 +351,9 @@ print("tokens        " + "  ".join(f"{label:>13}" for label in ways))
 for i in range(0, 1024, 128):
     means = (f"{x[i:i + 128].mean():13.2f}" for x in ways.values())
     print(f"{i:4} to {i + 127:4}  " + "  ".join(means))
+worst = max(ways["as trained"][i:i + 128].mean() / short[i:i + 128].mean()
+            for i in range(0, 1024, 128))
+print(f"as trained, at most {worst:.1f} times the last 256")
 
 # %%
 figure, ax = figures.new(3)
@@ -357,10 +366,11 @@ figures.show(figure, "Past 512 the model as trained goes wrong; with halved posi
                      "and is worse than it could be throughout; the last 256 tokens alone do best.")
 
 # %% [markdown]
-# **Explain.** Past its training context the loss doubles. Interpolated positions never leave the range that the model
-# knows, and the text stays readable. But the fast pairs, which tell neighbours apart, now turn half as fast, and every
-# token pays about a third of a nat for it. Without further training, this model is best served by forgetting the far
-# past; training it further at the new positions might change that, and is not done here.
+# **Explain.** Past its training context the loss rises to 1.7 times what the last 256 tokens give. Interpolated
+# positions never leave the range that the model knows, and the loss stays level. But the fast pairs, which tell
+# neighbours apart, now turn half as fast, and every token pays about a third of a nat for it. Without further training,
+# this model is best served by forgetting the far past; training it further at the new positions might change that, and
+# is not done here.
 #
 # ## In the wild
 #
@@ -372,10 +382,11 @@ figures.show(figure, "Past 512 the model as trained goes wrong; with halved posi
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
 # - **Keys have fewer heads.** Reordered as if there were H of them, the rows of G key heads are mixed up
-#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Exercise 3 is about that.
+#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [12](12_weights_on_disk.ipynb)
+#   measures it, and exercise 3 takes the number of heads from the shape.
 # - **Angles in half precision** were off by up to 0.78 radians
-#   ([transformers#29285](https://github.com/huggingface/transformers/issues/29285)). Float16 has no room for the position and
-#   the fraction at once:
+#   ([transformers#29285](https://github.com/huggingface/transformers/issues/29285)). Float16 has no room for the
+#   position and the fraction at once; with this model's sizes:
 
 # %%
 exact = np.arange(2048)[:, None] * speed                  # float64 radians
@@ -446,7 +457,7 @@ def meta_to_halves(w, d):
 # 1. RoPE turns pair i of every query and key by position · θ^(−2i/d) radians; values are not turned.
 # 2. Turned queries and keys have the same lengths, and their product depends on the distance only.
 # 3. Fast pairs tell neighbours apart, slow pairs see across the context.
-# 4. Meta pairs neighbours, Hugging Face halves: with the wrong one the start of a text is fine, and the rest is not.
+# 4. Meta pairs neighbours, Hugging Face halves: with the wrong one only the first words of a text still read well.
 # 5. Distances that were never trained break the model; dividing the positions helps, and costs something within.
 #
 # Next: [4. Causal attention](04_attention.ipynb), where queries meet keys.

@@ -37,8 +37,8 @@ from checks import check
 # ## A question, answers, and what they say
 #
 # Every other step of a Llama works on one token by itself. Attention is where tokens learn of each other. Each token
-# asks a question, its *query* q. Each token seen so far, itself included, holds a *key* k, which says what it can answer,
-# and a *value* v, the answer. All three are the normalised row x times a matrix, cut into heads of d numbers
+# asks a question, its *query* q. Each token seen so far, itself included, holds a *key* k, which says what it can
+# answer, and a *value* v, the answer. All three are the normalised row x times a matrix, cut into heads of d numbers
 # (*Attention is all you need*, section 3.2.2):
 #
 # $$q = x W^Q, \qquad k = x W^K, \qquad v = x W^V$$
@@ -81,16 +81,18 @@ mixed = probs @ v                                         # (T, d)
 for name, ours in (("scores", masked), ("probs", probs), ("heads", mixed)):
     theirs = trace[f"layers.{layer}.attn.{name}"][head]
     print(f"{name:7} {ours.shape}  as in the model: {np.allclose(ours, theirs, atol=1e-5)}")
+print("the softmax, to the bit:", np.array_equal(nl.softmax(masked), probs))
 
 # %%
-figure, axes = figures.new(4.2, columns=2, sharey=True)
-figures.matrix(axes[0], masked, words, words, "scores, masked", limit=8)
-figures.matrix(axes[1], probs, words, words, "softmax of each row", kind=figures.SHARE)
+figure, axes = figures.new(3.6, columns=3, sharey=True)
+figures.matrix(axes[0], scores, words, words, "scores (T × S)", limit=8)
+figures.matrix(axes[1], masked, words, words, "masked", limit=8)
+figures.matrix(axes[2], probs, words, words, "softmax of each row", kind=figures.SHARE)
 for ax in axes:
     ax.tick_params(axis="x", rotation=90)
 figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future. "
-                     "This head mostly finds the person: the column of the king first, then the "
-                     "daughter's.")
+                     "The daughter's column is the darkest: most rows below her give her their "
+                     "largest weight.")
 
 # %%
 figure, axes = figures.new(2.6, columns=2, gridspec_kw=dict(width_ratios=[1, 2]))
@@ -102,9 +104,9 @@ figures.show(figure, "The mix for one token: its six largest weights, and beside
                      "values that are added up with that weight.")
 
 # %% [markdown]
-# **Explain.** The numbers of numpy_llama.py are the same. At *happy* the head looks at *daughter*: what comes next
-# depends on who was happy. Lesson [07](07_forward_pass.ipynb) shows that this very head carries *he* or *she* to the
-# end of a text.
+# **Explain.** The numbers of numpy_llama.py are the same, but for rounding: the model multiplies all heads of a key
+# head at once. At *happy* the head looks at *daughter*: what comes next depends on who was happy. In lesson
+# [07](07_forward_pass.ipynb) this head is one of two that carry *he* or *she* to the end of a text.
 #
 # ## The largest is subtracted
 #
@@ -130,7 +132,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # ## Why the root of d
 #
 # A score is a sum of d products. If the numbers of q and k are independent, with mean 0 and variance 1, its variance
-# is d (the paper gives this reason in a footnote of section 3.2.1). Dividing by $\sqrt d$ brings it back to 1 for any d.
+# is d (the paper gives this reason in a footnote of section 3.2.1). Dividing by $\sqrt d$ brings it back to 1 for any
+# d.
 #
 # **Predict.** With d = 128 and no division, how sure is a head about the likeliest of 16 random keys?
 
@@ -142,6 +145,30 @@ for n in (8, 32, 128):
     top, top_raw = (nl.softmax(x).max(-1).mean() for x in (raw / np.sqrt(n), raw))
     print(f"d {n:3}: variance of q·k {raw.var():3.0f}; largest of 16 weights: "
           f"{top:.2f} divided, {top_raw:.2f} raw")
+
+# %% [markdown]
+# The trained q and k need not have variance 1. On our story, within one row of scores:
+
+# %%
+story = tokenizer.encode(STORY)
+seen = nl.Trace()
+nl.forward(story, weights, config, tap=seen)
+past = np.tri(len(story), dtype=bool)
+
+
+def entropy(p):                                           # bits: 3 is as unsure as 8 equal weights
+    return -np.sum(p * np.log2(p, out=np.zeros_like(p), where=p > 0), axis=-1)
+
+
+for i in range(config.n_layers):
+    divided = seen[f"layers.{i}.attn.scores"]             # (H, T, S)
+    raw = divided * np.float32(np.sqrt(d))
+    spread = np.var(raw, axis=-1, where=past)[:, 8:].mean()       # from the ninth token on
+    bits, bits_raw = (entropy(nl.softmax(x)).mean() for x in (divided, raw))
+    print(f"layer {i}: variance of q {seen[f'layers.{i}.attn.q_rope'].var():4.2f}, "
+          f"of k {seen[f'layers.{i}.attn.k_rope'].var():4.2f}, of q·k {spread:3.0f}; "
+          f"entropy {bits:.1f} bits, not divided {bits_raw:.1f}")
+print(f"entropy of even weights: {np.log2(np.arange(len(story)) + 1).mean():.1f} bits")
 
 # %%
 def scaled(factor):
@@ -165,8 +192,9 @@ figures.show(figure, "The trained model is best at the scale that it was trained
                      "attention (left) blurs what it reads, sharper attention (right) costs less.")
 
 # %% [markdown]
-# **Explain.** Without the division a random head of width 128 is nearly always certain, of nothing. Where softmax is
-# certain its gradient is almost 0, so it could not learn. The trained model shows the other side: its matrices could
+# **Explain.** Without the division a random head of width 128 gives nearly all its weight to one key, for no reason.
+# Where softmax is certain its gradient is almost 0, so it would hardly learn. Training then chose its own spread: in
+# layer 0 next to none, so that it averages; behind it more than the 32 of independent numbers. The matrices could
 # have grown to any scale, and they fit the one that is in the formula.
 #
 # ## Every head's map
@@ -184,9 +212,6 @@ figures.show(figures.all_heads(trace, config), "All heads on the sentence above:
                                                "at all alike.")
 
 # %%
-story = tokenizer.encode(STORY)
-seen = nl.Trace()
-nl.forward(story, weights, config, tap=seen)
 all_probs = np.stack([seen[f"layers.{i}.attn.probs"]
                       for i in range(config.n_layers)])   # (L, H, T, S)
 ids = np.array(story)
@@ -200,6 +225,8 @@ for habit, where in habits.items():
     even = np.where(where, np.tri(len(ids)) / (m + 1), 0).sum(-1)[asked].mean()
     print(f"{habit:21} most in layer {i} head {h}: {weight.max():.0%} of its weight "
           f"(even {even:.0%}); above 25% in {np.sum(weight > 0.25)} heads")
+    if habit == "the token before":
+        before = weight
 
 
 # %%
@@ -218,7 +245,7 @@ ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_he
 
 # %% [markdown]
 # **Explain.** Looking one token back is the commonest habit; the others are mixed with more that has no simple name.
-# Layer 0 looks at everything alike, so it only averages; the work begins behind the first feed-forward step (lesson
+# Layer 0 looks at everything nearly alike, so it averages; the work begins behind the first feed-forward step (lesson
 # [02](02_rmsnorm.ipynb)).
 #
 # ## Which heads are needed?
@@ -226,6 +253,7 @@ ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_he
 # A head can be silenced: a tap sets its output to zero. What does that cost on the story?
 #
 # **Predict.** The loss is 2.12. How much does the most important of 48 heads cost? And all heads of layer 0 together?
+# Could you have guessed the ranking from the maps?
 
 # %%
 def silence(layer, heads):
@@ -248,6 +276,32 @@ every = [loss(silence(i, slice(None))) - base for i in range(config.n_layers)]
 print("all heads of a layer:", "  ".join(f"{nats:+.2f}" for nats in np.round(every, 2) + 0.0))
 print("sum of its heads:    ", "  ".join(f"{nats:+.2f}" for nats in np.round(cost.sum(1), 2) + 0.0))
 
+# %% [markdown]
+# Four cheap guesses need no ablation. How much of the ranking do they get right? The rank correlation is 1 for the
+# same order, 0 for chance.
+
+# %%
+def written(i, h):                                        # what a head adds to the stream, in size
+    rows = weights["layers"][i]["attn"]["wo"][h * d:(h + 1) * d]          # (d, D)
+    added = seen[f"layers.{i}.attn.heads"][h] @ rows
+    return np.linalg.norm(added, axis=-1).mean()
+
+
+def order_of(x):                                          # 0 for the smallest
+    return np.argsort(np.argsort(x.ravel()))
+
+
+every_head = np.indices(cost.shape)
+guesses = {"it adds a lot to the stream": np.vectorize(written)(*every_head),
+           "it is sure (low entropy)": -entropy(all_probs).mean(-1),
+           "it looks one token back": before,
+           "it is in a late layer": every_head[0] + 0.01 * every_head[1]}
+for guess, x in guesses.items():
+    hits = len({*np.argsort(-x.ravel())[:10]} & {*ranks[:10]})
+    i, h = np.unravel_index(x.argmax(), x.shape)
+    print(f"{guess:28} rank correlation {np.corrcoef(order_of(x), order_of(cost))[0, 1]:.1f}, "
+          f"{hits} of the ten dearest, first layer {i} head {h}")
+
 # %%
 figure, ax = figures.new(2.8)
 figures.matrix(ax, cost, [f"layer {i}" for i in range(config.n_layers)],
@@ -257,9 +311,11 @@ figures.show(figure, "No single head is vital: the dearest costs a tenth of a na
                      "to nothing.")
 
 # %% [markdown]
-# **Explain.** Other heads do similar work, and the stream goes on without one addend. Taken together they matter: all
-# heads of a layer cost up to twice as much as the sum of them one by one. To say "this head does not matter"
-# because its ablation costs nothing would be a mistake.
+# **Explain.** Other heads do similar work, and the stream goes on without one addend. Taken together they matter: every
+# layer costs clearly more than the sum of its heads one by one, the last one more than twice as much, and the heads of
+# layer 0, which are free one by one, are not free together. To say "this head does not matter" because its ablation
+# costs nothing would be a mistake. The simple guesses order the heads better than chance, and none of them finds the
+# right one at the top: what a head adds need not be needed. All of this is one model on one story.
 #
 # ## What the mask is for
 #
@@ -296,12 +352,13 @@ for label, tap in (("with", nl.ignore), ("without", unmask)):
 # ## In the wild
 #
 # - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909),
-#   [llama#921](https://github.com/meta-llama/llama/issues/921)): attention maps are asked for most. Fused kernels never
-#   form the (T, S) matrix, so a fast program has no map to give. Here it is `trace["layers.3.attn.probs"]`.
+#   [llama#921](https://github.com/meta-llama/llama/issues/921)). A program that never forms the (T, S) matrix has no
+#   map to give. Here every step has a name, such as `trace["layers.3.attn.probs"]`, and a tap can change it.
 # - **A mask for T = S only.** With a cache there are more keys than queries, and the triangle must be shifted: the last
 #   query sees all keys. Exercise 2 is about that.
 # - **A large negative number instead of −∞** is common, and right as long as it is large: exp of it is 0. What it must
-#   not do is overflow in float16, whose largest number is 65,504.
+#   not do is overflow in float16, whose largest number is 65,504: it becomes −∞, and a row of
+#   nothing else is not a number after the softmax.
 
 # %%
 print("exp(-65504) in float32:", np.exp(np.float32(-65504)))
@@ -331,8 +388,8 @@ def stable_softmax(x):
 # %% [markdown]
 # ### 2. Masked scores (medium)
 #
-# The T queries are the *last* T of the S tokens seen so far, S ≥ T. Return the scores, divided by the root of d, with −∞
-# where a query would see a later token.
+# The T queries are the *last* T of the S tokens seen so far, S ≥ T. Return the scores, divided by the root of d, with
+# −∞ where a query would see a later token.
 
 # %% tags=["exercise"]
 def causal_scores(q, k):
@@ -351,7 +408,7 @@ def causal_scores(q, k):
 # %% [markdown]
 # ### 3. One head (harder)
 #
-# All four steps, for the same case. Use the two functions above.
+# All four steps, for the same case. You may call the two functions above.
 
 # %% tags=["exercise"]
 def one_head(q, k, v):

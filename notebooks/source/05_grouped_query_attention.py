@@ -37,8 +37,8 @@ from checks import check
 # ## Many questions, few answers
 #
 # While a Llama writes, it keeps the keys and values of every token that it has seen: the *cache*. With each new token
-# all of them are read again. Queries are used once and forgotten. So keys and values are the expensive part, and one can
-# have fewer of them. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
+# all of them are read again. Queries are used once and forgotten. So keys and values are the expensive part, and one
+# can have fewer of them. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
 #
 # - *multi-head attention*, MHA: G = H. Each query head has a key/value head of its own.
 # - *grouped-query attention*, GQA: 1 < G < H. H/G query heads share one.
@@ -251,9 +251,9 @@ figures.show(figure, "Without training again every way is costly; the mean (hatc
                      "than one of the heads alone, and all beat a random head.")
 
 # %% [markdown]
-# **Explain.** The mean of two heads that do different things does neither. The paper found the mean best *after* training
-# further, which this lesson does not do; as a start it keeps something of both heads. In this model half of the queries
-# read a head that they were not made for, whatever one does.
+# **Explain.** The mean of two heads that do different things does neither. The paper found the mean best *after*
+# training further, which this lesson does not do; as a start it keeps something of both heads. In this model half of
+# the queries read a head that they were not made for, whatever one does.
 #
 # ## In the wild
 #
@@ -320,7 +320,8 @@ def grouped_scores(q, k):
 # %% [markdown]
 # ### 3. Fewer key heads (harder)
 #
-# `wk` holds n heads of width d side by side. Make `groups` heads of them, each the mean of n / groups *neighbouring* heads.
+# `wk` holds n heads of width d side by side. Make `groups` heads of them, each the mean of n / groups *neighbouring*
+# heads.
 
 # %% tags=["exercise"]
 def mean_pool(wk, d, groups):

@@ -36,10 +36,10 @@ from checks import check
 # %% [markdown]
 # ## The other half of a layer
 #
-# After attention has brought words together, each token is worked on by itself: D numbers are spread out to F, something
-# not linear happens, and F are brought back to D. More than half of this model's parameters are in that step, and two
-# thirds of a large one's. The plain form has two matrices and an *activation* between them; the GLU paper (section 2)
-# compares activations. Those that matter here:
+# After attention has brought words together, each token is worked on by itself: D numbers are spread out to F,
+# something not linear happens, and F are brought back to D. More than half of this model's parameters are in that step,
+# and two thirds of a large one's. The plain form has two matrices and an *activation* between them; the GLU paper
+# (section 2) compares activations. Those that matter here:
 #
 # $$\mathrm{ReLU}(x) = \max(x, 0), \qquad \mathrm{GELU}(x) = x\,\Phi(x), \qquad \mathrm{Swish}_\beta(x) = x\,\sigma(\beta x)$$
 #
@@ -118,15 +118,15 @@ figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
              "where it is open. Right, where this layer's T times F pairs really lie.")
 
 # %% [markdown]
-# **Explain.** A closed gate lets nothing through. An open one multiplies: doubling both makes four times as much. A plain
-# activation can only pass on what it is given; a product of two views of a token can say *this and that*.
+# **Explain.** A closed gate lets nothing through. An open one multiplies: doubling both makes four times as much. A
+# plain activation can only pass on what it is given; a product of two views of a token can say *this and that*.
 #
 # ## Which gates open?
 #
 # A gate is *open* here if it is above 0.
 #
-# **Predict.** F is 704. For one token, how many gates are open? And how few of the products carry half of the sum of all
-# squares?
+# **Predict.** F is 704. For one token, how many gates are open? And how few of the products carry half of the sum of
+# all squares?
 
 # %%
 story = tokenizer.encode(STORY)
@@ -156,8 +156,8 @@ figures.show(figure, "Each column is a neuron: most speak up at one or two words
 # ## Neurons that can be named
 #
 # One column of gate, the same column of up and one row of down are a *neuron*. Can we say what one does? We let
-# the model tell eight stories (in float64, so that a seed tells the same one on every processor), and ask for each neuron of a layer: what share of all it ever said falls on its favourite
-# token?
+# the model tell eight stories (in float64, so that a seed tells the same one on every processor), and ask for each
+# neuron of a layer: what share of all it ever said falls on its favourite token?
 #
 # **Predict.** In which layers will there be neurons for one word: in the first or in the last?
 
@@ -223,8 +223,8 @@ for j in chosen:
 
 # %% [markdown]
 # A negative product turns the two lists round. So after a line break, `<0x0A>` (drawn as /), the first neuron raises
-# another one: a paragraph ends with two. The third is strongly negative after a comma, and holds back what cannot follow
-# it, another mark. The second has no clear name.
+# another one: a paragraph ends with two. The third is strongly negative after a comma, and holds back what cannot
+# follow it, another mark. The second has no clear name.
 #
 # Names are guesses until they are tested. Silence the first of these three, and see at which tokens of the stories the
 # loss moves.
@@ -283,8 +283,8 @@ print("as in PRESETS:", {c.hidden_dim for c in nl.PRESETS.values()}
 #
 # What does the gate do for this model? A tap can replace `ffn.silu` in all layers.
 #
-# **Predict.** Order these by loss: the gate as it is; ReLU in its place; GELU; the sigmoid of GLU; each gate held at its
-# mean; all gates held at 1.
+# **Predict.** Order these by loss: the gate as it is; ReLU in its place; GELU; the sigmoid of GLU; each gate held at
+# its mean; all gates held at 1.
 
 # %%
 means = {name: x.mean(axis=0) for name, x in seen.items() if name.endswith("ffn.silu")}
@@ -322,13 +322,14 @@ figures.show(figure, "Another activation of the same shape is bearable; a gate t
                      "(hatched) is not.")
 
 # %% [markdown]
-# **Explain.** Without a gate that moves, the step is linear: whatever F is, one D × D matrix could do the same. GELU and
-# Swish look alike, and the model hardly minds; it was not trained for either of the others.
+# **Explain.** Without a gate that moves, the step is linear: whatever F is, one D × D matrix could do the same. GELU
+# and Swish look alike, and the model hardly minds; it was not trained for either of the others.
 #
 # ## In the wild
 #
-# - **Gate and up exchanged.** Both are (D, F), so no shape complains. Meta calls them w1 and w3, and down w2; whoever takes
-#   w1, w2, w3 for gate, up, down is stopped by a shape only where D ≠ F. What the exchange costs is printed below.
+# - **Gate and up exchanged.** Both are (D, F), so no shape complains. Meta calls them w1 and w3, and down w2; whoever
+#   takes w1, w2, w3 for gate, up, down is stopped by a shape only where D ≠ F. What the exchange costs is printed
+#   below.
 # - **A table of GPT-3's sizes** is often shown for Llama. GPT-3 has no gate, so its F is 4D; and its 13B has D = 5140.
 # - **Fused matrices.** Some files store gate and up as one matrix of 2F columns, and programs differ in which half is
 #   the gate.

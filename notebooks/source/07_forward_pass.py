@@ -197,9 +197,9 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
                      "sentence.")
 
 # %% [markdown]
-# **Explain.** The embedding says which token *is* here, in a form that the output matrix was never trained to read: worse
-# than guessing. The first layer already knows which pieces follow which. What comes later is context, and the two last
-# layers gain most of it. Here is one position in detail, and a slider for the others.
+# **Explain.** The embedding says which token *is* here, in a form that the output matrix was never trained to read:
+# worse than guessing. The first layer already knows which pieces follow which. What comes later is context, and the two
+# last layers gain most of it. Here is one position in detail, and a slider for the others.
 
 # %%
 def candidates(position):
@@ -226,8 +226,8 @@ ipywidgets.interact(candidates, position=(0, len(tokens) - 1));
 # operations, FLOPs. Attention's own two products need no weights: queries times keys, and probabilities times values,
 # are 2·H·T·S·d each.
 #
-# **Predict.** Which of these takes most of the FLOPs on our story: attention's projections, its scores, the feed-forward
-# step, or the logits? And which takes most of the *time*?
+# **Predict.** Which of these takes most of the FLOPs on our story: attention's projections, its scores, the
+# feed-forward step, or the logits? And which takes most of the *time*?
 
 # %%
 T = len(story)
@@ -545,8 +545,8 @@ def blend(name, position, donor, share):
     return tap
 
 # %% [markdown]
-# Try it with `blend("layers.2.x_ffn", 2, traces["king"], share)` on the queen's prompt, for shares from 0 to 1: is there
-# a point where *she* tips over into *he*?
+# Try it with `blend("layers.2.x_ffn", 2, traces["king"], share)` on the queen's prompt, for shares from 0 to 1: is
+# there a point where *she* tips over into *he*?
 #
 # ## In five lines
 #

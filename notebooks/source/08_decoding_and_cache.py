@@ -19,8 +19,8 @@
 # | **It assumes** | lessons [04](04_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
 # | **Minutes** | 45 |
 #
-# T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads,
-# d head width, L layers.
+# T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
+# heads, d head width, L layers.
 
 # %% tags=["hide"]
 import sys
@@ -40,10 +40,10 @@ from checks import check
 # A Llama first reads the prompt: T tokens at once. Then it writes: one token goes in, one row of logits comes out, a
 # token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*.
 #
-# The mask (lesson [04](04_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was computed
-# for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept in a *cache*,
-# which Llama 2 (appendix A.2.1) calls standard practice. The GQA paper (section 1) says what is left to pay: every step
-# of decoding reads all weights, and all keys and values so far.
+# The mask (lesson [04](04_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was
+# computed for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept
+# in a *cache*, which Llama 2 (appendix A.2.1) calls standard practice. The GQA paper (section 1) says what is left to
+# pay: every step of decoding reads all weights, and all keys and values so far.
 #
 # $$q_t = x_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ x_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ x_t W_v]$$
 #
@@ -72,8 +72,8 @@ for n in (10, 50, T):
           f"{a / b:3.0f} times as many")
 
 # %% [markdown]
-# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2. With a prompt, both ways read it once; what differs
-# is each token after it.
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2. With a prompt, both ways read it once; what
+# differs is each token after it.
 
 # %%
 def work(prompt=28, new=200):
@@ -124,8 +124,8 @@ figures.show(figure, "Without a cache, the time for one token grows with all tha
 #
 # ## What the cache holds
 #
-# For each layer two arrays, (G, S, d): turned keys, and values. They are allocated once for the longest text wanted, and
-# filled from the left; nothing is moved.
+# For each layer two arrays, (G, S, d): turned keys, and values. They are allocated once for the longest text wanted,
+# and filled from the left; nothing is moved.
 #
 # **Predict.** How many bytes does one token add here, in float32? And in 7B, in float16?
 
@@ -206,9 +206,9 @@ for label, tap in (("right", nl.ignore), ("position 0", as_position_0)):
           f"last 100 {losses[label][-100:].mean():.2f} nats per token")
 
 # %% [markdown]
-# **Explain.** The new token claims to stand at the beginning, in front of all that it should look back to: every distance
-# to the prompt has the wrong sign, and every distance between two new tokens is 0. It is worst at once, when there is
-# nothing but the prompt to look at.
+# **Explain.** The new token claims to stand at the beginning, in front of all that it should look back to: every
+# distance to the prompt has the wrong sign, and every distance between two new tokens is 0. It is worst at once, when
+# there is nothing but the prompt to look at.
 #
 # The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
 # row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as decoding needs none.
@@ -230,15 +230,15 @@ nl.causal_mask = right
 
 # %% [markdown]
 # **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
-# t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it in
-# its piece, the answer among them. Even so the loss rises, in the first piece too: the model never learned to read what
-# comes next. One token at a time, no mask is right.
+# t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
+# in its piece, the answer among them. Even so the loss rises, in the first piece too: the model never learned to read
+# what comes next. One token at a time, no mask is right.
 #
 # ## Why decoding is slow: memory
 #
 # To multiply one row by a matrix, every number of the matrix is read once, and used for one multiplication and one
-# addition. In float32 that is 2 FLOPs for 4 bytes. With T rows, each number that is read serves T times. The *arithmetic
-# intensity* is FLOPs per byte read:
+# addition. In float32 that is 2 FLOPs for 4 bytes. With T rows, each number that is read serves T times. The
+# *arithmetic intensity* is FLOPs per byte read:
 #
 # $$\text{intensity} \approx \frac{2\,T \cdot \text{parameters}}{\text{bytes per parameter} \cdot \text{parameters}} = \frac{2\,T}{\text{bytes per parameter}}$$
 #
@@ -292,10 +292,10 @@ figures.show(figures.roofline(peak, bandwidth, points),
              "it: with more rows at once it climbs towards the flat part.")
 
 # %% [markdown]
-# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Where its point lies below the
-# slope, the likely rest is the fixed cost of many short NumPy calls; in 7B, where each product is large, it hardly counts.
-# Many rows come nearer to the flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and
-# all that is not a matrix product, and with very many rows the scores, which grow with T².
+# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Where its point lies below
+# the slope, the likely rest is the fixed cost of many short NumPy calls; in 7B, where each product is large, it hardly
+# counts. Many rows come nearer to the flat part, where arithmetic is the limit. What is missing to the roof is softmax,
+# norms and all that is not a matrix product, and with very many rows the scores, which grow with T².
 #
 # ## How fast can 7B decode?
 #
@@ -338,8 +338,8 @@ ipywidgets.interact(batch, sequences=(1, 256), gigabytes_per_second=(20, 1000, 2
                     trillion_flops=(0.5, 20.0, 0.5));
 
 # %% [markdown]
-# **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. But the cache is read
-# for each sequence separately. How many full caches weigh as much as the weights?
+# **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. But the cache is
+# read for each sequence separately. How many full caches weigh as much as the weights?
 
 # %%
 for name in ("llama-2-7b", "llama-2-70b"):
@@ -371,17 +371,17 @@ new = list(nl.generate(prompt, weights, config, 100, temperature=0))
 print("new tokens after a prompt of 505:", len(new))
 
 # %% [markdown]
-# **Explain.** An answer may have one token more than there is room for: 505 and 7 fill the context, and the eighth is drawn
-# from the last logits, but goes through the model no more. Nothing is written when the cache refuses. A port may stop as
-# here, or read the last part of the text again as a new prompt, at positions from 0, and say so. To write past the end, or
-# over the oldest tokens without a word, is to go on with other numbers than the model's.
+# **Explain.** An answer may have one token more than there is room for: 505 and 7 fill the context, and the eighth is
+# drawn from the last logits, but goes through the model no more. Nothing is written when the cache refuses. A port may
+# stop as here, or read the last part of the text again as a new prompt, at positions from 0, and say so. To write past
+# the end, or over the oldest tokens without a word, is to go on with other numbers than the model's.
 #
 # ## In the wild
 #
 # - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported
 #   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420),
-#   [transformers#26869](https://github.com/huggingface/transformers/issues/26869)): rounding, as above, in fewer bits. A
-#   test of a cache is made in float32, or better in float64:
+#   [transformers#26869](https://github.com/huggingface/transformers/issues/26869)): rounding, as above, in fewer bits.
+#   A test of a cache is made in float32, or better in float64:
 
 # %%
 precise, _ = nl.load(nl.Path(nl.__file__).parent / "weights" / "fairytales", np.float64)
@@ -391,8 +391,8 @@ logits = np.concatenate([nl.forward([token], precise, config, cache) for token i
 print("float64, one by one: largest difference below 1e-12:", np.abs(logits - whole).max() < 1e-12)
 
 # %% [markdown]
-# - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. A test
-#   that reads one prompt, all at once, finds neither. Read it in pieces of 1, 7 and 64, and compare.
+# - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. A
+#   test that reads one prompt, all at once, finds neither. Read it in pieces of 1, 7 and 64, and compare.
 #
 # ## Exercises
 #
@@ -463,6 +463,7 @@ def decode(prompt, n, forward, cache):
 # 2. Without a cache a text of n tokens costs n(n + 1)/2 rows, with it n.
 # 3. New tokens have positions and a mask that continue those in the cache; programs that start again are wrong.
 # 4. In pieces or at once, the numbers are the same up to rounding, and in float64 to twelve decimals.
-# 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the reading.
+# 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the
+#    reading.
 #
 # Next: [9. The objective and sampling](09_objective_and_sampling.ipynb): what the logits are trained for, and used for.

@@ -43,8 +43,8 @@ from checks import check
 #
 # $$\mathcal{L} = -\frac{1}{T-1} \sum_{t=0}^{T-2} \ln p(x_{t+1} \mid x_0 \dots x_t), \qquad p = \mathrm{softmax}(\mathrm{logits}_t)$$
 #
-# Its unit is the *nat*. Probability 1 costs 0 nats, 1/2 costs 0.69, 1/1000 costs 6.9. Row t of the logits is about token
-# t + 1, so logits and targets are shifted against each other by one.
+# Its unit is the *nat*. Probability 1 costs 0 nats, 1/2 costs 0.69, 1/1000 costs 6.9. Row t of the logits is about
+# token t + 1, so logits and targets are shifted against each other by one.
 #
 # **Predict.** What is the loss if one forgets the shift, and asks row t about token t, which the model has just read?
 
@@ -105,8 +105,8 @@ print(f"the dearest tenth of the tokens costs {dearest / surprise.sum():.0%} of 
 # ## Perplexity, and bits per byte
 #
 # *Perplexity* is the exponential of the loss: among how many equally likely tokens the model hesitates. It depends on
-# the tokenizer: larger pieces are harder to guess, and there are fewer of them. *Bits per byte* divides by what does not
-# depend on it, the bytes of the text:
+# the tokenizer: larger pieces are harder to guess, and there are fewer of them. *Bits per byte* divides by what does
+# not depend on it, the bytes of the text:
 #
 # $$\text{perplexity} = e^{\mathcal L}, \qquad \text{bits per byte} = \frac{\text{nats in all}}{\ln 2 \cdot \text{bytes}}$$
 #
@@ -200,8 +200,8 @@ for label, settings in (("greedy", {"temperature": 0}), ("temperature 0.7", {"te
 #
 # ## Draws follow the probabilities
 #
-# **Predict.** After n draws, how far is the frequency of the likeliest token from its probability? What if n is a hundred
-# times as large?
+# **Predict.** After n draws, how far is the frequency of the likeliest token from its probability? What if n is a
+# hundred times as large?
 
 # %%
 rng = np.random.default_rng(0)
@@ -269,9 +269,9 @@ figures.show(figure, "A phrase that is new to the text becomes likelier once it 
 
 # %% [markdown]
 # **Explain.** A new phrase does become likelier by being said, in this small model up to a point. The greedy loop needs
-# no such help: after *that*, the likeliest token is *she*, after *she* it is *was*, and the circle is closed. As a whole a
-# round is quite improbable. Greedy choice takes it every time, as it never asks about the whole; a draw leaves it at
-# once.
+# no such help: after *that*, the likeliest token is *she*, after *she* it is *was*, and the circle is closed. As a
+# whole a round is quite improbable. Greedy choice takes it every time, as it never asks about the whole; a draw leaves
+# it at once.
 
 # %%
 def repeats(ids, n=4):
@@ -302,8 +302,8 @@ for eps in (1e-6, 1e-5, 1e-3):
     print(f"eps {eps:.0e}: perplexity {np.exp(loss(config=wrong)):.3f}")
 
 # %% [markdown]
-# - **Top-p that drops the token that crosses p.** If the likeliest token alone holds more than p, nothing would be left.
-#   The set must reach p, so the token that crosses it stays. Exercise 3.
+# - **Top-p that drops the token that crosses p.** If the likeliest token alone holds more than p, nothing would be
+#   left. The set must reach p, so the token that crosses it stays. Exercise 3.
 # - **Temperature after top-p** is another distribution than temperature before it. Programs differ; compare the
 #   probabilities, not the texts.
 

@@ -39,8 +39,8 @@ from checks import check
 # %% [markdown]
 # ## Parameters
 #
-# All sizes follow from six numbers: L, D, H, G, F, V (d is 128 everywhere). A layer has four matrices of attention, three
-# of the feed-forward step and two norms:
+# All sizes follow from six numbers: L, D, H, G, F, V (d is 128 everywhere). A layer has four matrices of attention,
+# three of the feed-forward step and two norms:
 #
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
 #
@@ -93,8 +93,8 @@ for name, said in zip(list(models)[:4], (6.7, 13.0, 32.5, 65.2)):
 # | context, Llama 1 and 2 | 2048, 4096 | 2048, 4096 | 2048, 4096 | 2048, 4096 |
 # | batch | 4M tokens | 4M tokens | 4M tokens | 4M tokens |
 #
-# **Predict.** How many tokens did each parameter of the 7B see? Of the 65B? Of the model that ships, which went over its
-# 6.7 million tokens more than four times?
+# **Predict.** How many tokens did each parameter of the 7B see? Of the 65B? Of the model that ships, which went over
+# its 6.7 million tokens more than four times?
 
 # %%
 tokens = {"llama-1-7b": 1.0e12, "llama-1-13b": 1.0e12, "llama-1-33b": 1.4e12, "llama-1-65b": 1.4e12,
@@ -106,9 +106,9 @@ for name, T in tokens.items():
     print(f"{name:11} {T / 1e9:8,.2f} billion tokens, {T / count[name]:5.1f} per parameter{steps}")
 
 # %% [markdown]
-# **Explain.** From 7B to 70B the number per parameter falls from hundreds to tens: small models were trained far longer,
-# for their size, than large ones. They cost less to use, and L1 (section 1) makes that its aim: the best model for a
-# given cost of *inference*.
+# **Explain.** From 7B to 70B the number per parameter falls from hundreds to tens: small models were trained far
+# longer, for their size, than large ones. They cost less to use, and L1 (section 1) makes that its aim: the best model
+# for a given cost of *inference*.
 #
 # ## The data
 #
@@ -243,14 +243,14 @@ figures.show(figure, "The cost rises with size times tokens: Llama 2 read twice 
                      "7B cost twice as much.")
 
 # %% [markdown]
-# **Explain.** Roughly: by the rule each GPU did between 108 and 160 trillion FLOPs per second. The 34B is the slowest, and
-# all of Llama 2, at twice the context, is slower than Llama 1.
+# **Explain.** Roughly: by the rule each GPU did between 108 and 160 trillion FLOPs per second. The 34B is the slowest,
+# and all of Llama 2, at twice the context, is slower than Llama 1.
 #
 # ## Memory
 #
 # To *use* a model, its weights and a cache must fit. To *train* it, gradients and the optimizer's state must too. How
-# many bytes that is depends on the program. A common arrangement, assumed here, is 16 bytes for each parameter: weights and
-# gradients in 16 bits, and in 32 bits a copy of the weights and AdamW's two means.
+# many bytes that is depends on the program. A common arrangement, assumed here, is 16 bytes for each parameter: weights
+# and gradients in 16 bits, and in 32 bits a copy of the weights and AdamW's two means.
 
 # %%
 print("                16-bit weights   cache, 4,096 tokens   training, 16 bytes each")

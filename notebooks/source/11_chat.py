@@ -50,8 +50,8 @@ figures.show(figures.pipeline(), "From text to a chat model: blue is a model, or
                                  "several times.")
 
 # %% [markdown]
-# The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But each of these steps can be computed
-# with it.
+# The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But each of these steps can be
+# computed with it.
 #
 # ## The chat format
 #
@@ -96,8 +96,8 @@ print("control tokens in a user's text:", sum(i in (tokenizer.bos, tokenizer.eos
 # of the prompt's tokens is set to zero (L2 section 3.1). The paper collected 27,540 such dialogues of its own; the
 # announcement of the model speaks of more than 100,000 examples in all.
 #
-# **Predict.** A short question, and an answer that our model might have given. Is the mean loss higher or lower if only the
-# answer counts?
+# **Predict.** A short question, and an answer that our model might have given. Is the mean loss higher or lower if only
+# the answer counts?
 
 # %%
 answer = "Once upon a time there was a king who had three sons, and the youngest was called Jack."
@@ -130,8 +130,8 @@ before, after = (nl.cross_entropy(row[None], ids[-1:])[0]
 print("a small step down the gradient lowers the loss:", bool(after < before))
 
 # %% [markdown]
-# **Explain.** A token that is masked gives no gradient, so the model does not learn to write questions. It still *reads*
-# them: the answer's loss depends on every token of the prompt.
+# **Explain.** A token that is masked gives no gradient, so the model does not learn to write questions. It still
+# *reads* them: the answer's loss depends on every token of the prompt.
 #
 # ## A reward model: which answer is better?
 #
@@ -142,7 +142,8 @@ print("a small step down the gradient lowers the loss:", bool(after < before))
 #
 # The margin m is larger the clearer the preference was. The gradient with respect to the difference Δ is −σ(m − Δ).
 #
-# **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or smaller?
+# **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
+# smaller?
 
 # %%
 def ranking_loss(chosen, rejected, margin=0.0):
@@ -176,14 +177,15 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # %% [markdown]
 # ## Rejection sampling, really run
 #
-# Draw K answers, keep the one with the highest reward, fine-tune on what was kept (L2 section 3.2.3). What does choosing
-# alone gain?
+# Draw K answers, keep the one with the highest reward, fine-tune on what was kept (L2 section 3.2.3). What does
+# choosing alone gain?
 #
-# Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one point for
-# each *she, her, girl, daughter, princess, queen*. We draw a pool of 150
-# beginnings, in float64, so that a seed tells the same story on every processor.
+# Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one
+# point for each *she, her, girl, daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a
+# seed tells the same story on every processor.
 #
-# **Predict.** The mean reward is about 1.4. What is it for the best of 4? Of 16? And what will the very best one look like?
+# **Predict.** The mean reward is about 1.4. What is it for the best of 4? Of 16? And what will the very best one look
+# like?
 
 # %%
 WANTED = {"she", "her", "girl", "daughter", "princess", "queen"}
@@ -204,8 +206,8 @@ print("stories:  ", *np.bincount(rewards))
 print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 
 # %% [markdown]
-# The gain can be predicted. With F(r) the share of stories whose reward is at most r, the best of K independent draws is
-# at most r with probability F(r)^K:
+# The gain can be predicted. With F(r) the share of stories whose reward is at most r, the best of K independent draws
+# is at most r with probability F(r)^K:
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 
@@ -239,15 +241,15 @@ for i in best[:3]:
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
-# **Explain.** The best stories have the most points, and the first of them is about nothing but the word *daughter*. That
-# is *reward hacking*: what is chosen is what the reward says, not what was meant. A reward model that was learned has
-# such holes too, and a search finds them the sooner the harder it searches.
+# **Explain.** The best stories have the most points, and the first of them is about nothing but the word *daughter*.
+# That is *reward hacking*: what is chosen is what the reward says, not what was meant. A reward model that was learned
+# has such holes too, and a search finds them the sooner the harder it searches.
 #
 # ## Where PPO comes in
 #
 # L2 went four rounds with rejection sampling alone, and then put PPO on top (RLHF-V5; section 3.2.3). PPO changes the
-# model's weights by gradient steps so that its own answers earn more. To keep it from the holes, it pays for moving away
-# from the model that it began as, by the Kullback-Leibler divergence:
+# model's weights by gradient steps so that its own answers earn more. To keep it from the holes, it pays for moving
+# away from the model that it began as, by the Kullback-Leibler divergence:
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
@@ -296,14 +298,14 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
 # **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, holes included. Best of K costs
-# at most ln K − (K − 1)/K nats and is nearly as good as the optimum; but it needs K answers for each one that is used. PPO
-# pays once, in training. In L2's rounds the reward model was trained anew as the answers changed, which closes holes as
-# they are found.
+# at most ln K − (K − 1)/K nats and is nearly as good as the optimum; but it needs K answers for each one that is used.
+# PPO pays once, in training. In L2's rounds new preferences were collected on the newest model's answers (section
+# 3.2.1), which closes holes as they are found.
 #
 # ## In the wild
 #
-# - **One space, one newline.** A chat model was trained on one format to the letter. A missing space after `[INST]` or a
-#   missing newline is not an error that anything reports; answers become a little worse.
+# - **One space, one newline.** A chat model was trained on one format to the letter. A missing space after `[INST]` or
+#   a missing newline gives other tokens, and is not an error that anything reports.
 # - **`<s>` typed as text.** Encoding the whole line with its `<s>` as characters gives no control token:
 
 # %%
@@ -313,8 +315,8 @@ print(f"as text: {len(typed)} tokens, {typed.count(tokenizer.bos)} of them <s>; 
       f"in the format: {len(nl.chat_tokens(dialogue[1:2], tokenizer))} tokens")
 
 # %% [markdown]
-# - **Readers who want to see inside** ask for the hidden states of the chat models too
-#   ([llama#909](https://github.com/meta-llama/llama/issues/909)); they have the same names and shapes as those of any Llama.
+# - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909)). A chat model's
+#   have the same names and shapes as those of any Llama.
 #
 # ## Exercises
 #

@@ -48,7 +48,8 @@ for name, text in purpose.items():
     print(f"{name:23} {(FOLDER / name).stat().st_size:12,} bytes  {text}")
 
 # %% [markdown]
-# **Predict.** The model has 5,803,264 parameters, stored in 16 bits each. How large is `model.safetensors`, to the byte?
+# **Predict.** The model has 5,803,264 parameters, stored in 16 bits each. How large is `model.safetensors`, to the
+# byte?
 #
 # ## Eight bytes, a header, numbers
 #
@@ -150,8 +151,8 @@ print(f"{row.nbytes // 2} bytes used of {len(data):,}:",
 #
 # $$(-1)^s \cdot 2^{\,e - b} \cdot \left(1 + \frac{m}{2^{M}}\right)$$
 #
-# with M bits of mantissa, and b = 127 for eight bits of exponent, 15 for five. The exponent sets how large and how small
-# a number can be, the mantissa how finely. By hand, for the first weight of the gate matrix:
+# with M bits of mantissa, and b = 127 for eight bits of exponent, 15 for five. The exponent sets how large and how
+# small a number can be, the mantissa how finely. By hand, for the first weight of the gate matrix:
 
 # %%
 bits = int(np.frombuffer(data, np.uint16, 1, start + tensors[
@@ -235,9 +236,9 @@ figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where 
 #
 # ## What storage costs
 #
-# This file was bfloat16 from the start, so storing it in bfloat16 again changes nothing, and the comparison would not be
-# fair. A model with true float32 numbers is needed. Folding the scale of each norm into the matrices behind it (lesson
-# [02](02_rmsnorm.ipynb), exercise 2) makes one: it computes the same function, and its products need more bits.
+# This file was bfloat16 from the start, so storing it in bfloat16 again changes nothing, and the comparison would not
+# be fair. A model with true float32 numbers is needed. Folding the scale of each norm into the matrices behind it
+# (lesson [02](02_rmsnorm.ipynb), exercise 2) makes one: it computes the same function, and its products need more bits.
 #
 # **Predict.** The logits lie between −23 and 17. By how much do they change if every weight is stored in bfloat16?
 
@@ -295,7 +296,8 @@ figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched)
 # **Explain.** Rounding errors of millions of weights have no common direction, and mostly cancel. Storage in 16 bits
 # halves the file and does not change a single choice on this text. *Computing* in 16 bits is another matter: cached and
 # uncached passes of a large model then differ by 0.02 in float16 and by 0.125 in bfloat16
-# ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)). So we store 16 bits and compute in 32.
+# ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)). So we store 16 bits and compute in
+# 32.
 #
 # ## Two layouts
 #
@@ -449,7 +451,8 @@ if not others:
 #
 # - **NumPy has no bfloat16.** Readers stop at the type, or take the bits for another one
 #   ([safetensors#598](https://github.com/huggingface/safetensors/issues/598),
-#   [tinygrad#3310](https://github.com/tinygrad/tinygrad/issues/3310)): widen the 16 bits to the upper half of a float32.
+#   [tinygrad#3310](https://github.com/tinygrad/tinygrad/issues/3310)): widen the 16 bits to the upper half of a
+#   float32.
 # - **Keys have their own number of heads.** To reorder `wk` from Meta's pairs to halves as if it had H heads mixes the
 #   rows of its G heads ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)).
 # - **Square matrices.** `wq` and `wo` are D by D here: if they are not transposed, no shape complains.
@@ -519,8 +522,9 @@ def widen(bits):
 # %% [markdown]
 # ### 3. Some rows of a tensor (medium)
 #
-# `header` and `start` are what `read_header` returns. Every tensor here is `F32`, with shape (rows, columns). Return the
-# rows from `first` up to, and not including, `last`; a program that runs a large model a block at a time reads like this.
+# `header` and `start` are what `read_header` returns. Every tensor here is `F32`, with shape (rows, columns). Return
+# the rows from `first` up to, and not including, `last`; a program that runs a large model a block at a time reads like
+# this.
 
 # %% tags=["exercise"]
 def read_rows(data, header, start, name, first, last):
