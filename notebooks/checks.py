@@ -1411,7 +1411,7 @@ mistake("chat_text", "no space at the end: the answer brings its own.")(chat_wit
 mistake("chat_text", "<s> is a control token, and not written as text.")(chat_with(start="<s>[INST] "))
 mistake("chat_text", "the system part stands inside [INST], not before it.")(
     lambda system, user: (f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else "") + f"[INST] {user} [/INST]")
-mistake("chat_text", "the system message is missing.")(chat_with(open="", close="") and (lambda s, u: f"[INST] {u} [/INST]"))
+mistake("chat_text", "the system message is missing.")(lambda system, user: f"[INST] {user} [/INST]")
 
 
 @exercise("11", "Nats of logits[:-1] against tokens[1:]; those from index n_prompt - 1 on are the answer's. Take their mean.", [
@@ -1437,7 +1437,7 @@ mistake("answer_loss", "that is the sum; the mean over the answer was asked for.
 mistake("answer_loss", "not shifted: row t of the logits is about token t + 1.")(lambda l, t, n: all_nats(l, t)[n:].mean())
 
 
-@exercise("11", "np.logaddexp(0, -(chosen - rejected - margin)), and the mean of it.", [
+@exercise("11", "For each pair -ln sigmoid(chosen - rejected - margin), by np.logaddexp so that nothing overflows; then the mean.", [
     (random(5), random(5, seed=1), np.zeros(5, np.float32)), (random(4, seed=2, scale=3), random(4, seed=3), np.full(4, 1.5, np.float32)),
     (np.array([2000.0, -3000.0, 0.0]), np.array([0.0, 0.0, 0.0]), np.array([1.0, 0.5, 0.0]))])
 def preference_loss(chosen, rejected, margin):

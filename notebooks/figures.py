@@ -386,13 +386,14 @@ def all_heads(trace, config):
 
 # ---- 05 Grouped-query attention ------------------------------------------------------------------------------
 
-def sharing(heads, groups):
+def sharing(heads, groups, d):
     """Query heads above, the key/value heads that they read below, one column for each number of groups: a figure."""
-    figure, ax = sheet(39, 7.6)
+    figure, ax = sheet(39, 8.4)
     for column, g in enumerate(groups):
         left, size = 0.5 + 13.2 * column, heads // g
         name = "multi-head" if g == heads else "multi-query" if g == 1 else "grouped-query"
-        ax.text(left, 7.0, f"{name}: H {heads}, G {g}", fontsize=10.5, va="center")
+        ax.text(left, 7.7, f"{name}: H {heads}, G {g}", fontsize=10.5, va="center")
+        ax.text(left, 6.6, f"q ({heads}, T, {d})   k, v ({g}, S, {d})", fontsize=9, va="center", color=GREY)
         for h in range(heads):
             ax.add_patch(plt.Rectangle((left + 1.5 * h, 4.6), 1.2, 1.2, facecolor=SKY, alpha=0.5, edgecolor=BLACK, linewidth=0.7))
             ax.text(left + 1.5 * h + 0.6, 5.2, f"q{h}", ha="center", va="center", fontsize=9)

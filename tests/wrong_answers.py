@@ -1142,6 +1142,10 @@ def chat_text(system, user):
     return f"[INST] {s}{user} [/INST]" """),
 ]
 WRONG["answer_loss"] = [
+    ("one too few", """
+def answer_loss(logits, tokens, n_prompt):
+    answer = nl.cross_entropy(logits[:-1], tokens[1:])[n_prompt:]
+    return answer.mean() if len(answer) else float("nan")"""),
     ("all tokens count", """
 def answer_loss(logits, tokens, n_prompt):
     return nl.cross_entropy(logits[:-1], tokens[1:]).mean()"""),

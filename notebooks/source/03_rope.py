@@ -366,7 +366,7 @@ figures.show(figure, "Past 512 the model as trained goes wrong; with halved posi
                      "and is worse than it could be throughout; the last 256 tokens alone do best.")
 
 # %% [markdown]
-# **Explain.** Past its training context the loss rises to 1.7 times what the last 256 tokens give. Interpolated
+# **Explain.** Past its training context the loss rises to 1.8 times what the last 256 tokens give. Interpolated
 # positions never leave the range that the model knows, and the loss stays level. But the fast pairs, which tell
 # neighbours apart, now turn half as fast, and every token pays about a third of a nat for it. Without further training,
 # this model is best served by forgetting the far past; training it further at the new positions might change that, and

@@ -22,6 +22,7 @@
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
+import math
 import sys
 from dataclasses import replace
 
@@ -53,9 +54,9 @@ for name, w in weights["layers"][0]["attn"].items():
 print(f"H·d = {H * d}, G·d = {G * d}")
 
 # %%
-figures.show(figures.sharing(H, (H, G, 1)), "The eight query heads of this model (above) and the "
-                                            "key/value heads that they would read in each scheme; "
-                                            "the model has the middle one.")
+figures.show(figures.sharing(H, (H, G, 1), d), "The eight query heads of this model (above) and "
+                                               "the key/value heads that they would read in each "
+                                               "scheme; the model has the middle one.")
 
 # %% [markdown]
 # **Explain.** Queries are as wide as ever; `wk` and `wv` have a quarter of the columns, and the cache a quarter of the
@@ -131,35 +132,53 @@ print(f"weight that differs between two heads: same keys {apart[:, same_keys].me
       f"other keys {apart[:, other_keys].mean():.2f}")
 
 # %% [markdown]
-# **Explain.** They differ nearly as much as heads with keys of their own: the questions decide. That is why little is
-# lost by sharing.
+# (Layer 0 and the first two tokens are left out of these means.)
+#
+# **Explain.** They differ nearly as much as two heads with different keys: the questions decide. What sharing costs in
+# quality, this model cannot say: it was trained with shared keys from the start.
 #
 # ## No copy is made
 #
 # The simple way is to repeat each key head H/G times, and then do as in MHA. It costs what sharing was meant to save.
-# numpy_llama.py stacks the *queries* that share a key head instead, as rows of one matrix: a reshape, no copy.
+# numpy_llama.py stacks the *queries* that share a key head instead, as rows of one matrix, so that no key is copied.
+#
+# **Predict.** A new token arrives, and 17 are in the cache already. Which arrays are copied: the keys, the queries,
+# both?
 
 # %%
 q, k = trace["layers.4.attn.q_rope"], trace["layers.4.attn.k_rope"]          # (H, T, d), (G, S, d)
 T, S = q.shape[1], k.shape[1]
-stacked = np.ascontiguousarray(q).reshape(G, H // G * T, d)                  # (G, H/G * T, d)
-shared = (stacked @ k.swapaxes(1, 2)).reshape(H, T, S)
+stacked = q.reshape(G, H // G * T, d)                                        # (G, H/G * T, d)
+scores = (stacked @ k.swapaxes(1, 2)).reshape(H, T, S) / math.sqrt(d)
+mask = nl.causal_mask(np.arange(T), S)
+print("the scores, to the bit:", np.array_equal(np.where(mask, scores, -np.inf),
+                                                trace["layers.4.attn.scores"]))
 repeated = np.repeat(k, H // G, axis=0)                                      # (H, S, d)
-print("the same scores:", np.allclose(shared, q @ repeated.swapaxes(1, 2), atol=1e-4))
-print(f"keys {k.nbytes:,} bytes, repeated {repeated.nbytes:,} bytes; "
-      f"shares memory with the keys: {np.shares_memory(k, repeated)}")
+print("and close to those of repeated keys:",
+      np.allclose(scores, q @ repeated.swapaxes(1, 2) / math.sqrt(d), atol=1e-4))
 
-view = np.broadcast_to(k[:, None], (G, H // G, S, d))     # a view repeats by a stride of zero
-print(f"a broadcast view: shape {view.shape}, strides {view.strides}, "
-      f"shares memory: {np.shares_memory(k, view)}")
+# %%
+cache = [nl.KVCache(config) for _ in range(config.n_layers)]
+nl.forward(tokens, weights, config, cache=cache)
+step = nl.Trace()
+nl.forward([tokenizer.eos], weights, config, cache=cache, tap=step)          # one token more
+one, held = step["layers.4.attn.q_rope"], cache[4]
+seen = held.k[:, :held.length]                                               # (G, S, d)
 
-cache = nl.KVCache(config)
-keys, values = cache.extend(k, trace["layers.4.attn.v"])
-print("what the cache returns is a view of it:", np.shares_memory(keys, cache.k))
+for label, x in (("a prompt of T 17", q), ("one new token", one)):
+    moved = not np.shares_memory(x, x.reshape(G, -1, d))
+    print(f"{label:17} queries {x.shape}, strides {x.strides}; stacking copies: {moved}")
+print("the keys that are read are a view of the cache:", np.shares_memory(seen, held.k))
+print(f"keys of {held.length} tokens {seen.nbytes:,} bytes, "
+      f"repeated {np.repeat(seen, H // G, axis=0).nbytes:,} bytes, a copy")
+view = np.broadcast_to(seen[:, None], (G, H // G, held.length, d))
+print(f"the same as a view: strides {view.strides}, shares memory: {np.shares_memory(seen, view)}")
 
 # %% [markdown]
-# **Explain.** A stride says how many bytes to step for the next index. Zero means: the same numbers again. Neither a
-# broadcast nor a reshape moves a number.
+# **Explain.** A stride says how many bytes to step for the next index; zero means the same numbers again, so a
+# broadcast repeats keys for nothing. The keys are never copied, and they are what grows with S. In a prompt the
+# queries are: splitting the heads leaves them token by token in memory, and stacking needs them head by head. That
+# copy is made once a layer. For one new token there is nothing to bring into order, and the reshape is a view.
 #
 # ## What it saves
 #
@@ -201,7 +220,7 @@ def by_groups(layers, heads):
     figure, ax = figures.new(2.2)
     figures.bars(ax, {f"G {g}": 2 * layers * g * 128 * 2 * 4096 / 2**30 for g in choices}, ".2f")
     ax.set(xlabel="GiB of float16 cache for 4,096 tokens", title=f"L {layers}, H {heads}, d 128")
-    figures.show(figure, "The cache grows with G; H does not matter to it.")
+    figures.show(figure, "The cache grows with G; for the same G, H does not matter.")
 
 
 by_groups(80, 64)
@@ -210,9 +229,22 @@ by_groups(80, 64)
 ipywidgets.interact(by_groups, layers=(8, 96, 8), heads=[8, 16, 32, 64]);
 
 # %% [markdown]
+# The cache is not all that is saved. `wk` and `wv` shrink too, and each new token has to read less: all weights, once
+# for all sequences that are written at the same time, and the whole cache of each.
+
+# %%
+for label, c in (("70B, G 8", nl.PRESETS["llama-2-70b"]), ("70B, G 64", as_mha)):
+    counts = nl.parameter_counts(c)
+    read, kept = 2 * sum(counts.values()) / 2**30, 4096 * bytes_per_token(c) / 2**30
+    print(f"{label:9} attention {counts['attention'] / 1e9:4.1f} billion parameters, "
+          f"all weights {read:.0f} GiB;\n{'':9} caches of 4,096 tokens: {kept:.2f} GiB for one "
+          f"sequence, {32 * kept:.0f} GiB for 32")
+
+# %% [markdown]
 # **Explain.** "Llama 2 has the same architecture as Llama 1" is a common error: 34B and 70B have G 8. The 70B is also
-# wider in the feed-forward step; with G = H it would have 78.4 billion parameters. For one sequence the cache is
-# small beside the weights. A server holds the caches of many sequences, and there it decides how many.
+# wider in the feed-forward step; with G = H it would have 78.4 billion parameters. For one sequence the cache is small
+# beside the weights. A server writes many at the same time: with 32 and G = H, the caches would be more than twice as
+# large as the weights; with G 8 they are less than a third.
 #
 # ## From two heads to one
 #
@@ -233,27 +265,35 @@ def with_one_head(how):
     return weights | {"layers": layers}
 
 
-mqa, rng = replace(config, n_kv_heads=1), np.random.default_rng(0)
+def random_heads(seed):
+    rng = np.random.default_rng(seed)
+    return lambda w: rng.normal(0, w.std(), w[:, 0].shape).astype(w.dtype)
+
+
+mqa = replace(config, n_kv_heads=1)
 ways = {"two heads, as trained": loss()}
 for label, how in (("the mean of both", lambda w: w.mean(axis=1)),
                    ("only head 0", lambda w: w[:, 0]),
-                   ("only head 1", lambda w: w[:, 1]),
-                   ("a random head", lambda w: rng.normal(0, w.std(), w[:, 0].shape).astype("f4"))):
+                   ("only head 1", lambda w: w[:, 1])):
     ways[label] = loss(weights=with_one_head(how), config=mqa)
+random = [loss(weights=with_one_head(random_heads(seed)), config=mqa) for seed in range(5)]
+ways["random, mean of 5 draws"] = np.mean(random)
 for label, nats in ways.items():
-    print(f"{label:22} {nats:.2f} nats per token")
+    print(f"{label:24} {nats:.2f} nats per token")
+print(f"random draws from {min(random):.1f} to {max(random):.1f}")
 
 # %%
 figure, ax = figures.new(2.2)
 figures.bars(ax, ways, ".2f", marked=["the mean of both"])
 ax.set(xlabel="nats per token")
-figures.show(figure, "Without training again every way is costly; the mean (hatched) is no better "
-                     "than one of the heads alone, and all beat a random head.")
+figures.show(figure, "Without training again every way is costly: the mean (hatched) costs as "
+                     "much as head 1 alone and more than head 0 alone; random heads cost most.")
 
 # %% [markdown]
-# **Explain.** The mean of two heads that do different things does neither. The paper found the mean best *after*
-# training further, which this lesson does not do; as a start it keeps something of both heads. In this model half of
-# the queries read a head that they were not made for, whatever one does.
+# **Explain.** Here the first head alone is the better start. Four of the eight query heads then still read the keys
+# and values that they were trained with; with the mean, none does. The paper compares the two *after* training
+# further, and finds the mean best there. This lesson does not train, so it can say what the change costs, not what it
+# is worth.
 #
 # ## In the wild
 #
@@ -342,7 +382,7 @@ def mean_pool(wk, d, groups):
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
 # 2. Heads that share keys still look at different tokens, as their questions differ.
 # 3. The cache is 2·L·G·d numbers per token: H does not matter to it.
-# 4. Sharing needs no copy: stack the queries, or broadcast the keys.
+# 4. Sharing copies no key: stack the queries, or broadcast the keys as a view.
 # 5. In Llama 2, 34B and 70B share; 7B and 13B do not, so a test on them finds no mistake in it.
 #
 # Next: [6. SwiGLU](06_swiglu.ipynb), the other half of a layer.
