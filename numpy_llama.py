@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["numpy>=2", "safetensors>=0.4", "ml_dtypes", "sentencepiece", "tqdm"]
+# dependencies = ["numpy>=2", "safetensors>=0.4", "ml_dtypes", "sentencepiece", "threadpoolctl", "tqdm"]
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, in the order of the papers.
 
@@ -30,11 +30,15 @@ Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), Ro
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
 """
 import argparse
+import contextvars
+import copy
+import functools
 import itertools
 import json
 import math
 import os
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -162,8 +166,10 @@ PRESETS = {                #  D     L   H   G   F
 
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
-    e = np.exp(x - np.max(x, axis=-1, keepdims=True))     # the largest is exp(0): nothing overflows
-    return e / np.sum(e, axis=-1, keepdims=True)
+    e = x - x.max(axis=-1, keepdims=True)                 # the largest is exp(0): nothing overflows
+    np.exp(e, out=e)
+    e /= e.sum(axis=-1, keepdims=True)
+    return e
 
 
 def silu(x):
@@ -174,18 +180,18 @@ def silu(x):
 
 def rms_norm(x, weight, eps):
     """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+    mean_square = np.vecdot(x, x)[:, None] / x.shape[-1]
+    return x / np.sqrt(mean_square + eps) * weight
 
 
 def matmul(x, w):
-    """x @ w, added up in four parts: (T, n), (n, m) -> (T, m).
+    """x @ w, added up in two halves: (T, n), (n, m) -> (T, m).
 
-    Rounding errors grow with the number of terms added in a row; four shorter sums have less of it. Used where the
+    Rounding errors grow with the number of terms added in a row; two shorter sums have less of it. Used where the
     residual stream and the logits are written, it makes float32 logits as exact as PyTorch's in the median model.
     """
-    cuts = [i * len(w) // 4 for i in range(5)]
-    a, b, c, d = (x[:, i:j] @ w[i:j] for i, j in zip(cuts, cuts[1:]))
-    return (a + b) + (c + d)
+    half = len(w) // 2
+    return x[:, :half] @ w[:half] + x[:, half:] @ w[half:]
 
 
 # ---- 4. Positions --------------------------------------------------------------------------------------------
@@ -209,7 +215,8 @@ def rope(x, cos, sin):
     The paper and Meta's files pair neighbours (x_2i, x_2i+1); Hugging Face pairs halves. Section 10 reorders
     Meta's weights once, at load, after which the two are the same.
     """
-    a, b = np.split(x, 2, axis=-1)
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
@@ -241,8 +248,9 @@ def attention(q, k, v, mask, tap=ignore):
     H, T, d = q.shape
     G, S, _ = k.shape
     scores = (q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)).reshape(H, T, S)
-    scores = tap("scores", np.where(mask, scores / math.sqrt(d), -np.inf))
-    probs = tap("probs", softmax(scores))
+    scores /= math.sqrt(d)
+    np.copyto(scores, -np.inf, where=~mask)
+    probs = tap("probs", softmax(tap("scores", scores)))
     return tap("heads", (probs.reshape(G, H // G * T, S) @ v).reshape(H, T, d))
 
 
@@ -310,11 +318,11 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     seen = start + len(tokens)
     refuse(seen > config.max_seq_len, f"{seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, seen)
-    dtype = weights["embedding"].dtype
+    dtype = weights["norm"].dtype
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, seen)
 
-    x = tap("embedding", weights["embedding"][tokens])
+    x = tap("embedding", weights["embedding"][tokens].astype(dtype, copy=False))
     for i, layer in enumerate(weights["layers"]):
         x = block(x, **layer, cos=cos, sin=sin, mask=mask, eps=config.norm_eps,
                   cache=cache[i] if cache else None, tap=under(f"layers.{i}", tap))
@@ -333,27 +341,98 @@ def check_tokens(tokens, vocab_size):
     return tokens
 
 
-CHUNK = 256
+@functools.cache
+def pool():
+    """A thread for each core."""
+    from concurrent.futures import ThreadPoolExecutor
+    return ThreadPoolExecutor(cores())
 
-def forward_in_chunks(tokens, weights, config, cache):
-    """Logits of a long prompt, yielded (<= CHUNK, V) at a time: scores never hold (H, T, T) at once.
 
-    Raises InputError before any work if the prompt is too long, and at the first logits that are not finite.
+@functools.cache
+def blas():
+    """Control of how many threads BLAS uses for one matrix product."""
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController().select(user_api="blas")
+
+
+def cores():
+    """How many cores there are to use: as many as BLAS would."""
+    return max((library["num_threads"] for library in blas().info()), default=1)
+
+
+CHUNK = 128        # rows enough to keep BLAS busy, few enough that little of their scores is masked
+
+def forward_in_chunks(tokens, weights, config, cache, last=False):
+    """Logits of a long prompt, yielded (<= CHUNK, V) at a time, or (1, V), those of the `last` row of each chunk.
+
+    Scores never hold (H, T, T) at once. Raises InputError before any work if the prompt is too long, and at the first
+    logits that are not finite.
     """
     start, context = cache[0].length, min(config.max_seq_len, cache[0].k.shape[1])
     refuse(start + len(tokens) > context,
            f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
-    for i in range(0, len(tokens), CHUNK):
-        logits = forward(tokens[i:i + CHUNK], weights, config, cache)
-        finite = np.isfinite(logits).all(axis=-1)
-        refuse(not finite.all(),
-               f"the logits at position {start + i + np.argmin(finite)} are not finite: the weights are damaged")
+    chunks = [tokens[i:i + CHUNK] for i in range(0, len(tokens), CHUNK)]
+    if len(tokens) == 1:                                  # decoding
+        results = [forward(tokens, weights, config, cache)]
+    else:
+        results = side_by_side(chunks, weights, config, cache, last)
+    for chunk, logits in zip(chunks, results):
+        start, finite = start + len(chunk), np.isfinite(logits).all(axis=-1)
+        refuse(not finite.all(), f"the logits at position {start - len(logits) + np.argmin(finite)} are not finite: "
+               "the weights are damaged")
         yield logits
+
+
+def side_by_side(chunks, weights, config, cache, last):
+    """The logits of each chunk of a prompt, in order, from a thread for each core.
+
+    What a layer does to a chunk needs of the others only the keys and values before it. So all go through the model at
+    the same time, each behind the one before: a tap lets it wait until the layer's cache holds what it needs. In this
+    way every line of the model uses all cores, not only BLAS.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+    from tqdm import tqdm
+    ready = [[threading.Event() for _ in cache] for _ in range(len(chunks) + 1)]   # [c][i]: all before c is in layer i's
+    n_cores = cores()
+    n_threads, stopped = min(n_cores, len(chunks)), threading.Event()
+
+    def run(c):
+        def follow(name, x):
+            *_, step = part = name.split(".")
+            if step == "k_rope":                          # the next step is cache.extend
+                ready[c][int(part[1])].wait()
+                refuse(stopped.is_set(), "stopped")
+            elif step == "scores":
+                ready[c + 1][int(part[1])].set()
+                progress.update()
+            return x[-1:] if step == "norm" and last else x
+
+        try:
+            ready[c][0].wait()                            # forward asks layer 0 where to begin
+            return forward(chunks[c], weights, config, cache, follow)
+        finally:                                          # after an error too: nobody waits for ever
+            for event in ready[c + 1]:
+                event.set()
+
+    for event in ready[0]:
+        event.set()
+    progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
+    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as pool:
+        try:
+            results = []
+            for c in range(len(chunks) + n_threads):      # no more are under way than there are threads
+                if c < len(chunks):
+                    results.append(pool.submit(contextvars.copy_context().run, run, c))
+                if c >= n_threads:
+                    yield results.pop(0).result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def new_cache(weights, config, max_len):
     """An empty cache of max_len tokens for every layer."""
-    return [KVCache(config, max_len, weights["embedding"].dtype) for _ in range(config.n_layers)]
+    return [KVCache(config, max_len, weights["norm"].dtype) for _ in range(config.n_layers)]
 
 
 # ---- 7. The objective ----------------------------------------------------------------------------------------
@@ -379,9 +458,9 @@ def sequence_losses(tokens, weights, config):
     context, half = config.max_seq_len, config.max_seq_len // 2
     for start in range(0, max(len(tokens) - context + half, 1), half):
         window = tokens[start:start + context]
-        chunks = forward_in_chunks(window, weights, config, new_cache(weights, config, len(window)))
-        losses = cross_entropy(np.concatenate(list(chunks))[:-1], window[1:])
-        yield losses[context - half - 1:] if start else losses       # the rest was in the window before
+        chunks = forward_in_chunks(window[:-1], weights, config, new_cache(weights, config, len(window)))
+        losses = [cross_entropy(logits, window[1 + i * CHUNK:][:len(logits)]) for i, logits in enumerate(chunks)]
+        yield np.concatenate(losses)[context - half - 1 if start else 0:]          # the rest was in the window before
 
 
 def perplexity(tokens, weights, config):
@@ -416,9 +495,12 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        order = np.argsort(-probs, kind="stable")
+        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))     # all others together hold less than 1 - top_p
+        order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
-        probs[order[before >= top_p]] = 0
+        kept = np.zeros_like(probs)
+        kept[order[before < top_p]] = probs[order[before < top_p]]
+        probs = kept
         probs /= np.sum(probs)
     return probs
 
@@ -435,9 +517,9 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(config.max_seq_len, cache[0].k.shape[1]) - cache[0].length - len(tokens)
     for _ in range(min(max_new_tokens, max(room, 0) + 1)):   # the last token needs no room of its own
-        *_, logits = forward_in_chunks(tokens, weights, config, cache)        # those of the last chunk
-        probs = next_token_probs(logits[-1], temperature, top_k, top_p)
-        token = int(rng.choice(len(probs), p=probs))
+        *_, logits = forward_in_chunks(tokens, weights, config, cache, last=True)
+        probs = np.cumsum(next_token_probs(logits[-1], temperature, top_k, top_p))
+        token = int(np.searchsorted(probs / probs[-1], rng.random(), side="right"))
         yield token
         if token in stop:
             return
@@ -515,7 +597,8 @@ def chat_tokens(messages, tokenizer):
 #     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
 #                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 #
-# Matrices are (out, in) on disk and (in, out) in memory, so that every line reads x @ w, as in the papers.
+# Matrices are (out, in) on disk and (in, out) in memory, so that every line reads x @ w, as in the papers: transposed
+# once, when they are loaded, or in place of an array a Stored, which stays in the file.
 
 TENSORS = {     # ours: (Hugging Face's name, Meta's name, shape on disk)
     "embedding": ("model.embed_tokens.weight", "tok_embeddings.weight", "V D"),
@@ -552,23 +635,98 @@ def load(folder, dtype=np.float32, lazy=False):
     """Read a folder of safetensors weights: (weights, config), every array in `dtype` (float32 or float64).
 
     Hugging Face's or Meta's layout; F64, F32, F16 or BF16; one file, or shards with an index; tied or untied.
+    With lazy=True matrices stay in the files, and cost time instead of memory: see Stored.
     Raises InputError for whatever is missing, inconsistent, or not Llama 1 or 2.
     """
     from tqdm import tqdm
     refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    refuse(lazy, "lazy=True is not supported: the weights are held in memory")
+    refuse(lazy and dtype != np.float32, "lazy=True computes in float32 only")
     config, tensors, is_meta = open_checkpoint(folder)
 
-    def array(name, layer=None):  # transposed once: a row times a contiguous (in, out) matrix is up to 3.5 times faster
-        w = tensors[name, layer][:]
-        if is_meta and name in ("wq", "wk"):
-            w = interleaved_to_halves(w, config.head_dim)
-        return np.ascontiguousarray(w if name == "embedding" else w.T, dtype)    # a vector's transpose is itself
+    def array(name, layer=None):
+        w = tensors[name, layer].map()
+        if w.ndim == 1 or name == "embedding":            # of which each token takes one row
+            return w if lazy and w.ndim == 2 else w.astype(dtype)
+        matrix = Stored(w, config.head_dim if is_meta and name in ("wq", "wk") else None)
+        return matrix if lazy else matrix.transposed(dtype)
 
+    top = {name: array(name) for name in ("embedding", "norm", "output")}
     layers = [{"attn_norm": array("attn_norm", i), "attn": {w: array(w, i) for w in ("wq", "wk", "wv", "wo")},
                "ffn_norm": array("ffn_norm", i), "ffn": {w: array(w, i) for w in ("gate", "up", "down")}}
               for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)]
-    return {"layers": layers, **{name: array(name) for name in ("embedding", "norm", "output")}}, config
+    return {**top, "layers": layers}, config
+
+
+class Stored:
+    """A matrix (out, in) in a file, used as (in, out): x @ it is computed from the file, in float32.
+
+    The file is mapped into memory, which the system fills and frees as it likes. A block of rows at a time, small
+    enough to stay in cache, is widened to float32 and multiplied, on every core: numbers of 16 bits are read once and
+    never stored as 32. So a model runs that would not fit, at about half the speed of one that does.
+    """
+    __array_ufunc__ = None                                # NumPy leaves x @ w to us
+
+    def __init__(self, w, pairs_of=None):
+        self.w, self.rows = w, None
+        if pairs_of:                                      # Meta's queries and keys: see interleaved_to_halves
+            self.rows = interleaved_to_halves(np.arange(len(w))[:, None], pairs_of)[:, 0]
+
+    def __len__(self):
+        return self.w.shape[1]
+
+    def __getitem__(self, some):
+        part = copy.copy(self)
+        part.w = self.w[:, some]
+        return part
+
+    def blocks(self, work):
+        """work(slice of rows, those rows) for all rows, on every core."""
+        step = max(1, 2**19 // len(self))
+        slices = [slice(i, i + step) for i in range(0, len(self.w), step)]
+        with blas().limit(limits=1):
+            for _ in pool().map(lambda s: work(s, self.w[s] if self.rows is None else self.w[self.rows[s]]), slices):
+                pass                                      # an error in a thread is raised here
+
+    def transposed(self, dtype):
+        """As an array (in, out): a row times it is up to 3.5 times as fast as times a view of (out, in)."""
+        out = np.empty((len(self), len(self.w)), dtype)
+
+        def write(s, block):
+            out[:, s] = block.astype(dtype).T
+
+        self.blocks(write)
+        return out
+
+    def __rmatmul__(self, x):
+        out = np.empty((len(x), len(self.w)), np.float32)
+        up = 2.0**56 if self.w.dtype == np.float16 else 1.0
+        scaled = x * np.float32(up)
+
+        def multiply(s, block):
+            np.matmul(scaled, widen(block).T, out=out[:, s])
+
+        self.blocks(multiply)
+        return out * np.float32(up)
+
+
+def widen(w):
+    """16-bit numbers to float32 by shifting bits, twice as fast as astype: (n, m) -> (n, m).
+
+    bfloat16 is the upper half of a float32. float16 has an exponent of 5 bits instead of 8, so what comes out is
+    2^-112 times too small; to multiply by 2^56 before and after a product puts that right exactly.
+    """
+    wide = np.empty(w.shape, np.float32)
+    if w.dtype == np.float16:
+        bits = w.view(np.int16)
+        refuse((bits & 0x7FFF).max() >= 0x7C00, "a weight is not finite: the weights are damaged")
+        np.left_shift(bits, 16, out=wide.view(np.int32), dtype=np.int32)
+        wide.view(np.int32)[:] >>= 3
+        wide.view(np.int32)[:] &= ~0x70000000
+    elif w.dtype.itemsize == 2:
+        np.left_shift(w.view(np.uint16), 16, out=wide.view(np.uint32), dtype=np.uint32)
+    else:
+        wide[:] = w
+    return wide
 
 
 def interleaved_to_halves(w, head_dim):
@@ -601,14 +759,27 @@ def open_checkpoint(folder):
                 continue
             refuse(name not in on_disk, f"{folder}: tensor {name} is missing")
             tensor = tensors[ours, layer] = on_disk.pop(name)
-            shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
-            refuse(shape != expected or dtype not in ("F64", "F32", "F16", "BF16"),
-                   f"{folder}: tensor {name} is {dtype} {shape}, not {expected} in F64, F32, F16 or BF16")
+            refuse(tensor.shape != expected or tensor.dtype not in ("F64", "F32", "F16", "BF16"),
+                   f"{folder}: tensor {name} is {tensor.dtype} {tensor.shape}, not {expected} in F64, F32, F16 or BF16")
     refuse(on_disk, f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk, default=None)}")
     output, embedding = tensors["output", None], tensors["embedding", None]
-    refuse(tied and output is not embedding and not np.array_equal(output[:], embedding[:]),
+    refuse(tied and output is not embedding and not np.array_equal(output.map(), embedding.map()),
            f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
     return config, tensors, is_meta
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in a safetensors file, of which no number has been read yet."""
+    path: Path
+    dtype: str
+    shape: tuple
+    offset: int
+
+    def map(self):
+        """Its numbers, as an array that is read from the file when it is used."""
+        dtype = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16"}[self.dtype]
+        return np.asarray(np.memmap(self.path, dtype, "r", self.offset, self.shape))
 
 
 def open_tensors(folder):
@@ -634,12 +805,16 @@ def open_tensors(folder):
         refuse(Path(file).name != file, f"{index} points outside the folder: {file}")
         refuse(not path.is_file(), f"{path} is missing")
         try:
-            opened = safe_open(path, framework="numpy")
-            slices = {name: opened.get_slice(name) for name in opened.keys()}
+            with safe_open(path, framework="numpy"), path.open("rb") as data:      # which checks the header
+                size = int.from_bytes(data.read(8), "little")
+                header = json.loads(data.read(size))
+            header.pop("__metadata__", None)
+            found = {name: Tensor(path, t["dtype"], tuple(t["shape"]), 8 + size + t["data_offsets"][0])
+                     for name, t in header.items()}
         except Exception as error:                        # whatever the library finds wrong with the header
             raise InputError(f"{path} is not a valid safetensors file: {error}") from None
-        refuse(tensors.keys() & slices.keys(), f"{path} holds tensors that another file holds too")
-        tensors |= slices
+        refuse(tensors.keys() & found.keys(), f"{path} holds tensors that another file holds too")
+        tensors |= found
     return tensors
 
 
@@ -675,7 +850,7 @@ def read_config(folder, tensors):
         defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
         defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
         if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
-            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].get_shape(), 0)[0]      # 0 is refused below
+            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].shape, 0)[0]      # 0 is refused below
     fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
     for ours, key in keys.items():
         refuse(fields[ours] is None and ours != "head_dim", f"{path}: the key {key} is missing")
@@ -860,7 +1035,7 @@ def show_info(args):
     tied = tensors["output", None] is tensors["embedding", None]
     counts, mib = parameter_counts(config, tied), 4 / 2**20               # MiB of a float32
     total, cache = sum(counts.values()), 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
-    dtypes = ", ".join(sorted({tensor.get_dtype() for tensor in tensors.values()}))
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))
     print(f"{args.model.resolve().name}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
     for name, value in asdict(config).items():
         print(f"  {name:14} {value}")

@@ -67,7 +67,7 @@ def double(model):
 def torch_logits(model, tokens, cache=None):
     """Logits (T, V) of transformers; a DynamicCache is continued."""
     with precision_of(model):
-        output = model(torch.as_tensor(np.asarray(tokens))[None], past_key_values=cache, use_cache=cache is not None)
+        output = model(torch.as_tensor(np.asarray(tokens))[None], None, None, cache, use_cache=cache is not None)
     return output.logits[0].numpy()
 
 

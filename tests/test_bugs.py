@@ -311,7 +311,7 @@ def far_dump(change=lambda model: None, dtype=torch.float32, **settings):
         handles = [module.register_forward_hook(lambda m, i, out, name=name: found.__setitem__(name, out))
                    for name, module in model.named_modules() if name in names]
         with torch.no_grad():
-            model(tokens, past_key_values=cache)
+            model(tokens, None, None, cache)                # by position: transformers 5.24 renames it
         for handle in handles:
             handle.remove()
         start += size
