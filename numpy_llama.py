@@ -348,17 +348,16 @@ def blas():
     return ThreadpoolController().select(user_api="blas")
 
 
-@functools.cache
 def cores():
-    """How many cores there are to use: as many as BLAS uses, before anything here limits it."""
+    """How many cores there are to use: as many as BLAS uses now."""
     return max((library["num_threads"] for library in blas().info()), default=1)
 
 
 @functools.cache
 def pool():
-    """A thread for each core."""
+    """A thread for each core, and how many they are."""
     from concurrent.futures import ThreadPoolExecutor
-    return ThreadPoolExecutor(cores())
+    return ThreadPoolExecutor(cores()), cores()
 
 
 CHUNK = 128        # rows enough to keep BLAS busy, few enough that little of their scores is masked
@@ -643,6 +642,8 @@ def load(folder, dtype=np.float32, lazy=False):
     refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
     refuse(lazy and dtype != np.float32, "lazy=True computes in float32 only")
     config, tensors, is_meta = open_checkpoint(folder)
+    if lazy and pool():                                   # BLAS keeps one thread: others that wait for work take cores
+        blas().limit(limits=1)                            # from the pool's
 
     def array(name, layer=None):
         w = tensors[name, layer].map()
@@ -682,7 +683,7 @@ class Stored:
 
     def blocks(self, work):
         """work(slice of rows, those rows) for all rows, on every core."""
-        step, threads, n = max(1, 2**19 // len(self)), pool(), cores()
+        step, (threads, n) = max(1, 2**19 // len(self)), pool()
         slices = [slice(i, i + step) for i in range(0, len(self.w), step)]
 
         def share(k):
