@@ -31,7 +31,6 @@ attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GL
 """
 import argparse
 import contextvars
-import copy
 import functools
 import itertools
 import json
@@ -343,7 +342,7 @@ def check_tokens(tokens, vocab_size):
 
 @functools.cache
 def blas():
-    """Control of how many threads BLAS uses for one matrix product."""
+    """Control of the threads that BLAS uses for one matrix product; ours are of use only if BLAS starts no more."""
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController().select(user_api="blas")
 
@@ -353,17 +352,10 @@ def cores():
     return max((library["num_threads"] for library in blas().info()), default=1)
 
 
-@functools.cache
-def pool():
-    """A thread for each core, and how many they are."""
-    from concurrent.futures import ThreadPoolExecutor
-    return ThreadPoolExecutor(cores()), cores()
-
-
-CHUNK = 128        # rows enough to keep BLAS busy, few enough that little of their scores is masked
+CHUNK = 128                # rows enough to keep BLAS busy, few enough that little of their scores is masked
 
 def forward_in_chunks(tokens, weights, config, cache, last=False):
-    """Logits of a long prompt, yielded (<= CHUNK, V) at a time, or (1, V), those of the `last` row of each chunk.
+    """Logits of a long prompt, yielded (<= CHUNK, V) at a time, or (1, V): with `last`, of each chunk's last row.
 
     Scores never hold (H, T, T) at once. Raises InputError before any work if the prompt is too long, and at the first
     logits that are not finite.
@@ -372,11 +364,8 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
     refuse(start + len(tokens) > context,
            f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
     chunks = [tokens[i:i + CHUNK] for i in range(0, len(tokens), CHUNK)]
-    if len(tokens) == 1:                                  # decoding
-        results = [forward(tokens, weights, config, cache)]
-    else:
-        results = side_by_side(chunks, weights, config, cache, last)
-    for chunk, logits in zip(chunks, results):
+    decoding = [forward(tokens, weights, config, cache)] if len(tokens) == 1 else []
+    for chunk, logits in zip(chunks, decoding or side_by_side(chunks, weights, config, cache, last)):
         start, finite = start + len(chunk), np.isfinite(logits).all(axis=-1)
         refuse(not finite.all(), f"the logits at position {start - len(logits) + np.argmin(finite)} are not finite: "
                "the weights are damaged")
@@ -386,48 +375,43 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
 def side_by_side(chunks, weights, config, cache, last):
     """The logits of each chunk of a prompt, in order, from a thread for each core.
 
-    What a layer does to a chunk needs of the others only the keys and values before it. So all go through the model at
-    the same time, each behind the one before: a tap lets it wait until the layer's cache holds what it needs. In this
-    way every line of the model uses all cores, not only BLAS.
+    What a layer does to a chunk needs of the others only the keys and values before it. So all go through the model
+    at the same time, each behind the one before: at each layer a tap waits until those are in the cache. In this way
+    every line of the model uses all cores, not only BLAS.
     """
     from concurrent.futures import ThreadPoolExecutor
     from tqdm import tqdm
-    ready = [[threading.Event() for _ in cache] for _ in range(len(chunks) + 1)]   # [c][i]: all before c is in layer i's
-    n_cores = cores()
-    n_threads, stopped = min(n_cores, len(chunks)), threading.Event()
+    cached = [threading.Semaphore((len(cache) + 1) * (c == 0)) for c in range(len(chunks) + 1)]    # layers that c may enter
+    n_cores, stop, running = cores(), [], []
+    n_threads = min(n_cores, len(chunks))
 
     def run(c):
         def follow(name, x):
-            *_, step = part = name.split(".")
-            if step == "k_rope":                          # the next step is cache.extend
-                ready[c][int(part[1])].wait()
-                refuse(stopped.is_set(), "stopped")
-            elif step == "scores":
-                ready[c + 1][int(part[1])].set()
+            if name.endswith("x_ffn"):                    # on to the next layer
+                cached[c].acquire()
+                refuse(stop, "stopped")
+            elif name.endswith("scores"):
+                cached[c + 1].release()
                 progress.update()
-            return x[-1:] if step == "norm" and last else x
+            return x[-1:] if name == "norm" and last else x
 
         try:
-            ready[c][0].wait()                            # forward asks layer 0 where to begin
+            cached[c].acquire()                           # forward asks layer 0 at which position it starts
             return forward(chunks[c], weights, config, cache, follow)
         finally:                                          # after an error too: nobody waits for ever
-            for event in ready[c + 1]:
-                event.set()
+            cached[c + 1].release(len(cache) + 1)
 
-    for event in ready[0]:
-        event.set()
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as pool:
+    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as threads:
         try:
-            results = []
             for c in range(len(chunks) + n_threads):      # no more are under way than there are threads
                 if c < len(chunks):
-                    results.append(pool.submit(contextvars.copy_context().run, run, c))
+                    running.append(threads.submit(contextvars.copy_context().run, run, c))
                 if c >= n_threads:
-                    yield results.pop(0).result()
+                    yield running.pop(0).result()
         finally:
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+            stop.append(True)
+            threads.shutdown(cancel_futures=True)
 
 
 def new_cache(weights, config, max_len):
@@ -498,9 +482,9 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         likely = np.flatnonzero(probs > (1 - top_p) / len(probs))     # all others together hold less than 1 - top_p
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
-        kept = np.zeros_like(probs)
-        kept[order[before < top_p]] = probs[order[before < top_p]]
-        probs = kept
+        rest = np.ones(len(probs), bool)
+        rest[order[before < top_p]] = False
+        probs[rest] = 0
         probs /= np.sum(probs)
     return probs
 
@@ -649,8 +633,10 @@ def load(folder, dtype=np.float32, lazy=False):
         w = tensors[name, layer].map()
         if w.ndim == 1 or name == "embedding":            # of which each token takes one row
             return w if lazy and w.ndim == 2 else w.astype(dtype)
-        matrix = Stored(w, config.head_dim if is_meta and name in ("wq", "wk") else None)
-        return matrix if lazy else matrix.transposed(dtype)
+        rows = None
+        if is_meta and name in ("wq", "wk"):
+            rows = interleaved_to_halves(np.arange(len(w))[:, None], config.head_dim)[:, 0]
+        return Stored(w, rows) if lazy else Stored(w, rows).transposed(dtype)
 
     top = {name: array(name) for name in ("embedding", "norm", "output")}
     layers = [{"attn_norm": array("attn_norm", i), "attn": {w: array(w, i) for w in ("wq", "wk", "wv", "wo")},
@@ -663,63 +649,59 @@ class Stored:
     """A matrix (out, in) in a file, used as (in, out): x @ it is computed from the file, in float32.
 
     The file is mapped into memory, which the system fills and frees as it likes. A block of rows at a time, small
-    enough to stay in cache, is widened to float32 and multiplied, on every core: numbers of 16 bits are read once and
-    never stored as 32. So a model runs that would not fit, at about half the speed of one that does.
+    enough to stay in cache, is widened to float32 and multiplied, by a thread for each core: numbers of 16 bits are
+    read once and never kept as 32. So a model runs that would not fit, at about half the speed of one that does.
     """
     __array_ufunc__ = None                                # NumPy leaves x @ w to us
 
-    def __init__(self, w, pairs_of=None):
-        self.w, self.rows = w, None
-        if pairs_of:                                      # Meta's queries and keys: see interleaved_to_halves
-            self.rows = interleaved_to_halves(np.arange(len(w))[:, None], pairs_of)[:, 0]
+    def __init__(self, w, rows=None):
+        self.w, self.rows = w, rows                       # rows: their order, if it is not that of the file
 
     def __len__(self):
         return self.w.shape[1]
 
     def __getitem__(self, some):
-        part = copy.copy(self)
-        part.w = self.w[:, some]
-        return part
+        return Stored(self.w[:, some], self.rows)
 
-    def blocks(self, work):
-        """work(slice of rows, those rows) for all rows, on every core."""
-        step, (threads, n) = max(1, 2**19 // len(self)), pool()
+    def for_blocks(self, work):
+        """work(slice of rows, those rows) for all rows; each thread takes its share."""
+        threads, n = pool()
+        step = max(1, 2**19 // len(self))
         slices = [slice(i, i + step) for i in range(0, len(self.w), step)]
 
         def share(k):
             for s in slices[k::n]:
-                work(s, self.w[s] if self.rows is None else self.w[self.rows[s]])
+                work(s, self.w[s if self.rows is None else self.rows[s]])
 
         with blas().limit(limits=1):
             list(threads.map(share, range(n)))            # an error in a thread is raised here
 
     def transposed(self, dtype):
-        """As an array (in, out): a row times it is up to 3.5 times as fast as times a view of (out, in)."""
+        """An array (in, out): a row times it is up to 3.5 times as fast as times a view of (out, in)."""
         out = np.empty((len(self), len(self.w)), dtype)
-
-        def write(s, block):
-            out[:, s] = block.astype(dtype).T
-
-        self.blocks(write)
+        self.for_blocks(lambda s, block: np.copyto(out[:, s], block.astype(dtype).T))
         return out
 
     def __rmatmul__(self, x):
         out = np.empty((len(x), len(self.w)), np.float32)
-        up = 2.0**56 if self.w.dtype == np.float16 else 1.0
-        scaled = x * np.float32(up)
+        scale = np.float32(2**56 if self.w.dtype == np.float16 else 1)     # see widen
+        x = x * scale
+        self.for_blocks(lambda s, block: np.matmul(x, widen(block).T, out=out[:, s]))
+        return out * scale
 
-        def multiply(s, block):
-            np.matmul(scaled, widen(block).T, out=out[:, s])
 
-        self.blocks(multiply)
-        return out * np.float32(up)
+@functools.cache
+def pool():
+    """Threads for Stored, and how many they are: one for each core."""
+    from concurrent.futures import ThreadPoolExecutor
+    return ThreadPoolExecutor(cores()), cores()
 
 
 def widen(w):
-    """16-bit numbers to float32 by shifting bits, twice as fast as astype: (n, m) -> (n, m).
+    """16-bit numbers to float32 by shifting bits, many times as fast as astype: (n, m) -> (n, m).
 
-    bfloat16 is the upper half of a float32. float16 has an exponent of 5 bits instead of 8, so what comes out is
-    2^-112 times too small; to multiply by 2^56 before and after a product puts that right exactly.
+    bfloat16 is the upper half of a float32. float16 has three bits less of exponent, so that what comes out is 2^112
+    times too small: multiplying by 2^56 before and after a product puts that right, to the bit.
     """
     wide = np.empty(w.shape, np.float32)
     if w.dtype == np.float16:
@@ -897,6 +879,8 @@ def parse(argv):
         help="... from the likeliest that hold P together (default: 0.95)")
     add("--seed", metavar="N", type=int, default=int(np.random.SeedSequence().entropy % 10**6),
         help="same seed, same text (default: a new one each time, shown at the end)")
+    add("--lazy", action="store_true",
+        help="leave the weights in their file: little memory, half the speed (default: if they do not fit)")
     add("--system", metavar="TEXT", help="with --chat: how the assistant should behave")
     mode = parser.add_mutually_exclusive_group().add_argument
     mode("--chat", action="store_true", help="talk in the Llama 2 chat format, a line at a time")
@@ -936,9 +920,15 @@ def main(argv=None):
         return 2
 
 
-def load_with_tokenizer(folder):
-    """(weights, config, tokenizer, ids that end a text)"""
-    vocab_size = open_checkpoint(folder)[0].vocab_size    # so that a wrong tokenizer is refused before weights are read
+def memory():
+    """How many bytes of memory this machine has, as far as it tells."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+
+
+def load_with_tokenizer(folder, lazy):
+    """(weights, config, tokenizer, ids that end a text); `lazy` or not, weights that do not fit stay in their file."""
+    config, tensors, _ = open_checkpoint(folder)          # so that a wrong tokenizer is refused before weights are read
+    vocab_size, size = config.vocab_size, sum(4 * math.prod(tensor.shape) for tensor in tensors.values())
     tokenizer = Tokenizer(folder / "tokenizer.model")
     refuse(tokenizer.vocab_size > vocab_size,
            f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
@@ -946,7 +936,11 @@ def load_with_tokenizer(folder):
     for path in (folder / "config.json", folder / "generation_config.json"):
         ids = read_json(path).get("eos_token_id") if path.exists() else None
         stop |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
-    return *load(folder), tokenizer, stop
+    if size > 0.9 * memory() and not lazy:
+        lazy = True
+        print(f"{size / 2**30:.1f} GiB in float32 do not fit in {memory() / 2**30:.1f} GiB of memory: "
+              "the weights stay in their file (--lazy)", file=sys.stderr)
+    return *load(folder, lazy=lazy), tokenizer, stop
 
 
 def show(ids, tokenizer):
@@ -960,7 +954,7 @@ def show(ids, tokenizer):
 
 def tell(args):
     """Print the prompt and what the model makes of it, then one line of figures on standard error."""
-    weights, config, tokenizer, stop = load_with_tokenizer(args.model)
+    weights, config, tokenizer, stop = load_with_tokenizer(args.model, args.lazy)
     prompt = tokenizer.encode(args.prompt)
     began, new = time.perf_counter(), generate(prompt, weights, config, stop=stop, **args.sampling)
     first_id, first = next(new), time.perf_counter()      # before anything is shown, so that a refusal stands alone
@@ -972,7 +966,7 @@ def tell(args):
 
 def chat(args):
     """Read a line, answer it, and so on. Only tokens that the cache does not hold go through the model."""
-    weights, config, tokenizer, stop = load_with_tokenizer(args.model)
+    weights, config, tokenizer, stop = load_with_tokenizer(args.model, args.lazy)
     cache, held = new_cache(weights, config, config.max_seq_len), []      # held: the tokens in the cache
     messages = [{"role": "system", "content": args.system}] if args.system else []
     for line in itertools.chain([args.prompt or ""], iter(sys.stdin.readline, "")):
@@ -1003,7 +997,7 @@ def save_trace(args):
     except OSError as error:
         raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
     try:
-        weights, config, tokenizer, _ = load_with_tokenizer(args.model)
+        weights, config, tokenizer, _ = load_with_tokenizer(args.model, args.lazy)
         forward(tokenizer.encode(args.prompt), weights, config, tap=trace)
         if args.trace.suffix == ".npz":
             np.savez(part, **trace)
@@ -1024,15 +1018,15 @@ def show_perplexity(args):
         text = read(args.perplexity).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{args.perplexity} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    weights, config, tokenizer, _ = load_with_tokenizer(args.model)
-    tokens, losses = tokenizer.encode(text), []
+    weights, config, tokenizer, _ = load_with_tokenizer(args.model, args.lazy)
+    tokens, nats = tokenizer.encode(text), 0.0
     with tqdm(total=len(tokens) - 1, unit="token", delay=2, leave=False) as progress:
         for some in sequence_losses(tokens, weights, config):
-            losses.extend(some)
+            nats += math.fsum(some)
             progress.update(len(some))
-    nats, n_bytes = math.fsum(losses), len(text.encode())
-    print(f"{nats / len(losses):.4f} nats per token, perplexity {np.exp(nats / len(losses)):.3f}, "
-          f"{nats / math.log(2) / n_bytes:.4f} bits per byte ({len(losses)} tokens, {n_bytes} bytes)")
+    mean, n_bytes = nats / (len(tokens) - 1), len(text.encode())
+    print(f"{mean:.4f} nats per token, perplexity {np.exp(mean):.3f}, "
+          f"{nats / math.log(2) / n_bytes:.4f} bits per byte ({len(tokens) - 1} tokens, {n_bytes} bytes)")
 
 
 def show_info(args):

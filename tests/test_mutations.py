@@ -12,7 +12,7 @@ import pytest
 
 from conftest import ROOT
 
-ROPE, SCALE = "a, b = np.split(x, 2, axis=-1)", "scores / math.sqrt(d)"
+ROPE, SCALE = "a, b = x[..., :half], x[..., half:]", "scores /= math.sqrt(d)"
 MASK, ENCODE = "positions[:, None] >= np.arange(n_seen)", "[self.bos] * bos + self.sp.encode(text)"
 
 MUTATIONS = {       # the mistake: (what the file says, what it would say, the test that must fail)
@@ -29,8 +29,8 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "Meta's keys not reordered": (
         'in ("wq", "wk"):', 'in ("wq",):', "test_config.py::test_metas_layout_gives_the_same_weights"),
     "float64 weights read by way of float32": (
-        "w.T, dtype)", "w.T.astype(np.float32), dtype)", "test_config.py::test_every_dtype_is_upcast_exactly"),
-    "eps omitted": ("keepdims=True) + eps)", "keepdims=True))", "test_components.py::test_forward"),
+        "block.astype(dtype).T", "block.astype(np.float32).T", "test_config.py::test_every_dtype_is_upcast_exactly"),
+    "eps omitted": ("np.sqrt(mean_square + eps)", "np.sqrt(mean_square)", "test_components.py::test_forward"),
     "eps 1e-6 for a 1e-5 model": (
         "mask=mask, eps=config.norm_eps", "mask=mask, eps=1e-6", "test_components.py::test_forward"),
     "last norm forgotten": (
@@ -55,12 +55,12 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "heads cut the wrong way": (
         "x.reshape(len(x), -1, head_dim).swapaxes(0, 1)", "np.moveaxis(x.reshape(len(x), head_dim, -1), -1, 0)",
         "test_components.py::test_split_and_merge_heads"),
-    "scores not scaled": (SCALE, "scores", "test_components.py::test_attention"),
+    "scores not scaled": (SCALE, "scores /= 1", "test_components.py::test_attention"),
     "softmax along the queries": (
-        "e / np.sum(e, axis=-1, keepdims=True)", "e / np.sum(e, axis=-2, keepdims=True)",
+        "e /= e.sum(axis=-1, keepdims=True)", "e /= e.sum(axis=-2, keepdims=True)",
         "test_components.py::test_softmax"),
     "float64 from a square root": (
-        SCALE, "scores / np.sqrt(d)", "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
+        SCALE, "scores = scores / np.sqrt(d)", "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
     "float64 from the tables": (
         "config.rope_theta, dtype)", "config.rope_theta, np.float64)",
         "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
@@ -74,7 +74,7 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "a tap that only watches": (
         'k = tap("k_rope", rope(k, cos, sin))', 'k = rope(k, cos, sin); tap("k_rope", k)',
         "test_invariants.py::test_what_a_tap_returns_is_what_follows"),
-    "loss of the token itself": ("[:-1], window[1:])", "[:-1], window[:-1])", "test_components.py::test_perplexity"),
+    "loss of the token itself": ("window[1 + i * CHUNK:]", "window[i * CHUNK:]", "test_components.py::test_perplexity"),
     "feed-forward width rounded down": (
         "-(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",
         "(int(multiplier * (2 * 4 * dim // 3)) // multiple_of)",
@@ -82,20 +82,20 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "Llama 1 with the eps of Llama 2": (
         "max_seq_len=2048, norm_eps=1e-6", "max_seq_len=2048, norm_eps=1e-5", "test_config.py::test_published_sizes"),
     "top-p keeps one too many": (
-        "[before >= top_p]", "[before > top_p]", "test_sampling.py::test_top_p_at_its_borders"),
+        "order[before < top_p]", "order[before <= top_p]", "test_sampling.py::test_top_p_at_its_borders"),
     "top-k keeps one too few": (
         "np.partition(logits, -top_k)[-top_k]", "np.partition(logits, -top_k)[1 - top_k]",
         "test_sampling.py::test_top_k_keeps_ties_and_more_than_there_are_is_all"),
     "the same random number each time": (
-        "token = int(rng.choice(", "token = int(np.random.default_rng(0).choice(",
+        "rng.random(), side", "np.random.default_rng(0).random(), side",
         "test_sampling.py::test_draws_within_one_text_differ"),
     "the wrong position named": (
-        "{start + i + np.argmin(finite)}", "{start + np.argmin(finite)}",
+        "{start - len(logits) + np.argmin(finite)}", "{np.argmin(finite)}",
         "test_sampling.py::test_the_position_of_logits_that_are_not_finite_is_named"),
     "stop ids ignored": (
         "if token in stop:", "if False:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
     "next token from the first position": (
-        "next_token_probs(logits[-1]", "next_token_probs(logits[0]",
+        'x[-1:] if name == "norm"', 'x[:1] if name == "norm"',
         "test_sampling.py::test_greedy_is_the_argmax_step_by_step"),
     "BOS missing": (ENCODE, "self.sp.encode(text)", "test_tokenizer.py::test_text"),
     "two dummy prefixes": (ENCODE, '[self.bos] * bos + self.sp.encode(" " + text)', "test_tokenizer.py::test_text"),
