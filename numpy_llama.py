@@ -701,7 +701,7 @@ def widen(w):
     """16-bit numbers to float32 by shifting bits, many times as fast as astype: (n, m) -> (n, m).
 
     bfloat16 is the upper half of a float32. float16 has three bits less of exponent, so that what comes out is 2^112
-    times too small: multiplying by 2^56 before and after a product puts that right, to the bit.
+    times too small: to multiply by 2^56 before and after a product puts that right, to the bit above 1e-18.
     """
     wide = np.empty(w.shape, np.float32)
     if w.dtype == np.float16:

@@ -11,6 +11,8 @@ import math
 import ml_dtypes
 import numpy as np
 
+import numpy_llama as nl
+
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 TEXT = ("Once upon a time there was a king, who had a daughter; and the king's daughter had a golden ball. "
         "\"What will you give me,\" said the frog, \"if I bring it back to you?\" 12 geese, 3 foxes & 40 ravens.\n")
@@ -125,3 +127,33 @@ def write_folder(folder, files):
         else:
             (folder / name).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return folder
+
+
+def write_shape(folder, config, dtype="BF16", numbers=b""):
+    """A Hugging Face folder with the exact shape of a Config, and no tokenizer.
+
+    The weights are these bytes over and over; without any, they are a hole in the file, which reads as zeros and takes
+    no place on the disk. Nothing large is held in memory.
+    """
+    raw = {theirs: getattr(config, ours) for ours, theirs in nl.CONFIG_KEYS.items()}
+    raw |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+            "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
+    header, end, width = {"__metadata__": {"format": "pt"}}, 0, np.dtype(DTYPES[dtype]).itemsize
+    for name, shape in shapes(raw).items():
+        start, end = end, end + width * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)                           # numbers that are aligned, as the library writes them
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(raw))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for at in range(0, end if numbers else 0, len(numbers) or 1):
+            file.write(numbers[:end - at])
+        file.truncate(8 + len(text) + end)
+    return folder
+
+
+def random_numbers(dtype="BF16", n=2**22 + 3, size=0.02, seed=0):
+    """Bytes of n normal numbers."""
+    return np.random.default_rng(seed).normal(0, size, n).astype(DTYPES[dtype]).tobytes()
