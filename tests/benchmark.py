@@ -1,20 +1,23 @@
 """How fast, and how much memory: numpy_llama.py beside PyTorch (transformers) and the limits of the machine.
 
-    python tests/benchmark.py                          every shape: a table, in about fifteen minutes
+    python tests/benchmark.py                          every shape: a table, in about twenty minutes
     python tests/benchmark.py 15M fairytales           some shapes
+    python tests/benchmark.py "7B float16"             weights that stay in their file; writes 13.5 GB, and removes them
     python tests/benchmark.py --json tests/benchmark.json      keep the results; README.md and its figure show them
     python tests/benchmark.py --show tests/benchmark.json      the table of kept results, in Markdown
 
-Let nothing else run: two processes on two cores slow a matrix product down by far more than half. Every engine runs in
-a process of its own, several rounds by turns, on the same bfloat16 file of random weights. All do the same work: a prompt
-ends with the logits of its last token, decoding takes the most likely token, one sequence at a time. What is called the
-ceiling is a loop that multiplies a row by each of the model's matrices with x @ w and does nothing else.
+Let nothing else run: two processes on two cores slow a matrix product down by far more than half. Every engine is a
+process of its own, on the same bfloat16 file of random weights; they take turns at one measure, so that a ratio compares
+what ran within the same seconds. All do the same work: a prompt ends with the logits of its last token, decoding takes
+the most likely token, one sequence at a time. What is called the ceiling is a loop that multiplies a row by each of the
+model's matrices with x @ w and does nothing else.
 """
 import argparse
 import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,9 +30,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)))       # a copy, to compare two versions
+# Another folder may hold another version, to compare the two.
+sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests")]
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import checkpoints  # noqa: E402
 import numpy_llama as nl  # noqa: E402
 
 SHAPES = {            #  D    L   H   G   F     V
@@ -38,6 +43,7 @@ SHAPES = {            #  D    L   H   G   F     V
     "1.1B": nl.Config(2048, 22, 32, 4, 5632, 32000, 4096),
     "fairytales": None,                                   # the model that ships, with a longer context
 }
+LAZY = {"7B bfloat16": "BF16", "7B float16": "F16"}       # Llama 2 7B, its weights left in the file
 ENGINES = ["numpy_llama", "transformers float32", "transformers bfloat16"]
 PROMPTS, AFTER = (32, 512, 2048), (16, 1024)
 STEPS = 24                                                # tokens decoded for one sample
@@ -68,8 +74,8 @@ class Engine:
 
 
 class NumpyLlama(Engine):
-    def __init__(self, folder, _):
-        self.weights, config = nl.load(folder)
+    def __init__(self, folder, lazy):
+        self.weights, config = nl.load(folder, lazy=lazy)
         self.config, self.vocab_size = replace(config, max_seq_len=4096), config.vocab_size
         matrices = [w for layer in self.weights["layers"] for part in (layer["attn"], layer["ffn"])
                     for w in part.values()] + [self.weights["output"]]
@@ -77,6 +83,10 @@ class NumpyLlama(Engine):
 
     def greedy(self, prompt, n):
         return nl.generate(prompt, self.weights, self.config, n, temperature=0)
+
+    def memory(self):
+        """MiB of this process's own memory, without pages of files."""
+        return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
 
     def ceiling(self):
         """Seconds for STEPS times one row times each of the model's matrices, and nothing else."""
@@ -102,9 +112,11 @@ class Transformers(Engine):
 
 def serve(engine, folder):
     """Load, then for each line of input do what it says, and print how many seconds it took."""
+    if engine == "machine":
+        return print(json.dumps(measure_machine()))
     began = time.perf_counter()
-    name, *dtype = engine.split()
-    model = Transformers(folder, *dtype) if dtype else NumpyLlama(folder, None)
+    name, _, how = engine.partition(" ")
+    model = Transformers(folder, how) if name == "transformers" else NumpyLlama(folder, lazy=how == "lazy")
     print(json.dumps({"load s": time.perf_counter() - began, "peak MiB": peak()}), flush=True)
     for line in sys.stdin:
         what, *numbers = line.split()
@@ -113,6 +125,32 @@ def serve(engine, folder):
         while sum(times) < 0.4:
             times.append(getattr(model, what)(*map(int, numbers)))
         print(statistics.median(times[1:] or times), flush=True)     # the first, if it was short, found cold caches
+
+
+class Process:
+    """One engine, loaded, that does what it is told."""
+
+    def __init__(self, engine, folder):
+        command = [sys.executable, __file__, "--engine", engine, "--folder", str(folder)]
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        text=True)
+        self.start = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            sys.exit(f"error: {' '.join(self.process.args[2:])} failed:\n{self.errors.read()}")
+        return json.loads(line)
+
+    def do(self, what):
+        print(what, file=self.process.stdin, flush=True)
+        return self.answer()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def samples(work, least=5):
@@ -151,31 +189,43 @@ def peak():
 
 # ---- All engines ---------------------------------------------------------------------------------------------
 
-def in_a_process(engine, folder):
-    command = [sys.executable, __file__, "--engine", engine, "--folder", str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"error: {engine} on {folder} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+def by_turns(shape, folder, bar):
+    """{engine: {measure: [seconds]}}: for each measure every engine once, again and again."""
+    found = {engine: {"load s": [], "peak MiB": []} for engine in ENGINES}
+    for engine in ENGINES * 3:                            # three starts each
+        process = Process(engine, folder)
+        process.end()
+        for name, value in process.start.items():
+            found[engine][name].append(value)
+    running = {engine: Process(engine, folder) for engine in ENGINES}
+    for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
+        began, turn = time.perf_counter(), 0
+        while turn < 9 and (time.perf_counter() - began < 40 or turn < 3):
+            for engine, process in running.items():
+                times = found[engine].setdefault(what, [])
+                bar.set_description(f"{shape}, {what}, {engine}")
+                if "bfloat16" not in engine or turn == 0 or times[0] < 2:     # once is enough for what is that slow
+                    times.append(process.do(what))
+            if "decode" in what:
+                found[ENGINES[0]].setdefault(f"ceiling {what}", []).append(running[ENGINES[0]].do("ceiling"))
+            turn += 1
+    for process in running.values():
+        process.end()
+    return found
 
 
-def write_random(folder, config):
-    """A Hugging Face folder of random bfloat16 weights."""
-    import ml_dtypes
-    from safetensors.numpy import save_file
-    sizes = {"V": config.vocab_size, "D": config.dim, "F": config.hidden_dim,
-             "Hd": config.n_heads * config.head_dim, "Gd": config.n_kv_heads * config.head_dim}
-    some = np.random.default_rng(0).normal(0, 0.02, 10**6 + 3).astype(ml_dtypes.bfloat16)
-    tensors = {}
-    for name, _, letters in nl.TENSORS.values():
-        shape = [sizes[size] for size in letters.split()]
-        for layer in range(config.n_layers if "{}" in name else 1):
-            tensors[name.format(layer)] = np.resize(some, shape)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    raw = {theirs: getattr(config, ours) for ours, theirs in nl.CONFIG_KEYS.items()}
-    (folder / "config.json").write_text(json.dumps(raw | {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
-        "tie_word_embeddings": False, "torch_dtype": "bfloat16"}))
+def lazily(dtype):
+    """{measure: [seconds]} of Llama 2 7B's shape with its weights left in the file, which is in the page cache."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if shutil.disk_usage(scratch).free < 16e9:
+            sys.exit(f"error: 7B needs 16 GB in {scratch}: set TMPDIR to a folder with more room")
+        folder = checkpoints.write_shape(Path(scratch), nl.PRESETS["llama-2-7b"], dtype,
+                                         checkpoints.random_numbers(dtype))
+        process = Process("numpy_llama lazy", folder)
+        process.do("prompt 64")                           # reads the file, if writing did not leave it in memory
+        found = {what: [process.do(what) for _ in range(3)] for what in ("prompt 64", "decode 64", "memory")}
+        process.end()
+    return found
 
 
 FIRST_TOKEN = {
@@ -212,27 +262,29 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def run(shapes, rounds):
-    """{"machine": ..., "shapes": {shape: {engine: {measure: [samples]}}}}"""
+def run(shapes):
+    """{"machine": ..., "limits": ..., "start": ..., "import": ..., "shapes": {shape: ...}, "lazy": {shape: ...}}"""
     from tqdm import tqdm
     libraries = ("numpy", "torch", "transformers")
-    found = {"machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)),
-                         "python": platform.python_version(), **{name: version(name) for name in libraries}},
-             "limits": in_a_process("machine", "."),
+    found = {"machine": {"processor": processor(), "cores": nl.cores(), "python": platform.python_version(),
+                         **{name: version(name) for name in libraries}},
              "start": {engine: [cold_start(engine) for _ in range(5)] for engine in FIRST_TOKEN},
              "import": {name: [import_time(f"import {name}") for _ in range(5)] for name in ("numpy", "numpy_llama")},
-             "shapes": {}}
-    turns = [(shape, i, engine) for shape in shapes for i in range(rounds) for engine in ENGINES]
-    with tempfile.TemporaryDirectory() as scratch, tqdm(turns) as bar:
-        for shape, i, engine in bar:
-            bar.set_description(f"{shape}, {engine}")
-            folder = Path(scratch) / shape if SHAPES[shape] else ROOT / "weights" / shape
-            if not folder.exists():
-                folder.mkdir()
-                write_random(folder, SHAPES[shape])
-            into = found["shapes"].setdefault(shape, {}).setdefault(engine, {})
-            for name, values in in_a_process(engine, folder).items():
-                into.setdefault(name, []).extend(values)
+             "shapes": {}, "lazy": {}}
+    machine = Process("machine", ".")
+    found["limits"] = machine.start
+    machine.end()
+    with tqdm(shapes) as bar:
+        for shape in bar:
+            bar.set_description(shape)
+            if shape in LAZY:
+                found["lazy"][shape] = lazily(LAZY[shape])
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = ROOT / "weights" / shape
+                if SHAPES[shape]:
+                    folder = checkpoints.write_shape(Path(scratch), SHAPES[shape], "BF16", checkpoints.random_numbers())
+                found["shapes"][shape] = by_turns(shape, folder, bar)
     return found
 
 
@@ -244,10 +296,15 @@ def middle(values):
 
 def spread(values):
     """Half the distance between the quartiles, as a share of the median."""
-    if len(values) < 3:
-        return (max(values) - min(values)) / 2 / middle(values)
-    first, _, third = statistics.quantiles(values, n=4)
+    if len(values) == 1:
+        return 0
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return (third - first) / 2 / middle(values)
+
+
+def ratio(theirs, ours):
+    """How many times as fast ours is: the median over turns."""
+    return middle([a / b for a, b in zip(theirs, ours)])
 
 
 def figure(x):
@@ -256,47 +313,58 @@ def figure(x):
 
 def table(found):
     """The results in Markdown."""
-    lines = ["| shape | measure | numpy_llama | transformers float32 | transformers bfloat16 | "
+    lines = ["| shape | tokens/s | numpy_llama | transformers float32 | transformers bfloat16 | "
              "times float32 | of the ceiling |", "| --- | --- | --: | --: | --: | --: | --: |"]
-    titles = {**{f"prompt {n}": f"prompt of {n:,}, tokens/s" for n in PROMPTS},
-              **{f"decode {n}": f"decoding after {n:,}, tokens/s" for n in AFTER},
-              "load s": "load, s", "peak MiB": "peak memory, MiB"}
+    titles = {**{f"prompt {n}": (f"prompt of {n:,}", n) for n in PROMPTS},
+              **{f"decode {n}": (f"decoding after {n:,}", STEPS) for n in AFTER},
+              "load s": ("load, seconds", None), "peak MiB": ("peak memory when loaded, MiB", None)}
     for shape, engines in found["shapes"].items():
-        ours = engines[ENGINES[0]]
-        for measured, title in titles.items():
-            cells = [f"{figure(middle(engines[e][measured]))} ± {spread(engines[e][measured]):.0%}" for e in ENGINES]
-            ratio = middle(ours[measured]) / middle(engines[ENGINES[1]][measured])
-            share = middle(ours[measured]) / middle(ours["ceiling"]) if measured.startswith("decode") else None
-            lines.append(f"| {shape} | {title} | {' | '.join(cells)} | {ratio:.2f} | "
-                         f"{'' if share is None else format(share, '.2f')} |")
+        ours, theirs = engines[ENGINES[0]], engines[ENGINES[1]]
+        for what, (title, n) in titles.items():
+            numbers = {e: [n / t for t in engines[e][what]] if n else engines[e][what] for e in ENGINES}
+            cells = [f"{figure(middle(x))} ± {spread(x):.0%}" if len(x) > 1 else figure(x[0]) for x in numbers.values()]
+            times = f"{ratio(theirs[what], ours[what]):.2f}" if n else ""
+            share = f"{ratio(ours[f'ceiling {what}'], ours[what]):.2f}" if f"ceiling {what}" in ours else ""
+            lines.append(f"| {shape} | {title} | {' | '.join(cells)} | {times} | {share} |")
+    for shape, ours in found["lazy"].items():
+        lines.append(f"| {shape}, lazy | prompt of 64: first token after {middle(ours['prompt 64']):.1f} s | "
+                     f"{figure(64 / middle(ours['prompt 64']))} | | | | |")
+        lines.append(f"| {shape}, lazy | decoding after 64, {max(ours['memory']):.0f} MiB of its own memory | "
+                     f"{figure(STEPS / middle(ours['decode 64']))} | | | | |")
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
-    lines += ["", f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, NumPy "
-              f"{machine['numpy']}, PyTorch {machine['torch']}, transformers {machine['transformers']}. "
-              + "; ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())
+    lines += ["", f"Medians of three to nine turns ± half the distance between the quartiles; ratios are medians of what "
+              f"ran within the same turn. {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
+              f"NumPy {machine['numpy']}, PyTorch {machine['torch']}, transformers {machine['transformers']}; "
+              + ", ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())
               + f". From the start of a process to the first token of the model that ships: "
               f"{middle(start[ENGINES[0]]):.2f} s, with transformers {middle(start[ENGINES[1]]):.1f} s. "
-              f"`import numpy_llama` takes {middle(imports['numpy_llama']):.2f} s, `import numpy` "
+              f"`import numpy_llama` takes {middle(imports['numpy_llama']):.2f} s, of which `import numpy` "
               f"{middle(imports['numpy']):.2f} s."]
     return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"{', '.join(SHAPES)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="processes for each engine and shape (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample")
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE",
+                        help=f"{', '.join([*SHAPES, *LAZY])} (default: all but 7B)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample, beside those of other shapes")
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of kept results, run nothing")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.engine:
         return serve(args.engine, args.folder)
-    unknown = set(args.shapes) - set(SHAPES)
-    if unknown or args.rounds < 1:
-        parser.error(f"no such shape: {min(unknown)}" if unknown else "--rounds must be positive")
-    found = json.loads(args.show.read_text()) if args.show else run(args.shapes or SHAPES, args.rounds)
+    unknown = sorted(set(args.shapes) - SHAPES.keys() - LAZY.keys())
+    if unknown:
+        parser.error(f"no such shape: {unknown[0]}")
+    if args.show:
+        return print(table(json.loads(args.show.read_text())))
+    found = run(args.shapes or SHAPES)
     if args.json:
+        if args.json.exists():
+            kept = json.loads(args.json.read_text())
+            found["shapes"], found["lazy"] = kept["shapes"] | found["shapes"], kept["lazy"] | found["lazy"]
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
