@@ -90,7 +90,7 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "rng.random(), side", "np.random.default_rng(0).random(), side",
         "test_sampling.py::test_draws_within_one_text_differ"),
     "the wrong position named": (
-        "{start - len(logits) + np.argmin(finite)}", "{np.argmin(finite)}",
+        "bad = start - len(logits) + np", "bad = np",
         "test_sampling.py::test_the_position_of_logits_that_are_not_finite_is_named"),
     "stop ids ignored": (
         "if token in stop:", "if False:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
