@@ -26,6 +26,9 @@ Size letters, the same everywhere:
 One sequence at a time: a batch is a for loop. Float32 by default, float64 on request; the reference for every
 number is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
 
+Where speed or memory asks for more than the plain line, it stands in one place: side_by_side (section 6) uses all
+cores for a long prompt, and Stored (section 10) computes with weights that do not fit in memory.
+
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
 """
@@ -179,7 +182,7 @@ def silu(x):
 
 def rms_norm(x, weight, eps):
     """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
-    mean_square = np.vecdot(x, x)[:, None] / x.shape[-1]
+    mean_square = np.sum(x * x, axis=-1, keepdims=True) / x.shape[-1]
     return x / np.sqrt(mean_square + eps) * weight
 
 
@@ -382,8 +385,9 @@ def side_by_side(chunks, weights, config, cache, last):
     """
     from concurrent.futures import ThreadPoolExecutor
     from tqdm import tqdm
-    cached = [threading.Semaphore((len(cache) + 1) * (c == 0)) for c in range(len(chunks) + 1)]    # layers that c may enter
-    n_cores, stop, running = cores(), [], []
+    # How many layers each chunk may enter, as the one before has left its keys there; the first may enter all.
+    cached = [threading.Semaphore(0 if c else len(cache) + 1) for c in range(len(chunks) + 1)]
+    stop, running, n_cores = [], [], cores()
     n_threads = min(n_cores, len(chunks))
 
     def run(c):

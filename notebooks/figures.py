@@ -9,6 +9,7 @@ in the size letters of numpy_llama.py. No text is smaller than 9 pt, no figure w
 """
 import csv
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -499,6 +500,17 @@ def roofline(peak, bandwidth, points):
     return figure
 
 
+def limits(intensity, bounds, measured):
+    """Tokens/s that each of {limit: (n,)} allows at an intensity (n,), and what was measured (n,): a figure."""
+    figure, ax = new(3.2)
+    for (label, allowed), style in zip(bounds.items(), ("-", "--", ":")):
+        ax.plot(intensity, allowed, linestyle=style, label=label)
+    ax.plot(intensity, measured, "o", color=BLACK, label="measured")
+    ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights", ylabel="tokens/s")
+    ax.legend()
+    return figure
+
+
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
 
 
@@ -626,6 +638,26 @@ def draw_loss(log):
     return figure
 
 
+def draw_speed(results):
+    """Tokens/s of each engine by shape, for a prompt of 512 and for decoding, from benchmark.json: a figure."""
+    shapes = json.loads(results.read_text())["shapes"]
+    figure, axes = new(3.3, columns=2)
+    looks = {"numpy_llama": (BLUE, ""), "transformers float32": (ORANGE, "///"), "transformers bfloat16": (SKY, "...")}
+    for ax, what, n, title in ((axes[0], "prompt 512", 512, "prompt of 512 tokens"),
+                               (axes[1], "decode 16", 24, "decoding after 16 tokens")):
+        for i, (engine, (colour, hatch)) in enumerate(looks.items()):
+            speeds = [n / np.median(engines[engine][what]) for engines in shapes.values()]
+            ax.bar(np.arange(len(shapes)) + 0.27 * (i - 1), speeds, 0.27, color=colour, hatch=hatch, edgecolor="white",
+                   label=engine)
+        ax.set_xticks(range(len(shapes)), shapes)
+        ax.set(yscale="log", title=title, ylabel="tokens/s")
+    ceiling = [24 / np.median(engines["numpy_llama"]["ceiling decode 16"]) for engines in shapes.values()]
+    axes[1].scatter(np.arange(len(shapes)) - 0.27, ceiling, marker="_", s=300, color=BLACK, label="matrix products alone")
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=1)
+    axes[0].set_xlabel("shape; each engine in float32 but where it says otherwise")
+    return figure
+
+
 def main(out=ROOT):
     folder = ROOT / "weights" / "fairytales"
     weights, config = nl.load(folder)
@@ -633,6 +665,7 @@ def main(out=ROOT):
     tokens, trace = tokenizer.encode(PROMPT), nl.Trace()
     nl.forward(tokens, weights, config, tap=trace)
     draw_model(trace, tokens, weights, config, tokenizer).savefig(out / "notebooks" / "model.png")
+    draw_speed(ROOT / "tests" / "benchmark.json").savefig(out / "notebooks" / "speed.png")
     draw_loss(folder / "training.csv").savefig(out / "weights" / "training.png")
 
 

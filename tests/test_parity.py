@@ -161,5 +161,5 @@ def test_as_exact_as_pytorch(capsys):
     with capsys.disabled():
         print(f"\nrounding error of float32 logits, ours / PyTorch's, over {len(runs)} models: "
               "median {:.2f}, quartiles {:.2f} to {:.2f}".format(*np.percentile(ratio, [50, 25, 75])))
-    # Measured 0.91 here, and 0.89 to 0.95 with the kernels that OpenBLAS has for other processors.
+    # Measured 0.94, and 1.01 with OpenBLAS's kernels for processors from before 2013, which round each product too.
     assert np.median(ratio) <= 1

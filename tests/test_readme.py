@@ -76,6 +76,12 @@ def test_the_model_card_says_what_was_measured():
     assert f"{(ROOT / 'weights' / 'fairytales' / 'model.safetensors').stat().st_size:,} bytes" in card
 
 
+def test_the_speeds_are_those_that_were_kept():
+    shown = subprocess.run([sys.executable, ROOT / "tests" / "benchmark.py", "--show", ROOT / "tests" / "benchmark.json"],
+                           capture_output=True, text=True, check=True).stdout
+    assert shown.count("\n") > 20 and shown in FILES[0].read_text(encoding="utf-8")
+
+
 def test_pictures_are_of_the_same_kind(tmp_path, monkeypatch):
     """Drawn again, they have the same size; their content changes with the model and with matplotlib."""
     monkeypatch.syspath_prepend(str(ROOT / "notebooks"))
@@ -85,7 +91,7 @@ def test_pictures_are_of_the_same_kind(tmp_path, monkeypatch):
     for name in ("notebooks", "weights"):
         (tmp_path / name).mkdir()
     figures.main(tmp_path)
-    for name in ("notebooks/model.png", "weights/training.png"):
+    for name in ("notebooks/model.png", "notebooks/speed.png", "weights/training.png"):
         assert matplotlib.image.imread(tmp_path / name).shape == matplotlib.image.imread(ROOT / name).shape
 
 

@@ -42,7 +42,8 @@ def memory(kind):
 
 def test_every_bfloat16_is_widened_exactly():
     bits = np.arange(2**16, dtype=np.uint16)[None]
-    np.testing.assert_array_equal(nl.widen(bits.view(ml_dtypes.bfloat16)).view(np.uint32)[0], bits[0] * np.uint32(2**16))
+    wide = nl.widen(bits.view(ml_dtypes.bfloat16))
+    np.testing.assert_array_equal(wide.view(np.uint32)[0], bits[0] * np.uint32(2**16))
 
 
 def test_every_finite_float16_is_widened_exactly():
@@ -82,6 +83,16 @@ def test_lazy_logits_are_those_of_resident_weights(name):
         logits = nl.forward(tokens, weights, config)
         # The sums are the same up to their order. Measured: at most 4e-7 of the largest logit.
         np.testing.assert_allclose(nl.forward(tokens, lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", ck.DTYPES)
+def test_lazy_logits_of_every_dtype(dtype, tied, tmp_path):
+    config = ck.CONFIG | {"tie_word_embeddings": tied}
+    files = {"config.json": config, "model.safetensors": ck.safetensors_bytes(ck.random_tensors(config), dtype)}
+    (weights, config), (lazy, _) = (nl.load(ck.write_folder(tmp_path, files), lazy=lazy) for lazy in (False, True))
+    logits = nl.forward([5, 300, 7], weights, config)
+    np.testing.assert_allclose(nl.forward([5, 300, 7], lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
 
 
 @pytest.mark.parametrize("T", [1, 5, 300])
@@ -271,9 +282,11 @@ def test_importing_imports_nothing_heavy():
 
 
 def test_a_story_imports_no_more_than_it_needs():
-    modules = in_a_process("nl.main(['Once', '-n', '2', '--seed', '1'])\nsys.stdout.write('\\r')\n"
-                           "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))".replace(
-                               "nl.main", "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): nl.main"))
+    modules = in_a_process("""
+import contextlib, io
+with contextlib.redirect_stdout(io.StringIO()):
+    nl.main(["Once", "-n", "2", "--seed", "1"])
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))""")
     assert {"safetensors", "sentencepiece"} <= set(modules)
     assert not {"matplotlib", "torch", "transformers", "IPython", "scipy", "pandas"} & set(modules)
 

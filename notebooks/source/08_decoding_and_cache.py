@@ -280,22 +280,70 @@ peak = 2 * 1500**3 / fastest(lambda: square @ square)
 bandwidth = tall.nbytes / fastest(lambda: row @ tall)
 print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s")
 
-points = {}
+points, seconds = {}, {}
 for rows in (1, 4, 16, 64, 256, 500):
     ids = (story * 3)[:rows]
     took = fastest(lambda: nl.forward(ids, weights, config), 5)
     all_logits = 2 * (rows - 1) * config.dim * config.vocab_size     # flops has those of one row
     work = flops(rows, rows) + all_logits
-    points[f"T {rows}"] = (work / (4 * read_once), work / took)
+    points[f"T {rows}"], seconds[rows] = (work / (4 * read_once), work / took), took
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
              "it: with more rows at once it climbs towards the flat part.")
 
 # %% [markdown]
-# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Where its point lies below
-# the slope, the likely rest is the fixed cost of many short NumPy calls; in 7B, where each product is large, it hardly
-# counts. Many rows come nearer to the flat part, where arithmetic is the limit. What is missing to the roof is softmax,
-# norms and all that is not a matrix product, and with very many rows the scores, which grow with T².
+# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Many rows come nearer to the
+# flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and all that is not a matrix
+# product, and with very many rows the scores, which grow with T².
+#
+# ## Three limits
+#
+# The roof has a slope and a flat part, and under both lies a third limit: a step is a few hundred calls of NumPy, and
+# each costs a microsecond or more, however small its arrays are. A model with the same wiring and almost no width has
+# nothing but calls:
+
+# %% tags=["timing"]
+def narrow(D=16, d=2):
+    """Weights and configuration of a model with our layers and heads, and next to nothing in them."""
+    c = nl.Config(D, config.n_layers, config.n_heads, config.n_kv_heads, D, D, head_dim=d)
+
+    def ones(*shape):
+        return np.ones(shape, np.float32)
+
+    query, key = c.n_heads * d, c.n_kv_heads * d
+    attn = {"wq": ones(D, query), "wk": ones(D, key), "wv": ones(D, key), "wo": ones(query, D)}
+    ffn = {"gate": ones(D, D), "up": ones(D, D), "down": ones(D, D)}
+    layer = {"attn_norm": ones(D), "attn": attn, "ffn_norm": ones(D), "ffn": ffn}
+    return {"embedding": ones(D, D), "layers": [layer] * c.n_layers, "norm": ones(D),
+            "output": ones(D, D)}, c
+
+
+calls = fastest(lambda: nl.forward([1], *narrow()), 50)
+print(f"a step of nothing but calls: {1000 * calls:.2f} ms, of this model {1000 * seconds[1]:.2f} ms")
+
+many = np.array(list(seconds))
+work = np.array([flops(T, T) + 2 * (T - 1) * config.dim * config.vocab_size for T in seconds])
+reading = 4 * read_once / bandwidth
+bounds = {"memory: all weights are read once": many / reading,
+          "arithmetic: all FLOPs are done": many / (work / peak),
+          "memory and calls, one after the other": many / (reading + calls)}
+figures.show(figures.limits(work / (4 * read_once), bounds, many / np.array(list(seconds.values()))),
+             "What each limit allows, and what was measured: few rows stay under the line of memory "
+             "and calls, many rows under that of arithmetic.")
+
+# %% [markdown]
+# **Explain.** Each limit asks for another remedy.
+#
+# - *Memory*: read less. Weights of 16 bits halve the traffic, a batch shares it. It is the limit of decoding in every
+#   large model: in 7B a step reads a thousand times as much as here, and calls no longer count.
+# - *Arithmetic*: do less, or use all cores. It is the limit of long prompts. numpy_llama.py masks no more scores than it
+#   must, computes the logits of the last row only, and lets the pieces of a prompt go through the layers side by side,
+#   each behind the one before, so that every core has a piece (`side_by_side`).
+# - *Calls*: make fewer. A compiler fuses them; here they are the price of lines that can be read. It is the limit of
+#   small models such as this one.
+#
+# [tests/benchmark.py](../tests/benchmark.py) measures how near the file comes to these limits, next to PyTorch, for models
+# from 15 million parameters to 7 billion. The [README](../README.md#how-fast) shows what it found.
 #
 # ## How fast can 7B decode?
 #
