@@ -199,13 +199,14 @@ def by_turns(shape, folder, bar):
             found[engine][name].append(value)
     running = {engine: Process(engine, folder) for engine in ENGINES}
     for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
-        began, turn = time.perf_counter(), 0
-        while turn < 9 and (time.perf_counter() - began < 40 or turn < 3):
+        began, turn, tokens_read = time.perf_counter(), 0, int(what.split()[1])
+        while turn < 9 and (time.perf_counter() - began < 25 or turn < 2):
             for engine, process in running.items():
-                times = found[engine].setdefault(what, [])
                 bar.set_description(f"{shape}, {what}, {engine}")
-                if "bfloat16" not in engine or turn == 0 or times[0] < 2:     # once is enough for what is that slow
-                    times.append(process.do(what))
+                times = found[engine].setdefault(what, [])
+                so_far = middle(found[engine].get("prompt 32") or [0]) / 32
+                if so_far * tokens_read < 60 and (turn == 0 or so_far * tokens_read < 10 or engine != ENGINES[2]):
+                    times.append(process.do(what))        # what takes a minute is left out, and once is enough for bfloat16
             if "decode" in what:
                 found[ENGINES[0]].setdefault(f"ceiling {what}", []).append(running[ENGINES[0]].do("ceiling"))
             turn += 1
@@ -223,7 +224,7 @@ def lazily(dtype):
                                          checkpoints.random_numbers(dtype))
         process = Process("numpy_llama lazy", folder)
         process.do("prompt 64")                           # reads the file, if writing did not leave it in memory
-        found = {what: [process.do(what) for _ in range(3)] for what in ("prompt 64", "decode 64", "memory")}
+        found = {what: [process.do(what) for _ in range(2)] for what in ("prompt 64", "decode 64", "memory")}
         process.end()
     return found
 
@@ -322,7 +323,8 @@ def table(found):
         ours, theirs = engines[ENGINES[0]], engines[ENGINES[1]]
         for what, (title, n) in titles.items():
             numbers = {e: [n / t for t in engines[e][what]] if n else engines[e][what] for e in ENGINES}
-            cells = [f"{figure(middle(x))} ± {spread(x):.0%}" if len(x) > 1 else figure(x[0]) for x in numbers.values()]
+            cells = [f"{figure(middle(x))} ± {spread(x):.0%}" if len(x) > 1 else figure(x[0]) if x else "over a minute"
+                     for x in numbers.values()]
             times = f"{ratio(theirs[what], ours[what]):.2f}" if n else ""
             share = f"{ratio(ours[f'ceiling {what}'], ours[what]):.2f}" if f"ceiling {what}" in ours else ""
             lines.append(f"| {shape} | {title} | {' | '.join(cells)} | {times} | {share} |")
@@ -333,7 +335,7 @@ def table(found):
                      f"{figure(STEPS / middle(ours['decode 64']))} | | | | |")
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
-    lines += ["", f"Medians of three to nine turns ± half the distance between the quartiles; ratios are medians of what "
+    lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of what "
               f"ran within the same turn. {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
               f"NumPy {machine['numpy']}, PyTorch {machine['torch']}, transformers {machine['transformers']}; "
               + ", ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())
