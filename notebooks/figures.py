@@ -641,7 +641,7 @@ def draw_loss(log):
 def draw_speed(results):
     """Tokens/s of each engine by shape, for a prompt of 512 and for decoding, from benchmark.json: a figure."""
     shapes = json.loads(results.read_text())["shapes"]
-    figure, axes = new(3.3, columns=2)
+    figure, axes = new(3, columns=2)
     looks = {"numpy_llama": (BLUE, ""), "transformers float32": (ORANGE, "///"), "transformers bfloat16": (SKY, "...")}
     for ax, what, n, title in ((axes[0], "prompt 512", 512, "prompt of 512 tokens"),
                                (axes[1], "decode 16", 24, "decoding after 16 tokens")):
@@ -653,8 +653,7 @@ def draw_speed(results):
         ax.set(yscale="log", title=title, ylabel="tokens/s")
     ceiling = [24 / np.median(engines["numpy_llama"]["ceiling decode 16"]) for engines in shapes.values()]
     axes[1].scatter(np.arange(len(shapes)) - 0.27, ceiling, marker="_", s=300, color=BLACK, label="matrix products alone")
-    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=1)
-    axes[0].set_xlabel("shape; each engine in float32 but where it says otherwise")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

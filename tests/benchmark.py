@@ -197,16 +197,17 @@ def by_turns(shape, folder, bar):
         process.end()
         for name, value in process.start.items():
             found[engine][name].append(value)
-    running = {engine: Process(engine, folder) for engine in ENGINES}
+    running, seconds_a_token = {engine: Process(engine, folder) for engine in ENGINES}, {}
     for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
         began, turn, tokens_read = time.perf_counter(), 0, int(what.split()[1])
         while turn < 9 and (time.perf_counter() - began < 25 or turn < 2):
             for engine, process in running.items():
                 bar.set_description(f"{shape}, {what}, {engine}")
                 times = found[engine].setdefault(what, [])
-                so_far = middle(found[engine].get("prompt 32") or [0]) / 32
-                if so_far * tokens_read < 60 and (turn == 0 or so_far * tokens_read < 10 or engine != ENGINES[2]):
-                    times.append(process.do(what))        # what takes a minute is left out, and once is enough for bfloat16
+                if seconds_a_token.get(engine, 0) * tokens_read < 60:         # what takes over a minute is left out
+                    times.append(process.do(what))
+                    if what.startswith("prompt"):
+                        seconds_a_token[engine] = middle(times) / tokens_read
             if "decode" in what:
                 found[ENGINES[0]].setdefault(f"ceiling {what}", []).append(running[ENGINES[0]].do("ceiling"))
             turn += 1
@@ -325,7 +326,7 @@ def table(found):
             numbers = {e: [n / t for t in engines[e][what]] if n else engines[e][what] for e in ENGINES}
             cells = [f"{figure(middle(x))} ± {spread(x):.0%}" if len(x) > 1 else figure(x[0]) if x else "over a minute"
                      for x in numbers.values()]
-            times = f"{ratio(theirs[what], ours[what]):.2f}" if n else ""
+            times = f"{ratio(theirs[what], ours[what]):.2f}" if n and theirs[what] else ""
             share = f"{ratio(ours[f'ceiling {what}'], ours[what]):.2f}" if f"ceiling {what}" in ours else ""
             lines.append(f"| {shape} | {title} | {' | '.join(cells)} | {times} | {share} |")
     for shape, ours in found["lazy"].items():
