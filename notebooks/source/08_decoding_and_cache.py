@@ -286,7 +286,8 @@ for rows in (1, 4, 16, 64, 256, 500):
     took = fastest(lambda: nl.forward(ids, weights, config), 5)
     all_logits = 2 * (rows - 1) * config.dim * config.vocab_size     # flops has those of one row
     work = flops(rows, rows) + all_logits
-    points[f"T {rows}"], seconds[rows] = (work / (4 * read_once), work / took), took
+    points[f"T {rows}"] = (work / (4 * read_once), work / took)
+    seconds[rows] = took
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
              "it: with more rows at once it climbs towards the flat part.")
