@@ -305,7 +305,7 @@ figures.show(figures.roofline(peak, bandwidth, points),
 
 # %% tags=["timing"]
 def narrow(D=16, d=2):
-    """Weights and configuration of a model with our layers and heads, and next to nothing in them."""
+    """Weights and configuration of a model with our layers and heads, next to nothing in them."""
     c = nl.Config(D, config.n_layers, config.n_heads, config.n_kv_heads, D, D, head_dim=d)
 
     def ones(*shape):
@@ -320,7 +320,8 @@ def narrow(D=16, d=2):
 
 
 calls = fastest(lambda: nl.forward([1], *narrow()), 50)
-print(f"a step of nothing but calls: {1000 * calls:.2f} ms, of this model {1000 * seconds[1]:.2f} ms")
+print(f"a step of nothing but calls: {1000 * calls:.2f} ms, "
+      f"of this model {1000 * seconds[1]:.2f} ms")
 
 many = np.array(list(seconds))
 work = np.array([flops(T, T) + 2 * (T - 1) * config.dim * config.vocab_size for T in seconds])
@@ -328,9 +329,10 @@ reading = 4 * read_once / bandwidth
 bounds = {"memory: all weights are read once": many / reading,
           "arithmetic: all FLOPs are done": many / (work / peak),
           "memory and calls, one after the other": many / (reading + calls)}
-figures.show(figures.limits(work / (4 * read_once), bounds, many / np.array(list(seconds.values()))),
-             "What each limit allows, and what was measured: few rows stay under the line of memory "
-             "and calls, many rows under that of arithmetic.")
+measured = many / np.array(list(seconds.values()))
+figures.show(figures.limits(work / (4 * read_once), bounds, measured),
+             "What each limit allows, and what was measured: few rows stay under the line of "
+             "memory and calls, many rows under that of arithmetic.")
 
 # %% [markdown]
 # **Explain.** Each limit asks for another remedy.
