@@ -387,24 +387,32 @@ def side_by_side(chunks, weights, config, cache, last):
     from tqdm import tqdm
     # How many layers each chunk may enter, as the one before has left its keys there; the first may enter all.
     cached = [threading.Semaphore(0 if c else len(cache) + 1) for c in range(len(chunks) + 1)]
-    stop, running, n_cores = [], [], cores()
+    stop, running, n_cores = len(chunks), [], cores()     # from chunk `stop` on, all is given up
     n_threads = min(n_cores, len(chunks))
 
+    def enter(c):
+        cached[c].acquire()
+        refuse(c >= stop, "stopped")
+
     def run(c):
+        nonlocal stop
+
         def follow(name, x):
             if name.endswith("x_ffn"):                    # on to the next layer
-                cached[c].acquire()
-                refuse(stop, "stopped")
+                enter(c)
             elif name.endswith("scores"):
                 cached[c + 1].release()
                 progress.update()
             return x[-1:] if name == "norm" and last else x
 
         try:
-            cached[c].acquire()                           # forward asks layer 0 at which position it starts
+            enter(c)                                      # forward asks layer 0 at which position it starts
             return forward(chunks[c], weights, config, cache, follow)
-        finally:                                          # after an error too: nobody waits for ever
-            cached[c + 1].release(len(cache) + 1)
+        except BaseException:
+            stop = min(stop, c + 1)                       # those after it would miss keys, those before it go on
+            raise
+        finally:
+            cached[c + 1].release(len(cache) + 1)         # nobody waits for ever
 
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
     with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as threads:
@@ -415,7 +423,7 @@ def side_by_side(chunks, weights, config, cache, last):
                 if c >= n_threads:
                     yield running.pop(0).result()
         finally:
-            stop.append(True)
+            stop = 0
             threads.shutdown(cancel_futures=True)
 
 
