@@ -385,37 +385,39 @@ def side_by_side(chunks, weights, config, cache, last):
     """
     from concurrent.futures import ThreadPoolExecutor
     from tqdm import tqdm
-    # How many layers each chunk may enter, as the one before has left its keys there; the first may enter all.
-    cached = [threading.Semaphore(0 if c else len(cache) + 1) for c in range(len(chunks) + 1)]
-    stop, running, n_cores = len(chunks), [], cores()     # from chunk `stop` on, all is given up
-    n_threads = min(n_cores, len(chunks))
+    starts = [cache[0].length + CHUNK * c for c in range(len(chunks))]
+    running, n_threads, turn, trouble = [], min(cores(), len(chunks)), threading.Condition(), []
 
-    def enter(c):
-        cached[c].acquire()
-        refuse(c >= stop, "stopped")
+    def wait(c, layer):
+        with turn:
+            turn.wait_for(lambda: trouble or cache[layer].length == starts[c])
+        if trouble:
+            raise trouble[0]
+
+    def give_up(error):
+        with turn:
+            trouble.append(error)
+            turn.notify_all()
 
     def run(c):
-        nonlocal stop
-
         def follow(name, x):
-            if name.endswith("x_ffn"):                    # on to the next layer
-                enter(c)
-            elif name.endswith("scores"):
-                cached[c + 1].release()
-                progress.update()
+            if name.endswith("attn_norm"):
+                wait(c, int(name.split(".")[1]))
+            elif name.endswith("scores"):                 # its own keys are in the cache
+                with turn:
+                    turn.notify_all()
+                    progress.update()
             return x[-1:] if name == "norm" and last else x
 
         try:
-            enter(c)                                      # forward asks layer 0 at which position it starts
+            wait(c, 0)                                    # forward asks layer 0 at which position it starts
             return forward(chunks[c], weights, config, cache, follow)
-        except BaseException:
-            stop = min(stop, c + 1)                       # those after it would miss keys, those before it go on
+        except BaseException as error:
+            give_up(error)                                # the others would wait for ever
             raise
-        finally:
-            cached[c + 1].release(len(cache) + 1)         # nobody waits for ever
 
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as threads:
+    with progress, blas().limit(limits=cores() // n_threads), ThreadPoolExecutor(n_threads) as threads:
         try:
             for c in range(len(chunks) + n_threads):      # no more are under way than there are threads
                 if c < len(chunks):
@@ -423,7 +425,7 @@ def side_by_side(chunks, weights, config, cache, last):
                 if c >= n_threads:
                     yield running.pop(0).result()
         finally:
-            stop = 0
+            give_up(GeneratorExit())
             threads.shutdown(cancel_futures=True)
 
 

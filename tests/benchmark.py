@@ -5,12 +5,14 @@
     python tests/benchmark.py "7B float16"             weights that stay in their file; writes 13.5 GB, and removes them
     python tests/benchmark.py --json tests/benchmark.json      keep the results; README.md and its figure show them
     python tests/benchmark.py --show tests/benchmark.json      the table of kept results, in Markdown
+    LLAMA2C=~/llama2.c/run python tests/benchmark.py   with llama2.c beside it (build it first: make runomp)
 
 Let nothing else run: two processes on two cores slow a matrix product down by far more than half. Every engine is a
 process of its own, on the same bfloat16 file of random weights; they take turns at one measure, so that a ratio compares
 what ran within the same seconds. All do the same work: a prompt ends with the logits of its last token, decoding takes
-the most likely token, one sequence at a time. What is called the ceiling is a loop that multiplies a row by each of the
-model's matrices with x @ w and does nothing else.
+the most likely token, one sequence at a time. llama2.c reads a prompt as slowly as it writes, and is only measured at
+decoding. What is called the ceiling is a loop that multiplies a row by each of the model's matrices with x @ w and does
+nothing else.
 """
 import argparse
 import json
@@ -22,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -44,15 +47,15 @@ SHAPES = {            #  D    L   H   G   F     V
     "fairytales": None,                                   # the model that ships, with a longer context
 }
 LAZY = {"7B bfloat16": "BF16", "7B float16": "F16"}       # Llama 2 7B, its weights left in the file
-ENGINES = ["numpy_llama", "transformers float32", "transformers bfloat16"]
+ENGINES = ["numpy_llama", "transformers float32", "transformers bfloat16", "llama2.c"]
 PROMPTS, AFTER = (32, 512, 2048), (16, 1024)
 STEPS = 24                                                # tokens decoded for one sample
 
 
 # ---- One engine, in its own process --------------------------------------------------------------------------
 
-def seconds(steps, n):
-    """How long n steps take."""
+def seconds(steps, n=1):
+    """How long n steps of an iterator take."""
     began = time.perf_counter()
     for _ in range(n):
         next(steps)
@@ -64,7 +67,7 @@ class Engine:
 
     def prompt(self, n):
         """Seconds to read n tokens."""
-        return seconds(self.greedy(tokens(n, self.vocab_size), 1), 1)
+        return seconds(self.greedy(tokens(n, self.vocab_size), 1))
 
     def decode(self, n):
         """Seconds for STEPS tokens after n."""
@@ -75,6 +78,8 @@ class Engine:
 
 class NumpyLlama(Engine):
     def __init__(self, folder, lazy):
+        if lazy:
+            threading.Thread(target=self.watch, daemon=True).start()
         self.weights, config = nl.load(folder, lazy=lazy)
         self.config, self.vocab_size = replace(config, max_seq_len=4096), config.vocab_size
         matrices = [w for layer in self.weights["layers"] for part in (layer["attn"], layer["ffn"])
@@ -84,9 +89,17 @@ class NumpyLlama(Engine):
     def greedy(self, prompt, n):
         return nl.generate(prompt, self.weights, self.config, n, temperature=0)
 
+    def watch(self):
+        """Look a hundred times a second how much memory of its own, without pages of files, this process has."""
+        self.most = 0
+        while True:
+            resident, of_files = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+            self.most = max(self.most, (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+            time.sleep(0.01)
+
     def memory(self):
-        """MiB of this process's own memory, without pages of files."""
-        return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10
+        """The most so far, in MiB."""
+        return self.most
 
     def ceiling(self):
         """Seconds for STEPS times one row times each of the model's matrices, and nothing else."""
@@ -110,13 +123,43 @@ class Transformers(Engine):
             yield int(ids)
 
 
+class LlamaC(Engine):
+    """llama2.c: a process for each sample, which writes each token, here one byte of text, as soon as it has it."""
+
+    def __init__(self, folder):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.command = [os.environ["LLAMA2C"], f"{self.scratch.name}/model", "-z", f"{self.scratch.name}/tokenizer",
+                        "-t", "0", "-n"]
+        weights, c = nl.load(folder)
+        layers, rows = weights["layers"], 4096
+        with open(self.command[1], "wb") as file:         # the format of its first version; less than 0: not tied
+            np.array([c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, -c.vocab_size, rows], "i4").tofile(file)
+            for w in [weights["embedding"], *(layer["attn_norm"] for layer in layers),
+                      *(layer["attn"][name].T for name in ("wq", "wk", "wv", "wo") for layer in layers),
+                      *(layer["ffn_norm"] for layer in layers),
+                      *(layer["ffn"][name].T for name in ("gate", "down", "up") for layer in layers),
+                      weights["norm"], np.zeros((rows, c.head_dim), np.float32), weights["output"].T]:
+                w.tofile(file)
+        piece = np.float32(0).tobytes() + np.int32(1).tobytes() + b"a"        # score, length, text
+        Path(self.command[3]).write_bytes(np.int32(1).tobytes() + c.vocab_size * piece)
+
+    def decode(self, n):
+        """Seconds for STEPS tokens after n."""
+        process = subprocess.Popen([*self.command, str(n + STEPS)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   bufsize=0)
+        text = iter(lambda: process.stdout.read(1), b"")
+        seconds(text, n)
+        return seconds(text, STEPS)
+
+
 def serve(engine, folder):
     """Load, then for each line of input do what it says, and print how many seconds it took."""
     if engine == "machine":
         return print(json.dumps(measure_machine()))
     began = time.perf_counter()
     name, _, how = engine.partition(" ")
-    model = Transformers(folder, how) if name == "transformers" else NumpyLlama(folder, lazy=how == "lazy")
+    model = (Transformers(folder, how) if name == "transformers" else LlamaC(folder) if name == "llama2.c" else
+             NumpyLlama(folder, lazy=how == "lazy"))
     print(json.dumps({"load s": time.perf_counter() - began, "peak MiB": peak()}), flush=True)
     for line in sys.stdin:
         what, *numbers = line.split()
@@ -153,17 +196,6 @@ class Process:
         self.process.wait()
 
 
-def samples(work, least=5):
-    """Times of work(), after one run to warm up."""
-    work()
-    times = []
-    for _ in range(least):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return times
-
-
 def measure_machine():
     """Matrix products and memory as fast as they get: GFLOP/s, GB/s."""
     import torch
@@ -171,10 +203,13 @@ def measure_machine():
     a = np.random.default_rng(0).random((n, n), np.float32)
     big = np.ones(2**28, np.float32)                      # 1 GiB, many times any cache
     t = torch.from_numpy(a)
-    return {"NumPy's matrix product, GFLOP/s": [2 * n**3 / t / 1e9 for t in samples(lambda: a @ a)],
-            "PyTorch's matrix product, GFLOP/s": [2 * n**3 / s / 1e9 for s in samples(lambda: t @ t)],
-            "memory read, GB/s": [2 * big[:2**27].nbytes / t / 1e9
-                                  for t in samples(lambda: np.dot(big[:2**27], big[2**27:]))]}
+
+    def rates(work, amount):                              # after one run to warm up
+        return [amount / 1e9 / seconds(map(work, [0])) for _ in range(6)][1:]
+
+    return {"NumPy's matrix product, GFLOP/s": rates(lambda _: a @ a, 2 * n**3),
+            "PyTorch's matrix product, GFLOP/s": rates(lambda _: t @ t, 2 * n**3),
+            "memory read, GB/s": rates(lambda _: np.dot(big[:2**27], big[2**27:]), big.nbytes)}
 
 
 def tokens(n, vocab_size):
@@ -191,23 +226,26 @@ def peak():
 
 def by_turns(shape, folder, bar):
     """{engine: {measure: [seconds]}}: for each measure every engine once, again and again."""
-    found = {engine: {"load s": [], "peak MiB": []} for engine in ENGINES}
-    for engine in ENGINES * 3:                            # three starts each
+    engines = ENGINES if "LLAMA2C" in os.environ else ENGINES[:-1]
+    found = {engine: {} for engine in engines}
+    for engine in ENGINES[:3] * 3:                        # three starts each
         process = Process(engine, folder)
         process.end()
         for name, value in process.start.items():
-            found[engine][name].append(value)
-    running, seconds_a_token = {engine: Process(engine, folder) for engine in ENGINES}, {}
+            found[engine].setdefault(name, []).append(value)
+    running, seconds_a_token = {engine: Process(engine, folder) for engine in engines}, {}
     for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
         began, turn, tokens_read = time.perf_counter(), 0, int(what.split()[1])
         while turn < 9 and (time.perf_counter() - began < 25 or turn < 2):
             for engine, process in running.items():
+                if engine == "llama2.c" and "prompt" in what:
+                    continue
                 bar.set_description(f"{shape}, {what}, {engine}")
                 times = found[engine].setdefault(what, [])
                 if seconds_a_token.get(engine, 0) * tokens_read < 60:         # what takes over a minute is left out
                     times.append(process.do(what))
-                    if what.startswith("prompt"):
-                        seconds_a_token[engine] = middle(times) / tokens_read
+                    if "prompt" in what or engine == "llama2.c":
+                        seconds_a_token[engine] = middle(times) / (tokens_read if "prompt" in what else STEPS)
             if "decode" in what:
                 found[ENGINES[0]].setdefault(f"ceiling {what}", []).append(running[ENGINES[0]].do("ceiling"))
             turn += 1
@@ -265,14 +303,14 @@ def processor():
 
 
 def run(shapes):
-    """{"machine": ..., "limits": ..., "start": ..., "import": ..., "shapes": {shape: ...}, "lazy": {shape: ...}}"""
+    """{"machine", "limits", "start", "import", "steps", "shapes": {shape: {engine: ...}}, "lazy": {shape: ...}}"""
     from tqdm import tqdm
     libraries = ("numpy", "torch", "transformers")
     found = {"machine": {"processor": processor(), "cores": nl.cores(), "python": platform.python_version(),
                          **{name: version(name) for name in libraries}},
              "start": {engine: [cold_start(engine) for _ in range(5)] for engine in FIRST_TOKEN},
              "import": {name: [import_time(f"import {name}") for _ in range(5)] for name in ("numpy", "numpy_llama")},
-             "shapes": {}, "lazy": {}}
+             "steps": STEPS, "shapes": {}, "lazy": {}}
     machine = Process("machine", ".")
     found["limits"] = machine.start
     machine.end()
@@ -315,25 +353,28 @@ def figure(x):
 
 def table(found):
     """The results in Markdown."""
-    lines = ["| shape | tokens/s | numpy_llama | transformers float32 | transformers bfloat16 | "
-             "times float32 | of the ceiling |", "| --- | --- | --: | --: | --: | --: | --: |"]
+    lines = [f"| shape | tokens/s | {' | '.join(ENGINES)} | times float32 | times llama2.c | of the ceiling |",
+             "| --- | ---" + 7 * " | --:" + " |"]
     titles = {**{f"prompt {n}": (f"prompt of {n:,}", n) for n in PROMPTS},
               **{f"decode {n}": (f"decoding after {n:,}", STEPS) for n in AFTER},
               "load s": ("load, seconds", None), "peak MiB": ("peak memory when loaded, MiB", None)}
     for shape, engines in found["shapes"].items():
-        ours, theirs = engines[ENGINES[0]], engines[ENGINES[1]]
+        ours, theirs, c = engines[ENGINES[0]], engines[ENGINES[1]], engines.get("llama2.c", {})
         for what, (title, n) in titles.items():
-            numbers = {e: [n / t for t in engines[e][what]] if n else engines[e][what] for e in ENGINES}
-            cells = [f"{figure(middle(x))} ± {spread(x):.0%}" if len(x) > 1 else figure(x[0]) if x else "over a minute"
-                     for x in numbers.values()]
-            times = f"{ratio(theirs[what], ours[what]):.2f}" if n and theirs[what] else ""
-            share = f"{ratio(ours[f'ceiling {what}'], ours[what]):.2f}" if f"ceiling {what}" in ours else ""
-            lines.append(f"| {shape} | {title} | {' | '.join(cells)} | {times} | {share} |")
+            cells = []
+            for engine in ENGINES:
+                times = engines.get(engine, {}).get(what)
+                x = [n / t if n else t for t in times or []]
+                cells.append("" if times is None else "over a minute" if not x else figure(middle(x))
+                             + (f" ± {spread(x):.0%}" if len(x) > 1 else ""))
+            cells += [f"{ratio(other.get(what), ours[what]):.2f}" if n and other.get(what) else ""
+                      for other in (theirs, c, {what: ours.get(f"ceiling {what}")})]
+            lines.append(f"| {shape} | {title} | {' | '.join(cells)} |")
     for shape, ours in found["lazy"].items():
         lines.append(f"| {shape}, lazy | prompt of 64: first token after {middle(ours['prompt 64']):.1f} s | "
-                     f"{figure(64 / middle(ours['prompt 64']))} | | | | |")
-        lines.append(f"| {shape}, lazy | decoding after 64, {max(ours['memory']):.0f} MiB of its own memory | "
-                     f"{figure(STEPS / middle(ours['decode 64']))} | | | | |")
+                     f"{figure(64 / middle(ours['prompt 64']))} |" + 6 * " |")
+        lines.append(f"| {shape}, lazy | decoding after 64, at most {max(ours['memory']):.0f} MiB of its own memory | "
+                     f"{figure(STEPS / middle(ours['decode 64']))} |" + 6 * " |")
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
     lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of what "

@@ -109,6 +109,25 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "minus infinity taken for a number": (
         "max() >= 0xFC00", "max() > 0xFFFF",
         "test_resources.py::test_a_float16_that_is_not_finite_is_refused"),
+    "float16 not scaled back": (
+        "return out * scale", "return out", "test_resources.py::test_lazy_logits_of_every_dtype"),
+    "the file held in memory beside what is read from it": (
+        "    def map(self):", "    @functools.cache\n    def map(self):",
+        "test_resources.py::test_resident_load_peaks_at_what_it_keeps"),
+    "a block that is the whole matrix": (
+        "2**19 // len(self)", "2**40 // len(self)",
+        "test_resources.py::test_a_layer_of_a_published_size_holds_one_block"),
+    "a cache as long as the text": (
+        "new_cache(weights, config, len(window))", "new_cache(weights, config, len(tokens))",
+        "test_resources.py::test_perplexity_of_a_longer_text_holds_no_more"),
+    "a bar that stands still": (
+        "progress.update()\n", "pass\n", "test_resources.py::test_a_bar_counts_every_layer_of_every_chunk"),
+    "imported before it is needed": (
+        "import numpy as np\n", "import numpy as np\nimport tqdm\n",
+        "test_resources.py::test_importing_imports_nothing_heavy"),
+    "weights that do not fit are loaded": (
+        "size > 0.9 * memory()", "size > 2.5 * memory()",
+        "test_resources.py::test_lazy_is_chosen_where_the_weights_do_not_fit"),
     "BOS missing": (ENCODE, "self.sp.encode(text)", "test_tokenizer.py::test_text"),
     "two dummy prefixes": (ENCODE, '[self.bos] * bos + self.sp.encode(" " + text)', "test_tokenizer.py::test_text"),
     "<s> stripped as letters": (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import checkpoints as ck
 import ml_dtypes
@@ -26,7 +27,7 @@ def in_a_process(code, *argv):
     """What a Python of its own prints as JSON, after `nl` is imported."""
     code = f"""
 import json, re, sys
-sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]}
+sys.path[:0] = {[str(Path(nl.__file__).parent), str(ROOT / "tests")]}
 import numpy as np
 import numpy_llama as nl
 
