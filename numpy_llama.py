@@ -351,8 +351,8 @@ def blas():
 
 
 def cores():
-    """How many cores there are to use: as many as BLAS uses now."""
-    return max((library["num_threads"] for library in blas().info()), default=1)
+    """How many cores there are to use: as many as BLAS uses now, or all, if it does not tell (macOS's Accelerate)."""
+    return max((library["num_threads"] for library in blas().info()), default=os.cpu_count() or 1)
 
 
 CHUNK = 128                # rows enough to keep BLAS busy, few enough that little of their scores is masked
@@ -644,8 +644,9 @@ def load(folder, dtype=np.float32, lazy=False):
     refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
     refuse(lazy and dtype != np.float32, "lazy=True computes in float32 only")
     config, tensors, is_meta = open_checkpoint(folder)
-    if lazy and pool():                                   # BLAS keeps one thread: others that wait for work take cores
-        blas().limit(limits=1)                            # from the pool's
+    if lazy:
+        pool()                                            # a thread for each core that BLAS had: its own, waiting for
+        blas().limit(limits=1)                            # work, would keep the cores from them
 
     def array(name, layer=None):
         w = tensors[name, layer].map()
