@@ -724,13 +724,15 @@ def widen(w):
     """
     wide = np.empty(w.shape, np.float32)
     if w.dtype == np.float16:
-        half, bits = w.view(np.int16), wide.view(np.int32)
-        refuse(half.max() >= 0x7C00 or w.view(np.uint16).max() >= 0xFC00,
-               "a weight is not finite: the weights are damaged")
-        np.left_shift(half, 13, out=bits, dtype=np.int32)
-        bits &= ~0x70000000                               # int16 to int32 repeats the sign in the bits after it
+        refuse((w.view(np.uint16) & 0x7FFF).max() >= 0x7C00, "a weight is not finite: the weights are damaged")
+        bits = wide.view(np.int32)
+        bits[:] = w.view(np.int16)
+        bits <<= 13
+        bits &= ~0x70000000                               # the sign, which int16 to int32 repeats in the bits after it
     elif w.dtype.itemsize == 2:
-        np.left_shift(w.view(np.uint16), 16, out=wide.view(np.uint32), dtype=np.uint32)
+        bits = wide.view(np.uint32)
+        bits[:] = w.view(np.uint16)
+        bits <<= 16
     else:
         wide[:] = w
     return wide

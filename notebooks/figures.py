@@ -640,20 +640,22 @@ def draw_loss(log):
 
 def draw_speed(results):
     """Tokens/s of each engine by shape, for a prompt of 512 and for decoding, from benchmark.json: a figure."""
-    shapes = json.loads(results.read_text())["shapes"]
+    found = json.loads(results.read_text())
+    shapes, looks = found["shapes"], [(BLUE, ""), (ORANGE, "///"), (SKY, "..."), (GREEN, "xxx")]
     figure, axes = new(3, columns=2)
-    looks = {"numpy_llama": (BLUE, ""), "transformers float32": (ORANGE, "///"), "transformers bfloat16": (SKY, "...")}
     for ax, what, n, title in ((axes[0], "prompt 512", 512, "prompt of 512 tokens"),
-                               (axes[1], "decode 16", 24, "decoding after 16 tokens")):
-        for i, (engine, (colour, hatch)) in enumerate(looks.items()):
+                               (axes[1], "decode 16", found["steps"], "decoding after 16 tokens")):
+        names = [name for name, measured in next(iter(shapes.values())).items() if what in measured]
+        width = 0.82 / len(names)
+        for i, (engine, (colour, hatch)) in enumerate(zip(names, looks)):
             speeds = [n / np.median(engines[engine][what]) for engines in shapes.values()]
-            ax.bar(np.arange(len(shapes)) + 0.27 * (i - 1), speeds, 0.27, color=colour, hatch=hatch, edgecolor="white",
+            ax.bar(np.arange(len(shapes)) + width * i, speeds, width, color=colour, hatch=hatch, edgecolor="white",
                    label=engine)
-        ax.set_xticks(range(len(shapes)), shapes)
+        ax.set_xticks(np.arange(len(shapes)) + width * (len(names) - 1) / 2, shapes)
         ax.set(yscale="log", title=title, ylabel="tokens/s")
-    ceiling = [24 / np.median(engines["numpy_llama"]["ceiling decode 16"]) for engines in shapes.values()]
-    axes[1].scatter(np.arange(len(shapes)) - 0.27, ceiling, marker="_", s=300, color=BLACK, label="matrix products alone")
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    ceiling = [found["steps"] / np.median(engines["numpy_llama"]["ceiling decode 16"]) for engines in shapes.values()]
+    axes[1].scatter(np.arange(len(shapes)), ceiling, marker="_", s=250, color=BLACK, label="matrix products alone")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -261,6 +261,7 @@ def lazily(dtype):
             sys.exit(f"error: 7B needs 16 GB in {scratch}: set TMPDIR to a folder with more room")
         folder = checkpoints.write_shape(Path(scratch), nl.PRESETS["llama-2-7b"], dtype,
                                          checkpoints.random_numbers(dtype))
+        os.sync()                                         # nothing is being written any more
         process = Process("numpy_llama lazy", folder)
         process.do("prompt 64")                           # reads the file, if writing did not leave it in memory
         found = {what: [process.do(what) for _ in range(2)] for what in ("prompt 64", "decode 64", "memory")}

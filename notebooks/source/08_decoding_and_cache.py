@@ -280,14 +280,13 @@ peak = 2 * 1500**3 / fastest(lambda: square @ square)
 bandwidth = tall.nbytes / fastest(lambda: row @ tall)
 print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s")
 
-points, seconds = {}, {}
+done, seconds = {}, {}
 for rows in (1, 4, 16, 64, 256, 500):
     ids = (story * 3)[:rows]
-    took = fastest(lambda: nl.forward(ids, weights, config), 5)
     all_logits = 2 * (rows - 1) * config.dim * config.vocab_size     # flops has those of one row
-    work = flops(rows, rows) + all_logits
-    points[f"T {rows}"] = (work / (4 * read_once), work / took)
-    seconds[rows] = took
+    done[rows] = flops(rows, rows) + all_logits
+    seconds[rows] = fastest(lambda: nl.forward(ids, weights, config), 5)
+points = {f"T {rows}": (done[rows] / (4 * read_once), done[rows] / seconds[rows]) for rows in done}
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
              "it: with more rows at once it climbs towards the flat part.")
@@ -323,14 +322,13 @@ calls = fastest(lambda: nl.forward([1], *narrow()), 50)
 print(f"a step of nothing but calls: {1000 * calls:.2f} ms, "
       f"of this model {1000 * seconds[1]:.2f} ms")
 
-many = np.array(list(seconds))
-work = np.array([flops(T, T) + 2 * (T - 1) * config.dim * config.vocab_size for T in seconds])
+many, flops_done = np.array(list(done)), np.array(list(done.values()))
 reading = 4 * read_once / bandwidth
 bounds = {"memory: all weights are read once": many / reading,
-          "arithmetic: all FLOPs are done": many / (work / peak),
+          "arithmetic: all FLOPs are done": many / (flops_done / peak),
           "memory and calls, one after the other": many / (reading + calls)}
 measured = many / np.array(list(seconds.values()))
-figures.show(figures.limits(work / (4 * read_once), bounds, measured),
+figures.show(figures.limits(flops_done / (4 * read_once), bounds, measured),
              "What each limit allows, and what was measured: few rows stay under the line of "
              "memory and calls, many rows under that of arithmetic.")
 
