@@ -692,8 +692,7 @@ class Stored:
             for s in slices[k::n]:
                 work(s, self.w[s if self.rows is None else self.rows[s]])
 
-        with blas().limit(limits=1):
-            list(threads.map(share, range(n)))            # an error in a thread is raised here
+        list(threads.map(share, range(n)))                # an error in a thread is raised here
 
     def transposed(self, dtype):
         """An array (in, out): a row times it is up to 3.5 times as fast as times a view of (out, in)."""

@@ -652,7 +652,7 @@ def draw_speed(results):
             ax.bar(np.arange(len(shapes)) + width * i, speeds, width, color=colour, hatch=hatch, edgecolor="white",
                    label=engine)
         ax.set_xticks(np.arange(len(shapes)) + width * (len(names) - 1) / 2, shapes)
-        ax.set(yscale="log", title=title, ylabel="tokens/s")
+        ax.set(yscale="log", ylim=(1, None), title=title, ylabel="tokens/s")
     ceiling = [found["steps"] / np.median(engines["numpy_llama"]["ceiling decode 16"]) for engines in shapes.values()]
     axes[1].scatter(np.arange(len(shapes)), ceiling, marker="_", s=250, color=BLACK, label="matrix products alone")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
