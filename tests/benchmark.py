@@ -319,7 +319,7 @@ def run(shapes):
         for shape in bar:
             bar.set_description(shape)
             if shape in LAZY:
-                found["lazy"][shape] = lazily(LAZY[shape])
+                found["lazy"][shape] = lazily(LAZY[shape]) | {"limits": found["limits"]}
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 folder = ROOT / "weights" / shape
@@ -374,7 +374,8 @@ def table(found):
     for shape, ours in found["lazy"].items():
         lines.append(f"| {shape}, lazy | prompt of 64: first token after {middle(ours['prompt 64']):.1f} s | "
                      f"{figure(64 / middle(ours['prompt 64']))} |" + 6 * " |")
-        lines.append(f"| {shape}, lazy | decoding after 64, at most {max(ours['memory']):.0f} MiB of its own memory | "
+        lines.append(f"| {shape}, lazy | decoding after 64, at most {max(ours['memory']):.0f} MiB of its own memory "
+                     f"(memory read, GB/s {middle(ours['limits']['memory read, GB/s']):.0f}) | "
                      f"{figure(STEPS / middle(ours['decode 64']))} |" + 6 * " |")
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
@@ -409,7 +410,8 @@ def main():
     if args.json:
         if args.json.exists():
             kept = json.loads(args.json.read_text())
-            found["shapes"], found["lazy"] = kept["shapes"] | found["shapes"], kept["lazy"] | found["lazy"]
+            shapes, lazy = kept["shapes"] | found["shapes"], kept["lazy"] | found["lazy"]
+            found = (found if found["shapes"] else kept) | {"shapes": shapes, "lazy": lazy}
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
