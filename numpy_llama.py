@@ -386,7 +386,8 @@ def side_by_side(chunks, weights, config, cache, last):
     from concurrent.futures import ThreadPoolExecutor
     from tqdm import tqdm
     starts = [cache[0].length + CHUNK * c for c in range(len(chunks))]
-    running, n_threads, turn, trouble = [], min(cores(), len(chunks)), threading.Condition(), []
+    n_cores, running, turn, trouble = cores(), [], threading.Condition(), []
+    n_threads = min(n_cores, len(chunks))
 
     def wait(c, layer):
         with turn:
@@ -417,7 +418,7 @@ def side_by_side(chunks, weights, config, cache, last):
             raise
 
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    with progress, blas().limit(limits=cores() // n_threads), ThreadPoolExecutor(n_threads) as threads:
+    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as threads:
         try:
             for c in range(len(chunks) + n_threads):      # no more are under way than there are threads
                 if c < len(chunks):
