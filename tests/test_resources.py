@@ -74,16 +74,21 @@ def test_the_scale_of_float16_costs_no_bit(size):
 
 # ---- Lazy weights --------------------------------------------------------------------------------------------
 
+def assert_lazy_is_resident(folder, *texts):
+    """The logits of each text are those of resident weights: the sums are the same up to their order."""
+    (weights, config), (lazy, same) = nl.load(folder), nl.load(folder, lazy=True)
+    assert same == config
+    for tokens in texts:
+        logits = nl.forward(tokens, weights, config)
+        # Measured: at most 4e-7 of the largest logit.
+        np.testing.assert_allclose(nl.forward(tokens, lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+
+
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_lazy_logits_are_those_of_resident_weights(name):
     folder = ROOT / "tests" / "reference" / "checkpoints" / name
-    (weights, config), (lazy, same) = nl.load(folder), nl.load(folder, lazy=True)
-    assert same == config
-    for T in (1, 2, 40):
-        tokens = np.random.default_rng(T).integers(0, config.vocab_size, T)
-        logits = nl.forward(tokens, weights, config)
-        # The sums are the same up to their order. Measured: at most 4e-7 of the largest logit.
-        np.testing.assert_allclose(nl.forward(tokens, lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+    vocab_size = nl.open_checkpoint(folder)[0].vocab_size
+    assert_lazy_is_resident(folder, *(np.random.default_rng(T).integers(0, vocab_size, T) for T in (1, 2, 40)))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -91,18 +96,13 @@ def test_lazy_logits_are_those_of_resident_weights(name):
 def test_lazy_logits_of_every_dtype(dtype, tied, tmp_path):
     config = ck.CONFIG | {"tie_word_embeddings": tied}
     files = {"config.json": config, "model.safetensors": ck.safetensors_bytes(ck.random_tensors(config), dtype)}
-    (weights, config), (lazy, _) = (nl.load(ck.write_folder(tmp_path, files), lazy=lazy) for lazy in (False, True))
-    logits = nl.forward([5, 300, 7], weights, config)
-    np.testing.assert_allclose(nl.forward([5, 300, 7], lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+    assert_lazy_is_resident(ck.write_folder(tmp_path, files), [5, 300, 7])
 
 
 @pytest.mark.parametrize("T", [1, 5, 300])
-def test_lazy_logits_of_the_model_that_ships(T, fairytales, tokenizer):
-    weights, config = fairytales
-    tokens = tokenizer.encode("Once upon a time there was a king who had three sons. " * 30)[:T]
-    logits = nl.forward(tokens, weights, config)
-    lazy, _ = nl.load(FAIRYTALES, lazy=True)
-    np.testing.assert_allclose(nl.forward(tokens, lazy, config), logits, rtol=0, atol=1e-6 * np.abs(logits).max())
+def test_lazy_logits_of_the_model_that_ships(T, tokenizer):
+    text = "Once upon a time there was a king who had three sons. " * 30
+    assert_lazy_is_resident(FAIRYTALES, tokenizer.encode(text)[:T])
 
 
 def test_lazy_is_float32():
