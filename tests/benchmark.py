@@ -47,7 +47,7 @@ SHAPES = {            #  D    L   H   G   F     V
     "fairytales": None,                                   # the model that ships, with a longer context
 }
 LAZY = {"7B bfloat16": "BF16", "7B float16": "F16"}       # Llama 2 7B, its weights left in the file
-ENGINES = ["numpy_llama", "transformers float32", "transformers bfloat16", "llama2.c"]
+ENGINES, C = ["numpy_llama", "transformers float32", "transformers bfloat16"], "llama2.c"
 PROMPTS, AFTER = (32, 512, 2048), (16, 1024)
 STEPS = 24                                                # tokens decoded for one sample
 
@@ -130,16 +130,16 @@ class LlamaC(Engine):
         self.scratch = tempfile.TemporaryDirectory()
         self.command = [os.environ["LLAMA2C"], f"{self.scratch.name}/model", "-z", f"{self.scratch.name}/tokenizer",
                         "-t", "0", "-n"]
-        weights, c = nl.load(folder)
+        weights, c = nl.load(folder, lazy=True)           # matrices as they are in the file, (out, in), are what it wants
         layers, rows = weights["layers"], 4096
         with open(self.command[1], "wb") as file:         # the format of its first version; less than 0: not tied
             np.array([c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, -c.vocab_size, rows], "i4").tofile(file)
             for w in [weights["embedding"], *(layer["attn_norm"] for layer in layers),
-                      *(layer["attn"][name].T for name in ("wq", "wk", "wv", "wo") for layer in layers),
+                      *(layer["attn"][name].w for name in ("wq", "wk", "wv", "wo") for layer in layers),
                       *(layer["ffn_norm"] for layer in layers),
-                      *(layer["ffn"][name].T for name in ("gate", "down", "up") for layer in layers),
-                      weights["norm"], np.zeros((rows, c.head_dim), np.float32), weights["output"].T]:
-                w.tofile(file)
+                      *(layer["ffn"][name].w for name in ("gate", "down", "up") for layer in layers),
+                      weights["norm"], np.zeros((rows, c.head_dim)), weights["output"].w]:
+                w.astype(np.float32).tofile(file)
         piece = np.float32(0).tobytes() + np.int32(1).tobytes() + b"a"        # score, length, text
         Path(self.command[3]).write_bytes(np.int32(1).tobytes() + c.vocab_size * piece)
 
@@ -158,7 +158,7 @@ def serve(engine, folder):
         return print(json.dumps(measure_machine()))
     began = time.perf_counter()
     name, _, how = engine.partition(" ")
-    model = (Transformers(folder, how) if name == "transformers" else LlamaC(folder) if name == "llama2.c" else
+    model = (Transformers(folder, how) if name == "transformers" else LlamaC(folder) if name == C else
              NumpyLlama(folder, lazy=how == "lazy"))
     print(json.dumps({"load s": time.perf_counter() - began, "peak MiB": peak()}), flush=True)
     for line in sys.stdin:
@@ -204,12 +204,14 @@ def measure_machine():
     big = np.ones(2**28, np.float32)                      # 1 GiB, many times any cache
     t = torch.from_numpy(a)
 
-    def rates(work, amount):                              # after one run to warm up
-        return [amount / 1e9 / seconds(map(work, [0])) for _ in range(6)][1:]
+    def rates(work, amount):
+        runs = (work() for _ in range(6))
+        next(runs)                                        # to warm up
+        return [amount / 1e9 / seconds(runs) for _ in range(5)]
 
-    return {"NumPy's matrix product, GFLOP/s": rates(lambda _: a @ a, 2 * n**3),
-            "PyTorch's matrix product, GFLOP/s": rates(lambda _: t @ t, 2 * n**3),
-            "memory read, GB/s": rates(lambda _: np.dot(big[:2**27], big[2**27:]), big.nbytes)}
+    return {"NumPy's matrix product, GFLOP/s": rates(lambda: a @ a, 2 * n**3),
+            "PyTorch's matrix product, GFLOP/s": rates(lambda: t @ t, 2 * n**3),
+            "memory read, GB/s": rates(lambda: np.dot(big[:2**27], big[2**27:]), big.nbytes)}
 
 
 def tokens(n, vocab_size):
@@ -226,27 +228,25 @@ def peak():
 
 def by_turns(shape, folder, bar):
     """{engine: {measure: [seconds]}}: for each measure every engine once, again and again."""
-    engines = ENGINES if "LLAMA2C" in os.environ else ENGINES[:-1]
+    engines = ENGINES + [C] * ("LLAMA2C" in os.environ)
     found = {engine: {} for engine in engines}
-    for engine in ENGINES[:3] * 3:                        # three starts each
+    for engine in ENGINES * 3:                            # three starts each
         process = Process(engine, folder)
         process.end()
         for name, value in process.start.items():
             found[engine].setdefault(name, []).append(value)
     running, seconds_a_token = {engine: Process(engine, folder) for engine in engines}, {}
     for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
-        began, turn, tokens_read = time.perf_counter(), 0, int(what.split()[1])
+        began, turn, reading, tokens_read = time.perf_counter(), 0, "prompt" in what, int(what.split()[1])
         while turn < 9 and (time.perf_counter() - began < 25 or turn < 2):
-            for engine, process in running.items():
-                if engine == "llama2.c" and "prompt" in what:
-                    continue
+            for engine in ENGINES if reading else engines:
                 bar.set_description(f"{shape}, {what}, {engine}")
                 times = found[engine].setdefault(what, [])
                 if seconds_a_token.get(engine, 0) * tokens_read < 60:         # what takes over a minute is left out
-                    times.append(process.do(what))
-                    if "prompt" in what or engine == "llama2.c":
-                        seconds_a_token[engine] = middle(times) / (tokens_read if "prompt" in what else STEPS)
-            if "decode" in what:
+                    times.append(running[engine].do(what))
+                    if reading or engine == C:            # which reads as fast as it writes
+                        seconds_a_token[engine] = middle(times) / (tokens_read if reading else STEPS)
+            if not reading:
                 found[ENGINES[0]].setdefault(f"ceiling {what}", []).append(running[ENGINES[0]].do("ceiling"))
             turn += 1
     for process in running.values():
@@ -354,16 +354,16 @@ def figure(x):
 
 def table(found):
     """The results in Markdown."""
-    lines = [f"| shape | tokens/s | {' | '.join(ENGINES)} | times float32 | times llama2.c | of the ceiling |",
+    lines = [f"| shape | tokens/s | {' | '.join([*ENGINES, C])} | times float32 | times {C} | of the ceiling |",
              "| --- | ---" + 7 * " | --:" + " |"]
     titles = {**{f"prompt {n}": (f"prompt of {n:,}", n) for n in PROMPTS},
               **{f"decode {n}": (f"decoding after {n:,}", STEPS) for n in AFTER},
               "load s": ("load, seconds", None), "peak MiB": ("peak memory when loaded, MiB", None)}
     for shape, engines in found["shapes"].items():
-        ours, theirs, c = engines[ENGINES[0]], engines[ENGINES[1]], engines.get("llama2.c", {})
+        ours, theirs, c = engines[ENGINES[0]], engines[ENGINES[1]], engines.get(C, {})
         for what, (title, n) in titles.items():
             cells = []
-            for engine in ENGINES:
+            for engine in [*ENGINES, C]:
                 times = engines.get(engine, {}).get(what)
                 x = [n / t if n else t for t in times or []]
                 cells.append("" if times is None else "over a minute" if not x else figure(middle(x))
