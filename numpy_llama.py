@@ -5,9 +5,10 @@
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, in the order of the papers.
 
-Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom; the others are for real life.
+Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... stand behind
+them: they raise InputError for what their names say.
 
-    the model   1 config   2 primitives   3 positions   4 taps   5 attention   6 the model   7 generation
+    the model   1 config   2 primitives   3 positions   4 taps   5 attention   6 forward   7 generation
     around it   8 tokenizer   9 objective   10 sizes
     real life   11 long prompts   12 weights   13 lazy weights   14 command line
 
@@ -17,8 +18,9 @@ is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quanti
 
 Size letters, the same everywhere:
 
-    T new tokens   S tokens seen so far   D model width    F feed-forward width   V vocabulary
-    H query heads  G key/value heads      d head width     L layers
+    T new tokens    S tokens seen so far, the T new ones included    V vocabulary
+    D model width   F feed-forward width    L layers
+    H query heads   G key/value heads       d head width
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
@@ -30,7 +32,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """Input that this file refuses, in one sentence for a person: a wrong number is worse than no number."""
+    """The input is refused, and the message is one sentence for a person: no number is better than a wrong one."""
 
 
 # ---- 1. Config -----------------------------------------------------------------------------------------------
@@ -44,7 +46,7 @@ class Config:
     dim: int                     # D
     n_layers: int                # L
     n_heads: int                 # H
-    n_kv_heads: int              # G: H is multi-head, 1 multi-query, in between grouped-query attention
+    n_kv_heads: int              # G: multi-head if G = H, multi-query if G = 1, grouped-query attention between
     hidden_dim: int              # F
     vocab_size: int              # V
     max_seq_len: int = 4096      # the context, in tokens
@@ -53,26 +55,9 @@ class Config:
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
-            if (name, value) != ("head_dim", None):
-                check_number(name, value, label=name)
-        if self.n_heads % self.n_kv_heads:
-            raise InputError(f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}")
+        check_config(self)
         if self.head_dim is None:
-            if self.dim % self.n_heads:
-                raise InputError(f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
-            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # the class is frozen
-        if self.head_dim % 2:
-            raise InputError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
-
-
-def check_number(name, value, label):
-    """Raise InputError, which calls the value `label`, unless the field `name` of Config can have it."""
-    kind, types, limit = ("integer", (int,), 2**31)
-    if name in ("norm_eps", "rope_theta"):
-        kind, types, limit = ("number", (int, float), 1e38)
-    if type(value) not in types or not 0 < value < limit:
-        raise InputError(f"{label} must be a positive {kind}, not {value!r}")
+            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # frozen, but for this
 
 
 # ---- 2. Primitives -------------------------------------------------------------------------------------------
@@ -80,7 +65,7 @@ def check_number(name, value, label):
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
     e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
-    np.exp(e, out=e)                                      # in place, since scores are the largest arrays there are
+    np.exp(e, out=e)                                      # in place: two copies less of a large array
     e /= e.sum(axis=-1, keepdims=True)
     return e
 
@@ -93,7 +78,7 @@ def silu(x):
 
 def rms_norm(x, weight, eps):
     """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
-    mean_square = np.sum(x * x, axis=-1, keepdims=True) / x.shape[-1]
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
     return x / np.sqrt(mean_square + eps) * weight
 
 
@@ -104,8 +89,8 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 
     Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
     """
-    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So each step is rounded to float32
-    # where transformers rounds it; the power is taken in float64 first, as float32 powers differ between libraries.
+    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So, in float32, each step is rounded
+    # where Hugging Face's code rounds it; only the power is exact first, as float32 powers differ between libraries.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
@@ -115,8 +100,10 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
 
-    The paper and Meta's files pair neighbours (x_2i, x_2i+1), Hugging Face's files pair halves. They differ only in
-    the order of the rows of two matrices, and `load` puts Meta's into this order.
+    Both the query at position m and the key at position n are turned, so their product depends on m - n alone.
+
+    The paper and Meta's files pair neighbours (x_2i, x_2i+1), Hugging Face's files pair halves. Only the order of the
+    columns of wq and wk differs, and `load` (section 12) puts Meta's into this one.
     """
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
@@ -129,7 +116,7 @@ def rope(x, cos, sin):
 #
 #     q = tap("q_rope", rope(q, cos, sin))
 #
-# So a tap can watch a value, record it, or change it, and there is no second code path to keep true.
+# So a tap can watch a value, record it, or change it, and all of that is the same code as a plain run.
 
 def ignore(name, x):
     """The tap that does nothing."""
@@ -148,13 +135,15 @@ class Trace(dict):
 
 def under(prefix, tap):
     """The same tap, with `prefix.` before every name."""
-    return ignore if tap is ignore else lambda name, x: tap(f"{prefix}.{name}", x)
+    if tap is ignore:                                     # no names to build: faster
+        return ignore
+    return lambda name, x: tap(f"{prefix}.{name}", x)
 
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 
 def causal_mask(positions, n_seen):
-    """True where the token at a position may look at a token seen so far: (T,) -> (T, S)."""
+    """True where a new token may look: at tokens up to its own position, (T,) -> (T, S)."""
     return positions[:, None] >= np.arange(n_seen)
 
 
@@ -178,12 +167,12 @@ def attention(q, k, v, mask, tap=ignore):
     """
     H, T, d = q.shape
     G, S, _ = k.shape
-    scores = q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)
+    scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)
-    np.copyto(scores, -np.inf, where=~mask)
+    scores /= math.sqrt(d)                                # q·k has d terms: its spread grows with the root of d
+    np.copyto(scores, -np.inf, where=~mask)               # the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
-    heads = probs.reshape(G, H // G * T, S) @ v
+    heads = probs.reshape(G, (H // G) * T, S) @ v         # (G, H/G * T, d)
     return tap("heads", heads.reshape(H, T, d))
 
 
@@ -213,7 +202,7 @@ class KVCache:
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
     """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2)."""
-    head_dim = 2 * cos.shape[-1]
+    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
     v = tap("v", split_heads(x @ wv, head_dim))           # (G, T, d)
@@ -227,17 +216,17 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
 
 # ---- 6. The model --------------------------------------------------------------------------------------------
 #
-# `weights` is a nested dict of arrays, and the wiring diagram of the model:
+# `weights` is a nested dict of arrays. Its keys are the argument names of the functions below, which are called with
+# **layer, **attn and **ffn:
 #
 #     embedding (V, D)   norm (D,)   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
 #                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
 def feed_forward(x, gate, up, down, tap=ignore):
-    """SwiGLU: (silu(x gate) * (x up)) down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    gate = tap("gate", x @ gate)                          # (T, F)
-    gate = tap("silu", silu(gate))
-    hidden = tap("hidden", gate * tap("up", x @ up))
+    """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
+    gated = tap("silu", silu(tap("gate", x @ gate)))      # (T, F)
+    hidden = tap("hidden", gated * tap("up", x @ up))
     return tap("out", hidden @ down)
 
 
@@ -254,7 +243,7 @@ def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, ta
 def forward(tokens, weights, config, cache=None, tap=ignore):
     """The logits of the token after each token: (T,) -> (T, V).
 
-    With a cache (a KVCache for each layer), the tokens continue those that it holds, and are added to it.
+    `cache` is a list with a KVCache for each layer: the tokens continue those that it holds, and are added to it.
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
@@ -263,7 +252,7 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype
+    dtype = weights["norm"].dtype                         # to compute in; an embedding may be stored in 16 bits
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -276,28 +265,7 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     return tap("logits", x @ weights["output"])
 
 
-def check_tokens(tokens, vocab_size):
-    """Token ids as an array (T,), or InputError: NumPy would take -1 for the last token of the vocabulary."""
-    tokens = np.asarray(tokens)
-    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
-        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
-    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
-    if len(outside):
-        raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
-    return tokens
-
-
 # ---- 7. Generation -------------------------------------------------------------------------------------------
-
-def check_sampling(temperature, top_k, top_p):
-    """Raise InputError for settings outside their range."""
-    if not 0 <= temperature < math.inf:
-        raise InputError(f"temperature must be 0 (greedy) or a positive number, not {temperature}")
-    if top_k < 0:
-        raise InputError(f"top_k must be 0 (off) or a positive integer, not {top_k}")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p must be above 0 and at most 1 (off), not {top_p}")
-
 
 def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     """The distribution to draw the next token from: (V,) -> (V,), in float64 so that it sums to 1.
@@ -313,16 +281,17 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
         return probs
-    with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
+    with np.errstate(over="ignore"):                      # by a tiny temperature to -inf: probability 0
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         kth_largest = np.partition(logits, -top_k)[-top_k]
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))     # all others together hold less than 1 - top_p
-        order = likely[np.argsort(-probs[likely], kind="stable")]     # so only these need sorting
-        before = np.cumsum(probs[order]) - probs[order]               # what the more likely tokens hold
+        # To sort all tokens would take long. Those below this bound together hold less than 1 - top_p: none is kept.
+        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))
+        order = likely[np.argsort(-probs[likely], kind="stable")]
+        before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
         kept = order[before < top_p]
         nucleus = np.zeros(len(probs))
         nucleus[kept] = probs[kept]
@@ -331,12 +300,13 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
 
 
 def sample(logits, rng, temperature=1.0, top_k=0, top_p=1.0):
-    """Draw a token id: (V,) -> int. Temperature 0 takes the most likely one, and draws no number."""
+    """Draw a token id: (V,) -> int. Temperature 0 takes the most likely one, and needs no random number."""
     probs = next_token_probs(logits, temperature, top_k, top_p)
     if temperature == 0:
         return int(np.argmax(probs))
     sums = np.cumsum(probs)
-    return int(np.searchsorted(sums / sums[-1], rng.random(), side="right"))
+    sums /= sums[-1]                                      # the last is 1 but for rounding
+    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first whose sum is larger
 
 
 def new_cache(weights, config, max_len):
@@ -346,26 +316,27 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield new token ids, one by one; a stop id is yielded and ends it, and so does a full context.
+    """Yield new token ids, one by one, until a stop id has been yielded or the context is full.
 
-    With a cache, the tokens continue those that it holds. The last token yielded has not been through the model.
+    With a cache, the tokens continue those that it holds. The last token yielded is not in it: nothing follows it.
+    Raises InputError for what `forward` refuses, and for logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
     rng = rng or np.random.default_rng()
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
-    n_max = min(max_new_tokens, room + 1)                 # the last token needs no room of its own
+    n_max = min(max_new_tokens, room + 1)                 # the last one takes no room
 
-    logits = prefill(tokens, weights, config, cache)      # forward(tokens, ...)[-1], a chunk at a time (section 11)
+    logits = prefill(tokens, weights, config, cache)      # forward(...)[-1], in chunks to save memory (section 11)
     for n in range(1, n_max + 1):
         token = sample(logits, rng, temperature, top_k, top_p)
         yield token
         if token in stop or n == n_max:
             return
+        position = cache[0].length
         logits = forward([token], weights, config, cache)[-1]
-        if not np.isfinite(logits).all():
-            raise InputError(f"the logits at position {cache[0].length - 1} are not finite: the weights are damaged")
+        check_finite(logits, position)
 
 
 # ==== For real life: from here on, more than NumPy ============================================================
@@ -382,6 +353,59 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+
+
+def check_config(config):
+    """Numbers that are not positive, and heads that do not divide, are refused."""
+    c = config
+    for name, value in asdict(c).items():
+        if name != "head_dim" or value is not None:
+            check_number(name, value, label=name)
+    if c.n_heads % c.n_kv_heads:
+        raise InputError(f"n_kv_heads {c.n_kv_heads} does not divide n_heads {c.n_heads}")
+    if c.head_dim is None and c.dim % c.n_heads:
+        raise InputError(f"n_heads {c.n_heads} does not divide dim {c.dim}, and head_dim is not given")
+    head_dim = c.head_dim or c.dim // c.n_heads
+    if head_dim % 2:
+        raise InputError(f"head_dim {head_dim} is odd: rotary embeddings turn pairs")
+
+
+def check_number(name, value, label):
+    """A value that the field `name` of Config cannot have is refused; the message calls it `label`."""
+    kind, types, limit = "integer", (int,), 2**31
+    if name in ("norm_eps", "rope_theta"):
+        kind, types, limit = "number", (int, float), 1e38
+    if type(value) not in types or not 0 < value < limit:
+        raise InputError(f"{label} must be a positive {kind}, not {value!r}")
+
+
+def check_tokens(tokens, vocab_size):
+    """Token ids as an array (T,); ids outside the vocabulary are refused: NumPy would take -1 for the last one."""
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
+        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
+    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
+    if len(outside):
+        raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
+    return tokens
+
+
+def check_sampling(temperature, top_k, top_p):
+    """Settings that mean nothing are refused."""
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be 0 (greedy) or a positive number, not {temperature}")
+    if top_k < 0:
+        raise InputError(f"top_k must be 0 (off) or a positive integer, not {top_k}")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p must be above 0 and at most 1 (off), not {top_p}")
+
+
+def check_finite(logits, position):
+    """Logits (T, V) or (V,) that are not finite are refused; the first row stands at `position`."""
+    finite = np.isfinite(logits).all(axis=-1)
+    if not finite.all():
+        raise InputError(f"the logits at position {position + np.argmin(finite)} are not finite: "
+                         "the weights are damaged")
 
 
 def read_file(path):
@@ -465,7 +489,8 @@ class Tokenizer:
         known = [i for i in ids if i < self.vocab_size or i in self.added]
         text = ""
         for is_piece, run in itertools.groupby(known, lambda i: i < self.vocab_size):
-            text += self.sp.decode(list(run)) if is_piece else "".join(self.added[i] for i in run)
+            ids = list(run)
+            text += self.sp.decode(ids) if is_piece else "".join(self.added[i] for i in ids)
         return text
 
 
@@ -595,7 +620,7 @@ CHUNK = 128                # rows enough to keep BLAS busy, few enough that litt
 
 @functools.cache
 def blas():
-    """Control of the threads that BLAS uses for one matrix product: our own help only if it starts none of its own."""
+    """Control of the threads that BLAS uses for a matrix product: ours help only if BLAS starts none of its own."""
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController().select(user_api="blas")
 
@@ -611,8 +636,7 @@ def prefill(tokens, weights, config, cache):
     The same as forward(tokens, weights, config, cache)[-1], but scores never hold (H, T, T). Raises InputError before
     any work if the prompt does not fit, and at the first logits that are not finite.
     """
-    for logits in forward_in_chunks(tokens, weights, config, cache, last=True):
-        pass                                              # each chunk's keys and values are in the cache
+    [logits] = deque(forward_in_chunks(tokens, weights, config, cache, last=True), maxlen=1)     # of the last chunk
     return logits[-1]
 
 
@@ -680,14 +704,6 @@ def give_up(futures):
     """Cancel those that are not done: who waits for one of them, or sets its result, gets an error."""
     for future in futures:
         future.cancel()
-
-
-def check_finite(logits, position):
-    """Raise InputError unless all logits (T, V) are finite; the first row stands at `position`."""
-    finite = np.isfinite(logits).all(axis=-1)
-    if not finite.all():
-        raise InputError(f"the logits at position {position + np.argmin(finite)} are not finite: "
-                         "the weights are damaged")
 
 
 # ---- 12. Weights ---------------------------------------------------------------------------------------------

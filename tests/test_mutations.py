@@ -41,10 +41,10 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "mask hides the token itself": (
         MASK, "positions[:, None] > np.arange(n_seen)", "test_components.py::test_causal_mask"),
     "mask skipped after a cache": (
-        "mask = causal_mask(positions, seen)", "mask = causal_mask(positions, seen) | (start > 0)",
+        "mask = causal_mask(positions, n_seen)", "mask = causal_mask(positions, n_seen) | (start > 0)",
         "test_invariants.py::test_any_split_into_chunks_gives_the_same_logits"),
     "positions start again after a cache": (
-        "positions = np.arange(start, seen)", "positions = np.arange(seen - start)",
+        "positions = np.arange(start, n_seen)", "positions = np.arange(n_seen - start)",
         "test_invariants.py::test_any_split_into_chunks_gives_the_same_logits"),
     "keys cached before rotation": (
         "k, v = cache.extend(k, v)", "k, v = cache.extend(rope(k, cos, -sin), v)",
@@ -93,7 +93,7 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "{position + np.argmin(finite)}", "{np.argmin(finite)}",
         "test_sampling.py::test_the_position_of_logits_that_are_not_finite_is_named"),
     "stop ids ignored": (
-        "if token in stop:", "if False:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
+        "if token in stop or n == n_max:", "if n == n_max:", "test_sampling.py::test_a_stop_id_is_yielded_and_ends_it"),
     "next token from the first position": (
         "x = x[-1:]", "x = x[:1]",
         "test_sampling.py::test_greedy_is_the_argmax_step_by_step"),
