@@ -39,7 +39,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1).
+    """The numbers that define a Llama (LLaMA, table 2).
 
     Raises InputError for a number that is not positive, and for heads that do not divide.
     """
@@ -112,7 +112,7 @@ def rope(x, cos, sin):
 
 # ---- 4. Taps -------------------------------------------------------------------------------------------------
 #
-# The model passes every intermediate value through a tap, and goes on with what the tap returns:
+# The model passes its intermediate values through a tap, and goes on with what the tap returns:
 #
 #     q = tap("q_rope", rope(q, cos, sin))
 #
@@ -180,10 +180,9 @@ class KVCache:
     """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
 
     def __init__(self, config, max_len=None, dtype=np.float32):
-        shape = (config.n_kv_heads, max_len or config.max_seq_len, config.head_dim)
-        self.k = np.zeros(shape, dtype)
-        self.v = np.zeros(shape, dtype)
-        self.max_len = shape[1]
+        self.max_len = config.max_seq_len if max_len is None else max_len
+        self.k = np.zeros((config.n_kv_heads, self.max_len, config.head_dim), dtype)
+        self.v = np.zeros((config.n_kv_heads, self.max_len, config.head_dim), dtype)
         self.length = 0
 
     def extend(self, k, v):
@@ -276,7 +275,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     check_sampling(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
-        raise InputError("the logits are not finite: the weights are damaged")
+        raise InputError("the logits are not finite")
     if temperature == 0:
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
@@ -289,7 +288,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     probs = softmax(logits)
     if top_p < 1:
         # To sort all tokens would take long. Those below this bound together hold less than 1 - top_p: none is kept.
-        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))
+        likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
         kept = order[before < top_p]
@@ -323,6 +322,8 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
+    if max_new_tokens < 1:
+        return
     rng = rng or np.random.default_rng()
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
@@ -339,9 +340,10 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
         check_finite(logits, position)
 
 
-# ==== For real life: from here on, more than NumPy ============================================================
+# ==== Behind the model: from here on, more than NumPy =========================================================
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -381,9 +383,11 @@ def check_number(name, value, label):
 
 def check_tokens(tokens, vocab_size):
     """Token ids as an array (T,); ids outside the vocabulary are refused: NumPy would take -1 for the last one."""
+    if len(tokens) == 0:
+        raise InputError("there are no tokens: at least one is needed")
     tokens = np.asarray(tokens)
-    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
-        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise InputError(f"tokens must be a sequence of integers, not {tokens.dtype} {tokens.shape}")
     outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
     if len(outside):
         raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
@@ -556,7 +560,7 @@ def sequence_losses(tokens, weights, config):
     tokens = check_tokens(tokens, config.vocab_size)
     context = config.max_seq_len
     if min(len(tokens), context) < 2:
-        raise InputError("a loss needs at least two tokens")
+        raise InputError(f"a loss needs at least two tokens: there are {len(tokens)}, in a context of {context}")
     half = context // 2
     for start in range(0, max(len(tokens) - context + half, 1), half):
         window = tokens[start:start + context]
@@ -620,14 +624,40 @@ CHUNK = 128                # rows enough to keep BLAS busy, few enough that litt
 
 @functools.cache
 def blas():
-    """Control of the threads that BLAS uses for a matrix product: ours help only if BLAS starts none of its own."""
+    """Control of the threads that BLAS uses for a matrix product."""
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController().select(user_api="blas")
 
 
+@functools.cache
 def cores():
-    """How many cores there are to use: as many as BLAS uses now, or all, if it does not tell (macOS's Accelerate)."""
+    """How many cores there are to use: as many as BLAS uses, or all, if it does not tell (macOS's Accelerate)."""
     return max((library["num_threads"] for library in blas().info()), default=os.cpu_count() or 1)
+
+
+class OneBlasThread:
+    """`with ONE_BLAS_THREAD:` BLAS starts no threads of its own, so that ours have the cores.
+
+    The limit holds for the whole process, from the first thread that comes in to the last that goes out.
+    """
+
+    def __init__(self):
+        self.lock, self.n_inside, self.limit = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if self.n_inside == 0:
+                self.limit = blas().limit(limits=1)
+            self.n_inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.n_inside -= 1
+            if self.n_inside == 0:
+                self.limit.restore_original_limits()
+
+
+ONE_BLAS_THREAD = OneBlasThread()
 
 
 def prefill(tokens, weights, config, cache):
@@ -653,8 +683,9 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
     context = min(config.max_seq_len, cache[0].max_len)
     if done + len(tokens) > context:
         raise InputError(f"a prompt of {done + len(tokens)} tokens does not fit in the context of {context}")
-    chunks = np.array_split(tokens, math.ceil(len(tokens) / CHUNK))
-    n_threads = min(cores(), len(chunks))
+    n_threads = cores() if len(tokens) > CHUNK else 1
+    rounds = math.ceil(len(tokens) / CHUNK / n_threads)   # in the last one too, no core is idle
+    chunks = np.array_split(tokens, rounds * n_threads)
     keys_cached = [[Future() for _ in cache] for _ in chunks]
     numpy_errors = np.geterr()                            # a new thread does not inherit them
 
@@ -679,20 +710,23 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
             give_up(keys_cached[c])                       # after an error, those behind would wait for ever
 
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    with progress, blas().limit(limits=cores() // n_threads), ThreadPoolExecutor(n_threads) as threads:
+    one_blas_thread = ONE_BLAS_THREAD if n_threads > 1 else contextlib.nullcontext()
+    with progress, one_blas_thread, ThreadPoolExecutor(n_threads) as threads:
         try:
             running = deque()
-            for c in range(len(chunks) + n_threads):      # no more than one is done and not yet wanted
+            for c in range(len(chunks) + n_threads):      # as many are under way as there are threads
                 if c < len(chunks):
                     running.append(threads.submit(run, c))
                 if c >= n_threads:
-                    logits = running.popleft().result()
-                    done += len(chunks[c - n_threads])
-                    check_finite(logits, done - len(logits))
+                    logits, n_done = running.popleft().result(), done + len(chunks[c - n_threads])
+                    check_finite(logits, n_done - len(logits))
+                    done = n_done
                     yield logits
         finally:                                          # Ctrl-C, an error, or nobody wants the rest
             give_up(itertools.chain(*keys_cached))
             threads.shutdown(cancel_futures=True)
+            for layer in cache:                           # all of them hold the same tokens again
+                layer.length = min(layer.length, done)
 
 
 def layer_of(name):
@@ -737,12 +771,13 @@ CONFIG_KEYS = {     # ours, and Meta's in params.json: Hugging Face's in config.
 LLAMA_ONLY = {      # what these keys of a config may say, if anything: all else is a feature not computed here
     "model_type": ["llama"],
     "architectures": [["LlamaForCausalLM"], ["LLaMAForCausalLM"]],            # the second in early 2023
-    "hidden_act": ["silu"], "attention_bias": [False], "mlp_bias": [False],
+    "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False],
     "sliding_window": [False], "quantization_config": [False], "num_experts": [False], "num_local_experts": [False],
     "partial_rotary_factor": [1],                         # the share of each head that is rotated
     "rope_type": ["default"], "type": ["default"],        # the kind of rope_scaling, by its new and its old name
     "use_scaled_rope": [False],                           # Meta's word for it, in params.json
 }
+ROPE_KEYS = ("rope_theta", "rope_type", "type", "partial_rotary_factor")       # what rope_scaling may say
 DEFAULT_CONTEXT = 2048      # where a config states none: what transformers takes, and the context of Llama 1
 
 
@@ -806,21 +841,20 @@ def for_blocks(work, w):
     """
     step = max(1, 2**19 // w.shape[1])
     blocks = [slice(i, i + step) for i in range(0, len(w), step)]
-    threads, n_threads = pool()
 
     def share(k):
-        for rows in blocks[k::n_threads]:
-            work(rows)
+        with np.errstate(all="ignore"):                   # what overflows shows in the logits, which are checked
+            for rows in blocks[k::cores()]:
+                work(rows)
 
-    list(threads.map(share, range(n_threads)))            # list: an error in a thread is raised here
+    list(pool().map(share, range(cores())))               # list: an error in a thread is raised here
 
 
 @functools.cache
 def pool():
-    """Threads for blocks, and how many they are: one for each core."""
+    """A thread for each core."""
     from concurrent.futures import ThreadPoolExecutor
-    n_threads = cores()
-    return ThreadPoolExecutor(n_threads), n_threads
+    return ThreadPoolExecutor(cores())
 
 
 def interleaved_to_halves(w, head_dim):
@@ -868,6 +902,8 @@ def open_checkpoint(folder, max_seq_len=None):
     embedding, output = tensors["embedding", None], tensors["output", None]
     if tied and output is not embedding and not np.array_equal(output.map(), embedding.map()):
         raise InputError(f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
+    if tied:
+        tensors["output", None] = embedding
     return config, tensors, is_meta
 
 
@@ -892,7 +928,8 @@ def open_tensors(folder):
     for path in weight_files(folder):
         found = read_header(path)
         if tensors.keys() & found.keys():
-            raise InputError(f"{path} holds tensors that another file holds too")
+            raise InputError(f"{path} holds tensors that another file holds too (parts of one model, as Meta's "
+                             "consolidated.00 and .01, must be merged first)")
         tensors |= found
     return tensors
 
@@ -917,7 +954,7 @@ def weight_files(folder):
                              "safetensors are read; weights/README.md says how to convert")
         raise InputError(f"{folder} has no .safetensors file")
     for file in files:
-        if Path(file).name != file:
+        if Path(file).name != file or file == "":
             raise InputError(f"{index} points outside the folder: {file}")
         if not (folder / file).is_file():
             raise InputError(f"{folder / file} is missing")
@@ -957,7 +994,7 @@ def read_config(folder, tensors):
         rope_settings = raw.pop(key, None) or {}
         if not isinstance(rope_settings, dict):
             raise InputError(f"{path}: {key} must be an object, not {rope_settings!r}")
-        raw |= rope_settings
+        raw |= {key: value for key, value in rope_settings.items() if key in ROPE_KEYS}
     for key, values in LLAMA_ONLY.items():
         if raw.get(key) is not None and raw[key] not in values:
             raise InputError(f"{path} is not Llama 1 or 2: {key} is {raw[key]!r}")
@@ -977,7 +1014,10 @@ def read_config(folder, tensors):
             raise InputError(f"{path}: the key {key} is missing")
         check_number(ours, value, f"{path}: {key}")
         fields[ours] = value
-    return Config(**fields), bool(raw.get("tie_word_embeddings"))
+    tied = raw.get("tie_word_embeddings") or False
+    if type(tied) is not bool:
+        raise InputError(f"{path}: tie_word_embeddings must be true or false, not {tied!r}")
+    return Config(**fields), tied
 
 
 def meta_defaults(path, raw, tensors):
@@ -998,9 +1038,6 @@ def meta_defaults(path, raw, tensors):
 
 # ---- 13. Lazy weights ----------------------------------------------------------------------------------------
 
-ONE_PRODUCT = threading.Lock()      # each uses all cores
-
-
 class LazyMatrix:
     """A matrix (out, in) in a file, used as (in, out): x @ it is computed from the file, in float32.
 
@@ -1011,13 +1048,8 @@ class LazyMatrix:
     __array_ufunc__ = None                                # NumPy leaves x @ w to us
 
     def __init__(self, w, order=None):
-        pool()                                            # while BLAS still tells how many cores there are
         self.w, self.order = w, order                     # order: of the rows, if it is not that of the file
-
-    def __getitem__(self, key):
-        """lazy[:, columns], as of an array."""
-        _, columns = key
-        return LazyMatrix(self.w[columns], self.order)
+        self.shape = w.shape[::-1]
 
     def __rmatmul__(self, x):
         out = np.empty((len(x), len(self.w)), np.float32)
@@ -1033,7 +1065,7 @@ class LazyMatrix:
             else:
                 np.matmul(x, block.T, out=out[:, rows])
 
-        with ONE_PRODUCT, blas().limit(limits=1):
+        with ONE_BLAS_THREAD:
             for_blocks(multiply, self.w)
         return out * scale
 
@@ -1082,7 +1114,7 @@ def parse(argv):
     """The command line's options, checked."""
     def error(message):
         hint = "--help shows the options"
-        if "unrecognized" in message or "argument -n" in message:
+        if re.search(r"unrecognized|invalid int value: '\D", message):
             hint += "; put -- before a prompt that starts with a dash"
         raise InputError(f"{message} ({hint})")
 
@@ -1103,7 +1135,7 @@ def parse(argv):
     add("--top-p", metavar="P", type=float, default=0.95,
         help="sample from the smallest set of tokens whose probabilities add up to P (default: 0.95)")
     add("--seed", metavar="N", type=int, default=int(np.random.SeedSequence().entropy % 10**6),
-        help="same seed, same text (default: a new one each time, shown at the end)")
+        help="same seed, same text (default: a new one each time; a story shows it at the end)")
     add("--context", metavar="N", type=int, help="use a context of N tokens instead of the folder's own")
     add("--lazy", action="store_true",
         help="leave the weights in their file: little memory, half the speed (default: if they do not fit)")
@@ -1126,6 +1158,8 @@ def parse(argv):
         raise InputError(f"--seed must not be negative, not {args.seed}")
     if args.context is not None:
         check_number("max_seq_len", args.context, "--context")
+    if args.run is chat and args.prompt == "-":
+        raise InputError("--chat reads standard input by itself: leave out the -")
     if args.run is not chat and (args.system is not None or args.chat_format):
         raise InputError("--system and --chat-format go with --chat")
     if args.run in (show_perplexity, show_info) and args.prompt is not None:
@@ -1139,29 +1173,39 @@ def main(argv=None):
         with np.errstate(all="ignore"):                   # damaged weights: logits are checked before they are used
             args = parse(argv)
             status = args.run(args) or 0
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(file=sys.stderr)                            # the shell's next prompt gets a line of its own
+        note("")                                          # the shell's next prompt gets a line of its own
         return 130
-    except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:                               # the reader has what it wanted
+        drop_output()
         return 0
     except UnicodeDecodeError as error:
         return fail(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}")
-    except (InputError, MemoryError, OSError) as error:   # OSError: a full disk, a name that is too long
+    except (InputError, MemoryError) as error:
         return fail(str(error) or "not enough memory")
+    except OSError as error:                              # a full disk, a name that is too long
+        drop_output()
+        return fail(str(error))
 
 
-def fail(message):
-    """Print one line on standard error and return the exit status of an error."""
-    print(f"error: {' '.join(message.split())[:500]}", file=sys.stderr)
-    return 2
+def drop_output():
+    """Forget what standard output has not taken, or Python would try again, and complain, when it ends."""
+    with contextlib.suppress(OSError):                    # a notebook's stream has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(message):
-    """Print a line on standard error that is not an error."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line on standard error, if anybody listens."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def fail(message):
+    """Print an error in one line on standard error, and return the exit status of an error."""
+    note(f"error: {' '.join(message.split())[:500]}")
+    return 2
 
 
 def memory():
@@ -1175,8 +1219,11 @@ def context_is_assumed(args):
     return is_meta and args.context is None
 
 
-def load_model(args):
-    """(weights, config, tokenizer, ids that end a text) of --model; weights that do not fit stay in their file."""
+def load_model(args, to_sample=False):
+    """(weights, config, tokenizer, ids that end a text) of --model; weights that do not fit stay in their file.
+
+    With to_sample, the output has no column that stands for no token (padding), so that none is ever sampled.
+    """
     config, tensors, is_meta = open_checkpoint(args.model, args.context)
     if context_is_assumed(args):
         note(f"{args.model / 'params.json'} states no context: {config.max_seq_len} tokens are assumed "
@@ -1185,6 +1232,10 @@ def load_model(args):
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(f"{args.model}: tokenizer.model has {tokenizer.vocab_size} pieces, "
                          f"the embedding {config.vocab_size}")
+    n_tokens = max([tokenizer.vocab_size - 1, *tokenizer.added]) + 1
+    if to_sample and n_tokens < config.vocab_size:
+        output = tensors["output", None]
+        tensors["output", None] = replace(output, shape=(n_tokens, config.dim))       # its first rows in the file
     stop = {tokenizer.eos}
     for file in ("config.json", "generation_config.json"):
         ids = read_optional_json(args.model / file).get("eos_token_id")
@@ -1197,25 +1248,22 @@ def load_model(args):
     return read_weights(config, tensors, is_meta, lazy=lazy), config, tokenizer, stop
 
 
-def without_padding(weights, tokenizer):
-    """The same weights without the columns of `output` that stand for no token, so that none of them is sampled."""
-    n_tokens = max([tokenizer.vocab_size - 1, *tokenizer.added]) + 1
-    return weights | {"output": weights["output"][:, :n_tokens]}
-
-
 def sampling(args):
     """The settings of `generate` that are options."""
     return dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed),
                 temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
 
 
+def as_text(text):
+    """The same text however it was saved: with a byte order mark or not, with any line ends."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_prompt(args):
     """The text to continue."""
     if args.prompt is None:
         return "Once upon a time"
-    if args.prompt == "-":
-        return sys.stdin.read().removesuffix("\n")
-    return args.prompt
+    return as_text(sys.stdin.read()).removesuffix("\n") if args.prompt == "-" else args.prompt
 
 
 def show(ids, tokenizer):
@@ -1235,10 +1283,10 @@ def rate(n_tokens, seconds):
 
 def complete(args):
     """Print the prompt and how the model continues it, then one line of figures on standard error."""
-    weights, config, tokenizer, stop = load_model(args)
+    weights, config, tokenizer, stop = load_model(args, to_sample=True)
     prompt = tokenizer.encode(read_prompt(args))
     began = time.perf_counter()
-    new = generate(prompt, without_padding(weights, tokenizer), config, stop=stop, **sampling(args))
+    new = generate(prompt, weights, config, stop=stop, **sampling(args))
     first_id = next(new)                                  # before anything is shown, so that a refusal stands alone
     first = time.perf_counter()
     n_new = len(show(itertools.chain(prompt, [first_id], new), tokenizer)) - len(prompt)
@@ -1282,8 +1330,7 @@ class Conversation:
     def __init__(self, args):
         if not args.chat_format:
             check_chat_template(args.model)
-        weights, self.config, self.tokenizer, self.stop = load_model(args)
-        self.weights = without_padding(weights, self.tokenizer)
+        self.weights, self.config, self.tokenizer, self.stop = load_model(args, to_sample=True)
         self.sampling = sampling(args)
         self.messages = [{"role": "system", "content": args.system}] if args.system else []
         self.cache, self.cached_tokens = new_cache(self.weights, self.config, 1), []
@@ -1362,12 +1409,13 @@ def save_trace(args):
 
 
 def read_text(path):
-    """The text of a file, however it was saved: with a byte order mark or not, with any line ends."""
+    """The text of a file, or of standard input for -."""
+    if str(path) == "-":
+        return as_text(sys.stdin.read())
     try:
-        text = read_file(path).decode()
+        return as_text(read_file(path).decode())
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def show_perplexity(args):

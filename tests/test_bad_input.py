@@ -175,7 +175,7 @@ FOLDERS = {
     "tensor in both shards": (SHARDS | {"model-00002-of-00002.safetensors": GOOD}, ["model-0000", "another file"]),
     **{f"index points to {file!r}": (index(file=file), ["index.json", "outside", file]) for file in (
         "../model.safetensors", "/etc/passwd", "sub/model.safetensors")},
-    **{f"index names {file[:20]!r}": (index(file=file), [file[:40] or "missing"]) for file in (
+    **{f"index names {file[:20]!r}": (index(file=file), [file[:40] or "outside"]) for file in (
         "..", "", "none.safetensors", "x" * 300)},
     **{f"index is {content}": (index(content=content), ["index.json"]) for content in (
         [], {}, {"weight_map": []}, {"weight_map": {QUERY: 1}}, {"weight_map": {QUERY: None}})},

@@ -118,7 +118,7 @@ def test_a_layer_of_a_published_size_holds_one_block(name, limit, tmp_path):
         ck.write_shape(tmp_path, nl.PRESETS[name])
     except OSError as error:
         pytest.skip(f"this disk holds no sparse file: {error}")
-    loaded, peak = in_a_process(f"""
+    loaded, peak = in_a_process("""
 before = memory("RssAnon")
 weights, config = nl.load(sys.argv[1], lazy=True)
 loaded, peak = memory("RssAnon") - before, 0
@@ -227,7 +227,8 @@ def test_side_by_side_is_one_after_the_other(threads, last, monkeypatch):
     weights, tokens = tiny.random_weights(LONG), np.random.default_rng(0).integers(0, 31, 10 * nl.CHUNK + 3)
     cache, again = tiny.new_cache(LONG), tiny.new_cache(LONG)
     with nl.blas().limit(limits=1):
-        expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, 11)]
+        n_chunks = threads * -(-11 // threads)                # 10 chunks and 3 tokens: as many on each thread
+        expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, n_chunks)]
     found = list(nl.forward_in_chunks(tokens, weights, LONG, again, last))
     for ours, theirs in zip(found, expected, strict=True):
         if last:                                              # one row times the output matrix is another kernel's sum
@@ -252,11 +253,58 @@ def test_trouble_in_one_chunk_ends_all(threads, trouble, monkeypatch):
         return forward(tokens, weights, config, cache, tap)
 
     monkeypatch.setattr(nl, "forward", watched)
-    before = [library["num_threads"] for library in nl.blas().info()]
+    before = blas_threads()
     with pytest.raises(trouble, match="here"):
         list(nl.forward_in_chunks([1] * 4000, tiny.random_weights(LONG), LONG, tiny.new_cache(LONG)))
     assert len(started) <= 3 + 2 * threads                    # of 32
-    assert [library["num_threads"] for library in nl.blas().info()] == before
+    assert blas_threads() == before
+
+
+def blas_threads():
+    return [library["num_threads"] for library in nl.blas().info()]
+
+
+def test_blas_has_its_threads_back_whoever_ends_first():
+    """Two prompts at the same time, and a lazy product in between: one BLAS thread inside, as before outside."""
+    with nl.blas().limit(limits=2):
+        nl.cores.cache_clear()
+        before, weights = blas_threads(), tiny.random_weights(LONG)
+        one, two = (nl.forward_in_chunks([1] * 1000, weights, LONG, tiny.new_cache(LONG)) for _ in range(2))
+        next(one), next(two)
+        during = blas_threads()
+        np.ones((2, 4), np.float32) @ nl.LazyMatrix(np.ones((5, 4), np.float16))
+        one.close()
+        assert set(before) == {2} and set(during) == set(blas_threads()) == {1}
+        two.close()
+        assert blas_threads() == before
+    nl.cores.cache_clear()
+
+
+def test_a_lazy_product_has_one_blas_thread_and_gives_the_others_back(monkeypatch):
+    """Counted inside a product and after it, in a process that also has resident weights."""
+    inside, to_float32 = [], nl.to_float32
+    monkeypatch.setattr(nl, "to_float32", lambda w: inside.append(blas_threads()) or to_float32(w))
+    with nl.blas().limit(limits=2):
+        weights, config = nl.load(FAIRYTALES, lazy=True)
+        before = blas_threads()
+        nl.forward([1, 2, 3], weights, config)
+        assert set(before) == {2} == set(blas_threads()) and inside and all(set(count) == {1} for count in inside)
+
+
+@pytest.mark.parametrize("n_wanted", [1, 3])
+def test_a_prompt_given_up_leaves_a_cache_that_can_go_on(n_wanted):
+    """After an early end all layers hold the same tokens, and what follows them is what follows them without it."""
+    weights, cache, tokens = tiny.random_weights(LONG), tiny.new_cache(LONG), list(range(31)) * 40
+    chunks = nl.forward_in_chunks(tokens, weights, LONG, cache)
+    for _ in range(n_wanted):
+        next(chunks)
+    chunks.close()
+    lengths = {layer.length for layer in cache}
+    assert len(lengths) == 1 and 0 < min(lengths) < len(tokens)
+    known = tokens[:lengths.pop()]
+    logits = nl.forward(known + [7], weights, LONG)[-1]
+    # Another number of rows is another kernel's sum: measured 2e-6 of the largest at most.
+    np.testing.assert_allclose(nl.forward([7], weights, LONG, cache)[-1], logits, rtol=0, atol=1e-5 * abs(logits).max())
 
 
 def test_a_bar_counts_every_layer_of_every_chunk(monkeypatch):

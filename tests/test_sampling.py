@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import numpy_llama as nl
-import tiny
 
 many = settings(max_examples=300, deadline=None, derandomize=True, report_multiple_bugs=False)
 logits_with_ties = st.lists(st.integers(-8, 8).map(lambda n: n / 2), min_size=1, max_size=12)
@@ -57,7 +58,7 @@ def test_next_token_probs_against_the_definition(logits, temperature, top_k, top
 @pytest.mark.parametrize("top_k", [0, 1, 5, 49, 50, 60])
 @pytest.mark.parametrize("top_p", [0.02, 0.5, 0.9, 0.999, 1.0])
 def test_next_token_probs_against_transformers(temperature, top_k, top_p):
-    import torch                                              # here, so that the rest starts at once
+    import torch  # here, so that the rest starts at once
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
     for seed in range(5):
         logits = 2 * np.random.default_rng(seed).normal(size=50)
@@ -108,6 +109,12 @@ def test_settings_outside_their_range_are_refused(setting):
         nl.next_token_probs([1.0, 2.0], **setting)
     with pytest.raises(nl.InputError, match=name):
         new_tokens(**setting)
+
+
+@pytest.mark.parametrize("top_p", [1e-300, 1e-17, 1e-9])
+def test_the_smallest_top_p_keeps_the_likeliest(top_p):
+    np.testing.assert_array_equal(nl.next_token_probs([0.0, 0.0, 0.0, 0.0], top_p=top_p), [1, 0, 0, 0])
+    np.testing.assert_array_equal(nl.next_token_probs([1.0, 3.0, 2.0], top_p=top_p), [0, 1, 0])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -232,7 +239,7 @@ def test_a_long_prompt_goes_through_in_chunks():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_is_transformers_generate(seed):
-    import oracle                                             # here, so that the rest starts at once
+    import oracle  # here, so that the rest starts at once
     import torch
     config = nl.Config(24, 2, 4, 2, 40, 97, max_seq_len=64)
     model = oracle.random_llama(config, seed)
