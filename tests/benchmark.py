@@ -3,16 +3,19 @@
     python tests/benchmark.py                          every shape: a table, in about twenty minutes
     python tests/benchmark.py 15M fairytales           some shapes
     python tests/benchmark.py "7B float16"             weights that stay in their file; writes 13.5 GB, and removes them
-    python tests/benchmark.py --json tests/benchmark.json      keep the results; README.md and its figure show them
+    python tests/benchmark.py --json tests/benchmark.json      keep the results, and their table in benchmark.md
     python tests/benchmark.py --show tests/benchmark.json      the table of kept results, in Markdown
+    python tests/benchmark.py --short tests/benchmark.json     the rows that README.md shows
     LLAMA2C=~/llama2.c/run python tests/benchmark.py   with llama2.c beside it (build it first: make runomp)
 
 Let nothing else run: two processes on two cores slow a matrix product down by far more than half. Every engine is a
-process of its own, on the same bfloat16 file of random weights; they take turns at one measure, so that a ratio compares
+process of its own, on the same bfloat16 file of random weights; they take turns at one measure, so a ratio compares
 what ran within the same seconds. All do the same work: a prompt ends with the logits of its last token, decoding takes
-the most likely token, one sequence at a time. llama2.c reads a prompt as slowly as it writes, and is only measured at
-decoding. What is called the ceiling is a loop that multiplies a row by each of the model's matrices with x @ w and does
-nothing else.
+the most likely token, one sequence at a time. What is called the ceiling is a loop that multiplies a row by each of the
+model's matrices with x @ w and does nothing else.
+
+Some machines set OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, for old programs; NumPy's OpenBLAS then runs an older kernel.
+Here every engine runs without them, and the kernels that were really used stand below the table.
 """
 import argparse
 import json
@@ -50,6 +53,9 @@ LAZY = {"7B bfloat16": "BF16", "7B float16": "F16"}       # Llama 2 7B, its weig
 ENGINES, C = ["numpy_llama", "transformers float32", "transformers bfloat16"], "llama2.c"
 PROMPTS, AFTER = (32, 512, 2048), (16, 1024)
 STEPS = 24                                                # tokens decoded for one sample
+SHORT = ("prompt 512", "decode 16")                       # what README.md shows of each shape
+OLDER_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in OLDER_KERNELS}
 
 
 # ---- One engine, in its own process --------------------------------------------------------------------------
@@ -84,7 +90,7 @@ class NumpyLlama(Engine):
         self.config, self.vocab_size = replace(config, max_seq_len=4096), config.vocab_size
         matrices = [w for layer in self.weights["layers"] for part in (layer["attn"], layer["ffn"])
                     for w in part.values()] + [self.weights["output"]]
-        self.products = [(np.ones((1, len(w)), np.float32), w) for w in matrices]
+        self.products = [(np.ones((1, w.shape[0]), np.float32), w) for w in matrices]
 
     def greedy(self, prompt, n):
         return nl.generate(prompt, self.weights, self.config, n, temperature=0)
@@ -130,7 +136,7 @@ class LlamaC(Engine):
         self.scratch = tempfile.TemporaryDirectory()
         self.command = [os.environ["LLAMA2C"], f"{self.scratch.name}/model", "-z", f"{self.scratch.name}/tokenizer",
                         "-t", "0", "-n"]
-        weights, c = nl.load(folder, lazy=True)           # matrices as they are in the file, (out, in), are what it wants
+        weights, c = nl.load(folder, lazy=True)           # matrices as they are in the file, (out, in)
         layers, rows = weights["layers"], 4096
         with open(self.command[1], "wb") as file:         # the format of its first version; less than 0: not tied
             np.array([c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, -c.vocab_size, rows], "i4").tofile(file)
@@ -143,13 +149,21 @@ class LlamaC(Engine):
         piece = np.float32(0).tobytes() + np.int32(1).tobytes() + b"a"        # score, length, text
         Path(self.command[3]).write_bytes(np.int32(1).tobytes() + c.vocab_size * piece)
 
+    def prompt(self, n):
+        """Seconds to read n tokens: as many as to write them."""
+        return self.write(1, n)
+
     def decode(self, n):
         """Seconds for STEPS tokens after n."""
-        process = subprocess.Popen([*self.command, str(n + STEPS)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                   bufsize=0)
+        return self.write(n, STEPS)
+
+    def write(self, n_before, n):
+        """Seconds for n tokens after the first n_before."""
+        process = subprocess.Popen([*self.command, str(n_before + n)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, bufsize=0)
         text = iter(lambda: process.stdout.read(1), b"")
-        seconds(text, n)
-        return seconds(text, STEPS)
+        seconds(text, n_before)
+        return seconds(text, n)
 
 
 def serve(engine, folder):
@@ -177,7 +191,7 @@ class Process:
         command = [sys.executable, __file__, "--engine", engine, "--folder", str(folder)]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        text=True)
+                                        text=True, env=ENVIRONMENT)
         self.start = self.answer()
 
     def answer(self):
@@ -197,7 +211,7 @@ class Process:
 
 
 def measure_machine():
-    """Matrix products and memory as fast as they get: GFLOP/s, GB/s."""
+    """Matrix products and memory as fast as they get: GFLOP/s, GB/s; and by which kernels."""
     import torch
     n = 3072
     a = np.random.default_rng(0).random((n, n), np.float32)
@@ -209,9 +223,13 @@ def measure_machine():
         next(runs)                                        # to warm up
         return [amount / 1e9 / seconds(runs) for _ in range(5)]
 
-    return {"NumPy's matrix product, GFLOP/s": rates(lambda: a @ a, 2 * n**3),
-            "PyTorch's matrix product, GFLOP/s": rates(lambda: t @ t, 2 * n**3),
-            "memory read, GB/s": rates(lambda: np.dot(big[:2**27], big[2**27:]), big.nbytes)}
+    limits = {"NumPy's matrix product, GFLOP/s": rates(lambda: a @ a, 2 * n**3),
+              "PyTorch's matrix product, GFLOP/s": rates(lambda: t @ t, 2 * n**3),
+              "memory read, GB/s": rates(lambda: np.dot(big[:2**27], big[2**27:]), big.nbytes)}
+    kernels = {"NumPy": " ".join(f"{library['internal_api']} {library.get('architecture', '')}".strip()
+                                 for library in nl.blas().info() if "numpy" in library["filepath"]),
+               "PyTorch": torch.backends.cpu.get_cpu_capability()}
+    return {"limits": limits, "kernels": kernels}
 
 
 def tokens(n, vocab_size):
@@ -239,7 +257,7 @@ def by_turns(shape, folder, bar):
     for what in [*(f"prompt {n}" for n in PROMPTS), *(f"decode {n}" for n in AFTER)]:
         began, turn, reading, tokens_read = time.perf_counter(), 0, "prompt" in what, int(what.split()[1])
         while turn < 9 and (time.perf_counter() - began < 25 or turn < 2):
-            for engine in ENGINES if reading else engines:
+            for engine in engines:
                 bar.set_description(f"{shape}, {what}, {engine}")
                 times = found[engine].setdefault(what, [])
                 if seconds_a_token.get(engine, 0) * tokens_read < 60:         # what takes over a minute is left out
@@ -284,7 +302,7 @@ def cold_start(engine):
     """Seconds from the start of a process to the first token that it prints."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, *FIRST_TOKEN[engine]], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL)
+                               stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     process.stdout.read(1)
     seconds = time.perf_counter() - began
     process.communicate()
@@ -293,7 +311,8 @@ def cold_start(engine):
 
 def import_time(statement):
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-    return float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT)
+    return float(done.stdout)
 
 
 def processor():
@@ -304,7 +323,7 @@ def processor():
 
 
 def run(shapes):
-    """{"machine", "limits", "start", "import", "steps", "shapes": {shape: {engine: ...}}, "lazy": {shape: ...}}"""
+    """All samples: {"machine", "limits", "kernels", "start", "import", "steps", "shapes", "lazy"}"""
     from tqdm import tqdm
     libraries = ("numpy", "torch", "transformers")
     found = {"machine": {"processor": processor(), "cores": nl.cores(), "python": platform.python_version(),
@@ -313,7 +332,7 @@ def run(shapes):
              "import": {name: [import_time(f"import {name}") for _ in range(5)] for name in ("numpy", "numpy_llama")},
              "steps": STEPS, "shapes": {}, "lazy": {}}
     machine = Process("machine", ".")
-    found["limits"] = machine.start
+    found |= machine.start
     machine.end()
     with tqdm(shapes) as bar:
         for shape in bar:
@@ -352,8 +371,8 @@ def figure(x):
     return f"{x:,.0f}" if x >= 20 else f"{x:.1f}" if x >= 2 else f"{x:.2f}"
 
 
-def table(found):
-    """The results in Markdown."""
+def table(found, short=False):
+    """The results in Markdown, or those rows that README.md shows."""
     lines = [f"| shape | tokens/s | {' | '.join([*ENGINES, C])} | times float32 | times {C} | of the ceiling |",
              "| --- | ---" + 7 * " | --:" + " |"]
     titles = {**{f"prompt {n}": (f"prompt of {n:,}", n) for n in PROMPTS},
@@ -362,6 +381,8 @@ def table(found):
     for shape, engines in found["shapes"].items():
         ours, theirs, c = engines[ENGINES[0]], engines[ENGINES[1]], engines.get(C, {})
         for what, (title, n) in titles.items():
+            if short and what not in SHORT:
+                continue
             cells = []
             for engine in [*ENGINES, C]:
                 times = engines.get(engine, {}).get(what)
@@ -372,16 +393,18 @@ def table(found):
                       for other in (theirs, c, {what: ours.get(f"ceiling {what}")})]
             lines.append(f"| {shape} | {title} | {' | '.join(cells)} |")
     for shape, ours in found["lazy"].items():
-        lines.append(f"| {shape}, lazy | prompt of 64: first token after {middle(ours['prompt 64']):.1f} s | "
-                     f"{figure(64 / middle(ours['prompt 64']))} |" + 6 * " |")
+        if not short:
+            lines.append(f"| {shape}, lazy | prompt of 64: first token after {middle(ours['prompt 64']):.1f} s | "
+                         f"{figure(64 / middle(ours['prompt 64']))} |" + 6 * " |")
         lines.append(f"| {shape}, lazy | decoding after 64, at most {max(ours['memory']):.0f} MiB of its own memory "
                      f"(memory read, GB/s {middle(ours['limits']['memory read, GB/s']):.0f}) | "
                      f"{figure(STEPS / middle(ours['decode 64']))} |" + 6 * " |")
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
-    lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of what "
-              f"ran within the same turn. {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
-              f"NumPy {machine['numpy']}, PyTorch {machine['torch']}, transformers {machine['transformers']}; "
+    lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of "
+              f"what ran within the same turn. {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
+              f"NumPy {machine['numpy']} (kernel {found['kernels']['NumPy']}), PyTorch {machine['torch']} "
+              f"({found['kernels']['PyTorch']}), transformers {machine['transformers']}; "
               + ", ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())
               + f". From the start of a process to the first token of the model that ships: "
               f"{middle(start[ENGINES[0]]):.2f} s, with transformers {middle(start[ENGINES[1]]):.1f} s. "
@@ -396,6 +419,7 @@ def main():
                         help=f"{', '.join([*SHAPES, *LAZY])} (default: all but 7B)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample, beside those of other shapes")
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of kept results, run nothing")
+    parser.add_argument("--short", type=Path, metavar="FILE", help="print those rows of it that README.md shows")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -406,6 +430,8 @@ def main():
         parser.error(f"no such shape: {unknown[0]}")
     if args.show:
         return print(table(json.loads(args.show.read_text())))
+    if args.short:
+        return print(table(json.loads(args.short.read_text()), short=True))
     found = run(args.shapes or SHAPES)
     if args.json:
         if args.json.exists():
@@ -413,6 +439,7 @@ def main():
             shapes, lazy = kept["shapes"] | found["shapes"], kept["lazy"] | found["lazy"]
             found = (found if found["shapes"] else kept) | {"shapes": shapes, "lazy": lazy}
         args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.with_suffix(".md").write_text(f"# Every speed that was measured\n\n{table(found)}\n")
     print(table(found))
 
 
