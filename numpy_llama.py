@@ -683,9 +683,8 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
     context = min(config.max_seq_len, cache[0].max_len)
     if done + len(tokens) > context:
         raise InputError(f"a prompt of {done + len(tokens)} tokens does not fit in the context of {context}")
-    n_threads = cores() if len(tokens) > CHUNK else 1
-    rounds = math.ceil(len(tokens) / CHUNK / n_threads)   # in the last one too, no core is idle
-    chunks = np.array_split(tokens, rounds * n_threads)
+    chunks = np.array_split(tokens, math.ceil(len(tokens) / CHUNK))          # of even lengths
+    n_threads = min(cores(), len(chunks))
     keys_cached = [[Future() for _ in cache] for _ in chunks]
     numpy_errors = np.geterr()                            # a new thread does not inherit them
 

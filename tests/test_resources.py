@@ -227,8 +227,7 @@ def test_side_by_side_is_one_after_the_other(threads, last, monkeypatch):
     weights, tokens = tiny.random_weights(LONG), np.random.default_rng(0).integers(0, 31, 10 * nl.CHUNK + 3)
     cache, again = tiny.new_cache(LONG), tiny.new_cache(LONG)
     with nl.blas().limit(limits=1):
-        n_chunks = threads * -(-11 // threads)                # 10 chunks and 3 tokens: as many on each thread
-        expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, n_chunks)]
+        expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, 11)]
     found = list(nl.forward_in_chunks(tokens, weights, LONG, again, last))
     for ours, theirs in zip(found, expected, strict=True):
         if last:                                              # one row times the output matrix is another kernel's sum
