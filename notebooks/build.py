@@ -3,6 +3,7 @@
     python notebooks/build.py                 every lesson
     python notebooks/build.py 02 03           these lessons
     python notebooks/build.py --check         builds, writes nothing, and fails where a committed file is stale
+    python notebooks/build.py --slides DIR    the built lessons as slides, with all that they need without a network
 
 A lesson is those two files. The sources are in jupytext's percent format. What follows from them is written here and
 nowhere else: the cell that finds the course, stars and minutes in the heading of each exercise, the link to the next
@@ -23,14 +24,18 @@ been run with the same check. An error, a warning, or a figure without its sente
 import argparse
 import ast
 import copy
+import importlib.util
 import os
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import jupytext
 import nbclient
+import nbconvert
 import nbformat
 
 import checks
@@ -353,18 +358,59 @@ def build(source, check=False):
                                  f"{source.stem[:2]}\nbuilt now:  {now}\ncommitted:  {then}")
 
 
+# ---- Slides --------------------------------------------------------------------------------------------------
+
+# JavaScript and styles that a page of slides loads: where it comes from, and where nbconvert's template looks for it.
+PARTS = {"reveal": ("sphinx_revealjs", "_static/revealjs"),
+         **{name: ("nbclassic", f"static/components/{name}") for name in ("MathJax", "requirejs", "jquery")}}
+URLS = {"reveal_url_prefix": "shared/reveal", "require_js_url": "shared/requirejs/require.js",
+        "jquery_url": "shared/jquery/jquery.min.js",
+        "mathjax_url": "shared/MathJax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe",
+        "mermaid_js_url": "data:text/javascript,export default {initialize() {}}"}           # no lesson has such a drawing
+PAGE = """{% extends 'index.html.j2' %}
+{% block html_head_js_mathjax %}<script type="text/x-mathjax-config">
+MathJax.Hub.Config({"HTML-CSS": {fonts: ["STIX-Web"]}});</script>{{ super() }}
+<style>.reveal h1, .reveal h2, .reveal h3 { text-transform: none; }</style>{% endblock %}
+{% block data_png scoped %}<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+     width="{{ output | get_metadata('width', 'image/png') }}"
+     alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">{% endblock %}"""   # nbconvert's leaves alt out
+
+
+def slides(stem, folder, code=False):
+    """Write a built lesson as reveal.js slides, with or without its code, and beside them what they load."""
+    for name, (package, place) in PARTS.items():
+        found = importlib.util.find_spec(package)
+        if found is None:
+            raise BuildError("slides need two more packages: pip install nbclassic sphinx-revealjs")
+        shutil.copytree(Path(found.origin).parent / place, folder / "shared" / name, dirs_exist_ok=True)
+    exporter = nbconvert.SlidesExporter(template_file="page.html.j2", exclude_input=not code,
+                                        exclude_input_prompt=True, exclude_output_prompt=True, reveal_scroll=True,
+                                        reveal_theme="white", extra_loaders=[jinja2.DictLoader({"page.html.j2": PAGE})],
+                                        **URLS)
+    page, _ = exporter.from_filename(str(HERE / f"{stem}.ipynb"))
+    page = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', page)
+    (folder / f"{stem}.html").write_text(page, encoding="utf-8")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a committed file is stale")
+    parser.add_argument("--slides", metavar="DIR", type=Path, help="write slides of the built lessons, and build nothing")
+    parser.add_argument("--code", action="store_true", help="with --slides: show the code too")
     args = parser.parse_args(argv)
     chosen = [path for path in sources() if not args.lessons or path.stem[:2] in args.lessons]
     if len(chosen) < len(set(args.lessons)) or not chosen:
         parser.error(f"there is no such lesson: {' '.join(args.lessons)}")
     try:
-        write_tables(args.check)
-    except BuildError as error:
-        sys.exit(f"error: {error}")
+        if not args.slides:
+            write_tables(args.check)
+        for source in chosen if args.slides else ():
+            slides(source.stem, args.slides, args.code)
+    except (BuildError, OSError) as error:
+        parser.error(str(error))
+    if args.slides:
+        return 0
     failed = False
     for source in chosen:                                 # one at a time: two would disturb each other's timings
         try:

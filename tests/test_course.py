@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bs4
 import jupytext
+import nbconvert
 import nbformat
 import numpy as np
 import pytest
@@ -300,6 +302,25 @@ def test_links_lead_somewhere():
                     assert (folder / target).exists(), (path.name, target)
 
 
+def test_figures_have_alternative_texts_on_pages_and_slides(tmp_path):
+    """Their sentences, as nbconvert writes them; and nothing on a slide comes from the network."""
+    notebook = nbformat.read(NOTEBOOKS / "04_rope.ipynb", as_version=4)
+    sentences = [output.metadata["image/png"]["alt"] for cell in notebook.cells for output in cell.get("outputs", [])
+                 if "image/png" in output.get("data", {})]
+    page, _ = nbconvert.HTMLExporter(template_name="classic").from_notebook_node(notebook)
+    build.slides("04_rope", tmp_path)
+    slides = (tmp_path / "04_rope.html").read_text(encoding="utf-8")
+    for text in (page, slides):
+        pictures = bs4.BeautifulSoup(text, "html.parser").find_all("img")
+        assert [picture["alt"] for picture in pictures] == sentences and len(sentences) >= 4
+    loaded = re.findall(r'<script[^>]* src="([^"]*)"|<link[^>]* href="([^"]*)"|"(shared/[^"]*\.js)"|import .* from \'(.*)\'', slides)
+    files = [re.sub(r"\?.*", "", "".join(groups)) for groups in loaded if "data:" not in "".join(groups)]
+    assert len(files) >= 7 and all((tmp_path / file).is_file() for file in files)
+    for file in files:
+        if file.endswith(".css"):
+            assert "//" not in "".join(re.findall(r"url\([^)]*\)|@import[^;]*", (tmp_path / file).read_text()))
+
+
 # ---- Grading in bulk -----------------------------------------------------------------------------------------
 
 def hand_in(path, answers, whole=False, setup="", kernel="python3"):
@@ -340,7 +361,7 @@ def test_twenty_notebooks_are_graded(tmp_path):
         "fails.ipynb": (dict(answers=right | {"rms_norm": right["rms_norm"] + "\n1 / 0"}), "02", 3, 3,
                         "rms_norm: ZeroDivisionError: division by zero"),
         "loops.ipynb": (dict(answers=fold("while True: pass")), "02", 2, 3, "fold (wrong); fold: no end after 8 s"),
-        "stubborn.ipynb": (dict(answers=fold("while True:\n        try:\n            while True: g = g + 0\n"
+        "stubborn.ipynb": (dict(answers=fold("import time\n    while True:\n        try: time.sleep(60)\n"
                                              "        except BaseException: pass")), "02", 0, 3,
                            "no end after 8 s, and it cannot be interrupted"),
         "dies.ipynb": (dict(answers=right, setup="import os\nos._exit(1)"), "02", 0, 3, "the kernel died"),
