@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
@@ -56,6 +57,9 @@ class Exercise:
         """What a function makes of the arguments."""
         with np.errstate(all="ignore"):
             return self.run(function, *arguments) if self.run else function(*arguments)
+
+
+INFINITE = {np.inf: "∞", -np.inf: "−∞"}
 
 
 @functools.cache
@@ -208,16 +212,15 @@ def picture(yours, right):
     if yours.shape != right.shape or right.ndim not in (1, 2) or right.size == 0:
         return
     yours, right = np.atleast_2d(yours), np.atleast_2d(right)
-    with np.errstate(invalid="ignore"):
-        difference = np.where(np.isfinite(yours) & np.isfinite(right), yours - right, 0)
-        apart = ~np.isfinite(difference) | ~((yours == right) | np.isfinite(yours) & np.isfinite(right))
-        apart &= ~(np.isnan(yours) & np.isnan(right))
+    finite = np.isfinite(yours) & np.isfinite(right)
+    difference = np.subtract(yours, right, out=np.zeros_like(right), where=finite)
+    apart = ~finite & (yours != right) & ~(np.isnan(yours) & np.isnan(right))
     figure, axes = figures.new(2.4, columns=3)
     limit = max(np.abs(x[np.isfinite(x)]).max(initial=1e-9) for x in (yours, right))
     for ax, title, x in zip(axes, ("yours", "right", "difference"), (yours, right, difference)):
         figures.matrix(ax, x, title=title, limit=limit)
         for i, j in np.argwhere(~np.isfinite(x))[:200]:
-            ax.text(j, i, "nan" if np.isnan(x[i, j]) else "∞" if x[i, j] > 0 else "−∞", ha="center", va="center", fontsize=9)
+            ax.text(j, i, INFINITE.get(x[i, j], "nan"), ha="center", va="center", fontsize=9)
     axes[2].plot(*np.argwhere(apart)[:, ::-1].T, "x", color=figures.BLACK)
     figures.show(figure, "Yours, the right answer, and the difference, all on the same scale of colours. A cross: one of "
                          "the two is not finite there, or they are infinite with different signs.")
@@ -310,7 +313,7 @@ async def grade(path, seconds):
     marks.lesson = found[1]
     marks.verdicts = dict.fromkeys(exercises(marks.lesson), "did not run")
     try:
-        async with Kernel(seconds) as kernel:
+        async with started(seconds) as kernel:
             await run(kernel, sources, marks)
     except KernelError as error:
         marks.remarks.append(str(error))
@@ -343,28 +346,35 @@ class KernelError(Exception):
     """A kernel that cannot go on, in words for the lecturer."""
 
 
+@contextlib.asynccontextmanager
+async def started(seconds):
+    """A Kernel in an empty folder, which finds the course and keeps what it prints to itself."""
+    from jupyter_client.manager import AsyncKernelManager
+    manager = AsyncKernelManager(kernel_name="python3")   # whatever kernel the notebook asks for
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        await manager.start_kernel(cwd=folder, env={**os.environ, **QUIET}, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        client = manager.client()
+        try:
+            client.start_channels()
+            await client.wait_for_ready(timeout=60)
+            yield Kernel(manager, client, Path(folder), seconds)
+        finally:
+            client.stop_channels()
+            await manager.shutdown_kernel(now=True)
+
+
+@dataclass
 class Kernel:
-    """A Python kernel in an empty folder, which finds the course and keeps what it prints to itself."""
+    """A running Python, which executes cells for at most so many seconds each."""
+    manager: object
+    client: object
+    folder: Path
+    seconds: float
 
-    def __init__(self, seconds):
-        self.seconds, self.endless = seconds, f"no end after {seconds:g} s"
-
-    async def __aenter__(self):
-        from jupyter_client.manager import AsyncKernelManager
-        self.temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self.folder = Path(self.temporary.name)
-        self.manager = AsyncKernelManager(kernel_name="python3")
-        await self.manager.start_kernel(cwd=str(self.folder), env={**os.environ, **QUIET}, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        self.client = self.manager.client()
-        self.client.start_channels()
-        await self.client.wait_for_ready(timeout=60)
-        return self
-
-    async def __aexit__(self, *_):
-        self.client.stop_channels()
-        await self.manager.shutdown_kernel(now=True)
-        self.temporary.cleanup()
+    @property
+    def endless(self):
+        return f"no end after {self.seconds:g} s"
 
     async def execute(self, source):
         """Run a cell: None, or the error that it stopped with."""
@@ -374,7 +384,7 @@ class Kernel:
             content = running.result()["content"]
             return f"{content['ename']}: {first_line(content['evalue'])}" if content["status"] == "error" else None
         await self.manager.interrupt_kernel()
-        if not await self.wait(running, 5):
+        if not await self.wait(running, 3):
             running.cancel()
             raise KernelError(f"{self.endless}, and it cannot be interrupted")
         return self.endless
@@ -396,7 +406,6 @@ def first_line(error):
 
 async def grade_all(paths, seconds, show):
     """Grade notebooks, AT_ONCE at a time, and show each one's Marks in the order of the paths."""
-    from tqdm import tqdm
     turn, bar = asyncio.Semaphore(AT_ONCE), tqdm(total=len(paths), unit="notebook", disable=None)
 
     async def one(path):
@@ -440,7 +449,6 @@ def main(argv=None):
             sys.stdout.flush()
             if table:
                 table.writerow(row)
-        from tqdm import tqdm
         print("{:{width}} {:>6}  {:>5}  {:>2}  {}".format(*columns, width=width), flush=True)
         asyncio.run(grade_all(args.notebooks, args.seconds, show))
     return 0
