@@ -1,41 +1,148 @@
-"""Build the lessons: source/NN_name.py -> NN_name.ipynb, executed, and student/NN_name.ipynb, to be filled in.
+"""Build the lessons: source/NN_name.py and exercises/NN_name.py -> NN_name.ipynb, executed, and student/NN_name.ipynb.
 
     python notebooks/build.py                 every lesson
     python notebooks/build.py 02 03           these lessons
     python notebooks/build.py --check         builds, writes nothing, and fails where a committed file is stale
+    python notebooks/build.py --slides DIR    the built lessons as slides, with all that they need without a network
 
-The sources are in jupytext's percent format: edit those, or open them as notebooks in JupyterLab with jupytext.
+A lesson is those two files. The sources are in jupytext's percent format. What follows from them is written here and
+nowhere else: the cell that finds the course, stars and minutes in the heading of each exercise, the link to the next
+lesson, and the tables between markers in README.md, notebooks/README.md and lesson 00.
+
 Tags on a cell say what is done with it:
 
     exercise     a function for the reader to write
     solution     its solution: run with the check that follows, folded in the lesson, left out for students
     sliders      ipywidgets; its output needs a kernel, so the file keeps none, and the figure before it stands for it
     timing       prints what differs from run to run: not compared
+    result       a text that says what came out: folded for students, as every **Explain.** is
     hide         set-up and plumbing: folded in JupyterLab, no slide
 
 In the lesson, an exercise is followed by its check, which says what to write, and by the folded solution, which has
 been run with the same check. An error, a warning, or a figure without its sentence fails the build.
 """
 import argparse
+import ast
 import copy
+import importlib.util
 import os
 import re
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import jupytext
 import nbclient
+import nbconvert
 import nbformat
+
+import checks
+import figures
 
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SECONDS = 120                                             # for one cell: ten times what the slowest needs
 SLIDES = r"#{1,3} |\*\*Predict|\*\*Explain"               # what begins a slide, or one below it
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+SUMMARY = "## In five lines"
+TABLE = "<!-- lessons -->"                                # in a lesson, the list of all lessons
+START, END = "<!-- written by notebooks/build.py -->", "<!-- end -->"
+FIND = """\
+# Finds the course, wherever in the repository or beside it this kernel was started.
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("course") is None:
+    here = Path.cwd()
+    places = [place for up in (here, *here.parents) for place in (up, up / "notebooks")]
+    places = [place for place in (*places, *here.glob("*/notebooks")) if (place / "course.py").exists()]
+    if not places:
+        raise ImportError(f"the course is not at {here}: start this notebook inside the folder numpy_llama, "
+                          "or put that folder (git clone) beside it")
+    sys.path.insert(0, str(places[0]))"""
 
 
 class BuildError(Exception):
     """A lesson that cannot be built, in words for its author."""
+
+
+@dataclass
+class Head:
+    """What a lesson says of itself in its first cell, and how many exercises it has."""
+    stem: str
+    title: str                        # without the number
+    question: str
+    goal: str
+    minutes: int
+    exercises: int
+
+    @property
+    def link(self):
+        return f"[{int(self.stem[:2])}. {self.title}]({self.stem}.ipynb)"
+
+
+def read_head(path):
+    """The Head of a source file."""
+    text = path.read_text(encoding="utf-8")
+    found = [re.search(pattern, text, re.M) for pattern in (
+        rf"^# # {int(path.stem[:2])}\. (.+)$", r"The question\*\* \| (.+) \|$", r"able to\*\* \| (.+) \|$",
+        r"Minutes\*\* \| (\d+)")]
+    if None in found:
+        raise BuildError(f"{path.name}: the first cell needs the title '# {int(path.stem[:2])}. ...' and the rows "
+                         "The question, You will be able to, Minutes")
+    title, question, goal, minutes = (match[1] for match in found)
+    return Head(path.stem, title, question, goal, int(minutes), len(checks.exercises(path.stem[:2])))
+
+
+def sources():
+    return sorted((HERE / "source").glob("[0-9][0-9]_*.py"))
+
+
+def heads():
+    return [read_head(path) for path in sources()]
+
+
+def table():
+    """All lessons: goal, minutes, exercises, and the totals."""
+    every = heads()
+    rows = [f"| {head.link} | {head.goal} | {head.minutes} | {head.exercises} |" for head in every]
+    return "\n".join(["| lesson | after it, you can | minutes | exercises |", "| --- | --- | --- | --- |", *rows, "",
+                      f"In all {len(every)} lessons, {sum(head.minutes for head in every)} minutes and "
+                      f"{sum(head.exercises for head in every)} exercises."])
+
+
+def contents():
+    """All lessons in a line, as the main README shows them."""
+    every = heads()
+    links = " ·\n".join(f"[{head.title.partition(':')[0]}](notebooks/{head.stem}.ipynb)" for head in every)
+    return (f"{links}\n\n{len(every)} lessons, about {round(sum(head.minutes for head in every) / 60)} hours, "
+            f"{sum(head.exercises for head in every)} exercises.")
+
+
+def next_link(stem):
+    """The last line of a lesson: the next one, and its question."""
+    every = heads()
+    at = [head.stem for head in every].index(stem) + 1
+    if at == len(every):
+        return f"This was the last lesson. Back to {every[0].link}, or on to a Llama of your own."
+    return f"Next: {every[at].link}. *{every[at].question}*"
+
+
+def write_tables(check):
+    """The text between markers in both READMEs. With `check`, write nothing, and raise BuildError where it differs."""
+    for path, made in ((HERE / "README.md", table()), (HERE.parent / "README.md", contents())):
+        text = path.read_text(encoding="utf-8")
+        if text.count(START) != 1 or text.count(END) != 1:
+            raise BuildError(f"{path.name} needs the lines {START} and {END} once each")
+        before, _, rest = text.partition(START)
+        new = f"{before}{START}\n{made}\n{END}{rest.partition(END)[2]}"
+        if check and new != text:
+            raise BuildError(f"{path.relative_to(HERE.parent)} is stale: run python notebooks/build.py")
+        if new != text:
+            path.write_text(new, encoding="utf-8")
 
 
 def tags(cell):
@@ -47,6 +154,7 @@ def read_source(path):
     notebook = jupytext.read(path)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    complete(notebook, path.stem)
     notebook.cells = [part for cell in notebook.cells for part in cut(cell)]
     slides = [slide_type(cell, before) for before, cell in zip([None, *notebook.cells], notebook.cells)]
     for i, (cell, slide) in enumerate(zip(notebook.cells, slides)):
@@ -56,6 +164,28 @@ def read_source(path):
         kept |= {"slideshow": {"slide_type": slide}} if slide else {}
         cell.metadata = nbformat.from_dict(kept)
     return notebook
+
+
+def complete(notebook, stem):
+    """Adds what the source does not say: the cell that finds the course, stars, the table of lessons, the next lesson."""
+    cells, tasks = notebook.cells, checks.exercises(stem[:2])
+    for i, cell in enumerate(cells):
+        if "exercise" in tags(cell):
+            task = tasks.get(function_name(cell))
+            if task is None:
+                raise BuildError(f"exercises/{stem}.py has no exercise {function_name(cell)}")
+            text, headings, rest = cells[i - 1].source.rpartition("\n### ")
+            title, line, rest = rest.partition("\n")
+            cells[i - 1].source = f"{text}{headings}{title} ({'★' * task.stars}, {task.minutes} minutes){line}{rest}"
+        cell.source = cell.source.replace(TABLE, table()) if cell.cell_type == "markdown" else cell.source
+    cells.append(nbformat.v4.new_markdown_cell(next_link(stem)))
+    setup = next(i for i, cell in enumerate(cells) if cell.cell_type == "code")
+    cells.insert(setup, nbformat.v4.new_code_cell(FIND, metadata={"tags": ["hide"]}))
+
+
+def function_name(cell):
+    """The function that an exercise or a solution defines last."""
+    return [node.name for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef)][-1]
 
 
 def slide_type(cell, before):
@@ -167,13 +297,34 @@ def join_streams(outputs):
 
 
 def student(source):
-    """The lesson to be filled in: no solutions, no outputs, so that a prediction comes before its answer."""
+    """The lesson to be filled in: no solutions, no outputs, results folded, so that a prediction comes first."""
     notebook = read_source(source)
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+    captions = 0
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png)\b)", "](../", cell.source)
+        if cell.cell_type == "code":
+            cell.source, captions = without_captions(cell.source, source.stem[:2], captions)
+            continue
+        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png)\b)", "](../", cell.source)
+        if cell.source.startswith("**Explain.**") or "result" in tags(cell):
+            text = cell.source.removeprefix("**Explain.** ")
+            cell.source = f"<details>\n<summary><b>Explain.</b> Open this after the run.</summary>\n\n{text}\n\n</details>"
+        if cell.source.startswith(SUMMARY):
+            text = cell.source.removeprefix(SUMMARY).strip()
+            cell.source = f"{SUMMARY}\n\n<details>\n<summary>Open this at the end.</summary>\n\n{text}\n\n</details>"
     return notebook
+
+
+def without_captions(code, number, count):
+    """Code whose captions, which say what a figure shows, are looked up when it runs; and how many there were so far."""
+    lines = code.encode().splitlines(keepends=True)       # ast counts columns in bytes
+    offsets = [sum(map(len, lines[:i])) for i in range(len(lines) + 1)]
+    data, sentences = code.encode(), figures.sentences(code)
+    for place, node in reversed(list(enumerate(sentences))):
+        begin = offsets[node.lineno - 1] + node.col_offset
+        end = offsets[node.end_lineno - 1] + node.end_col_offset
+        data = data[:begin] + f'figures.caption("{number}", {count + place})'.encode() + data[end:]
+    return data.decode(), count + len(sentences)
 
 
 def words(notebook):
@@ -207,17 +358,61 @@ def build(source, check=False):
                                  f"{source.stem[:2]}\nbuilt now:  {now}\ncommitted:  {then}")
 
 
+# ---- Slides --------------------------------------------------------------------------------------------------
+
+# JavaScript and styles that a page of slides loads: where it comes from, and where nbconvert's template looks for it.
+PARTS = {"reveal": ("sphinx_revealjs", "_static/revealjs"),
+         **{name: ("nbclassic", f"static/components/{name}") for name in ("MathJax", "requirejs", "jquery")}}
+URLS = {"reveal_url_prefix": "shared/reveal", "require_js_url": "shared/requirejs/require.js",
+        "jquery_url": "shared/jquery/jquery.min.js",
+        "mathjax_url": "shared/MathJax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe",
+        "mermaid_js_url": "data:text/javascript,export default {initialize() {}}"}           # no lesson has such a drawing
+PAGE = """{% extends 'index.html.j2' %}
+{% block html_head_js_mathjax %}<script type="text/x-mathjax-config">
+MathJax.Hub.Config({"HTML-CSS": {fonts: ["STIX-Web"]}});</script>{{ super() }}
+<style>.reveal h1, .reveal h2, .reveal h3 { text-transform: none; }</style>{% endblock %}
+{% block data_png scoped %}<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+     width="{{ output | get_metadata('width', 'image/png') }}"
+     alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">{% endblock %}"""   # nbconvert's leaves alt out
+
+
+def slides(stem, folder, code=False):
+    """Write a built lesson as reveal.js slides, with or without its code, and beside them what they load."""
+    for name, (package, place) in PARTS.items():
+        found = importlib.util.find_spec(package)
+        if found is None:
+            raise BuildError("slides need two more packages: pip install nbclassic sphinx-revealjs")
+        shutil.copytree(Path(found.origin).parent / place, folder / "shared" / name, dirs_exist_ok=True)
+    exporter = nbconvert.SlidesExporter(template_file="page.html.j2", exclude_input=not code,
+                                        exclude_input_prompt=True, exclude_output_prompt=True, reveal_scroll=True,
+                                        reveal_theme="white", extra_loaders=[jinja2.DictLoader({"page.html.j2": PAGE})],
+                                        **URLS)
+    page, _ = exporter.from_filename(str(HERE / f"{stem}.ipynb"))
+    page = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', page)
+    (folder / f"{stem}.html").write_text(page, encoding="utf-8")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a committed file is stale")
+    parser.add_argument("--slides", metavar="DIR", type=Path, help="write slides of the built lessons, and build nothing")
+    parser.add_argument("--code", action="store_true", help="with --slides: show the code too")
     args = parser.parse_args(argv)
-    sources = [path for path in sorted((HERE / "source").glob("[0-9][0-9]_*.py"))
-               if not args.lessons or path.stem[:2] in args.lessons]
-    if len(sources) < len(args.lessons) or not sources:
+    chosen = [path for path in sources() if not args.lessons or path.stem[:2] in args.lessons]
+    if len(chosen) < len(set(args.lessons)) or not chosen:
         parser.error(f"there is no such lesson: {' '.join(args.lessons)}")
+    try:
+        if not args.slides:
+            write_tables(args.check)
+        for source in chosen if args.slides else ():
+            slides(source.stem, args.slides, args.code)
+    except (BuildError, OSError) as error:
+        parser.error(str(error))
+    if args.slides:
+        return 0
     failed = False
-    for source in sources:                                # one at a time: two would disturb each other's timings
+    for source in chosen:                                 # one at a time: two would disturb each other's timings
         try:
             build(source, args.check)
             print(f"{source.stem}: {'as committed' if args.check else 'built'}", flush=True)

@@ -7,6 +7,7 @@ dashes too, and negative cells carry a minus. Signed numbers are drawn from oran
 (positive), shares and probabilities from white (0) to dark blue (1). Every tensor carries its trace name and its shape
 in the size letters of numpy_llama.py. No text is smaller than 9 pt, no figure wider than a page.
 """
+import ast
 import csv
 import io
 import json
@@ -61,6 +62,19 @@ def show(figure, sentence):
     png = io.BytesIO()                                    # 256 colours: a third of the size
     PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(png, "png", optimize=True)
     display(Image(png.getvalue(), width=round(96 * width), alt=sentence), Markdown(f"*{sentence}*"))
+
+
+def sentences(code):
+    """The captions in Python code: the nodes of the plain strings that are the second argument of figures.show."""
+    return sorted((call.args[1] for call in ast.walk(ast.parse(code)) if isinstance(call, ast.Call)
+                   and ast.unparse(call.func) == "figures.show" and isinstance(call.args[1], ast.Constant)),
+                  key=lambda node: node.lineno)
+
+
+def caption(lesson, number):
+    """The sentence of one figure of a lesson, for the student's notebook, which must not say it before the run."""
+    source, = (ROOT / "notebooks" / "source").glob(f"{lesson}_*.py")
+    return sentences(source.read_text(encoding="utf-8"))[number].value
 
 
 # ---- Kinds of drawing ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #
 # | | |
 # | --- | --- |
+# | **The question** | What happens between a prompt and its next token? |
 # | **You will be able to** | run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
 # | **Minutes** | 20 |
@@ -29,17 +30,17 @@
 
 # %% tags=["hide"]
 import re
-import sys
 import textwrap
 from pathlib import Path
 
-sys.path.insert(0, "..")
+import checks
 import figures
 import ipywidgets
 import numpy as np
 import numpy_llama as nl
-from checks import check
 from IPython.display import Markdown, display
+
+check = checks.lesson("00")
 
 # %% [markdown]
 # ## From a prompt to its next token
@@ -138,10 +139,10 @@ figures.show(figure, "The black line is the residual stream: a row of D numbers 
 
 # %% [markdown]
 # - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares what has become of it
-#   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [09](09_objective_and_sampling.ipynb)).
+#   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb)).
 # - Yellow: norms, which bring a row to a standard size (lesson [02](02_rmsnorm.ipynb)).
-# - Orange: rotations, by which a token's position comes in (lesson [03](03_rope.ipynb)).
-# - Blue: attention, the only place where tokens see each other (lessons [04](04_attention.ipynb) and
+# - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
+# - Blue: attention, the only place where tokens see each other (lessons [03](03_attention.ipynb) and
 #   [05](05_grouped_query_attention.ipynb)).
 # - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
 #
@@ -218,22 +219,12 @@ figures.show(figure, "One step silenced at a time: without the first feed-forwar
 #
 # ## A map of the course
 #
-# Lessons 01 to 06 go through the model part by part, 07 puts it together, 08 to 12 are about using, training and
-# storing it. Each takes its minutes from its own first lines:
-
-# %%
-rows, minutes = ["| lesson | you will be able to | minutes |", "| :-- | :-- | --: |"], []
-for path in sorted((figures.ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py")):
-    text = path.read_text(encoding="utf-8")
-    title = re.search(r"^# # (\d+\. .+)$", text, re.M)[1]
-    goal = re.search(r"\*\*You will be able to\*\* \| (.+) \|$", text, re.M)[1]
-    minutes.append(int(re.search(r"\*\*Minutes\*\* \| (\d+)", text)[1]))
-    rows.append(f"| [{title}]({path.stem}.ipynb) | {goal} | {minutes[-1]} |")
-print(f"{len(minutes)} lessons: {' + '.join(map(str, minutes))} = {sum(minutes)} minutes")
-display(Markdown("\n".join(rows)))
-
-# %% [markdown]
-# For one hour, read this lesson and then [attention](04_attention.ipynb). To port Llama to another language, read
+# The first lessons go through the model part by part; lesson [07](07_forward_pass.ipynb) puts it together; the later
+# ones are about using, training and storing it.
+#
+# <!-- lessons -->
+#
+# For one hour, read this lesson and then [attention](03_attention.ipynb). To port Llama to another language, read
 # "In the wild" in each lesson: it lists what ports get wrong.
 #
 # ## In the wild
@@ -254,7 +245,7 @@ display(Markdown("\n".join(rows)))
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The next token (easy)
+# ### 1. The next token
 
 # %% tags=["exercise"]
 def most_likely_next(logits):
@@ -269,7 +260,7 @@ def most_likely_next(logits):
     return np.argmax(logits[-1])                          # softmax would keep the order
 
 # %% [markdown]
-# ### 2. A tap that keeps some values (medium)
+# ### 2. A tap that keeps some values
 #
 # A whole trace of a large model is large. Write `keep_only(names)`: it returns an empty dictionary, and a tap that
 # fills it with those values whose name is in the list `names`. The model must run as if nothing were there.
@@ -293,7 +284,7 @@ def keep_only(names):
     return kept, tap
 
 # %% [markdown]
-# ### 3. A story without luck (harder)
+# ### 3. A story without luck
 #
 # Always take the likeliest token, put it behind the others, and go on, n times. `forward` is a function
 # (T,) -> (T, V). Return the new ids only, as a list.
@@ -316,7 +307,7 @@ def continue_greedily(tokens, n, forward):
 # %% [markdown]
 # With your function, `continue_greedily(tokens, 20, lambda ids: nl.forward(ids, weights, config))` tells a story. It is
 # slow, as the whole text goes through the model for each new token; lesson
-# [08](08_decoding_and_cache.ipynb) shows what to do about it.
+# [09](09_decoding_and_cache.ipynb) shows what to do about it.
 #
 # ## In five lines
 #
@@ -325,5 +316,3 @@ def continue_greedily(tokens, n, forward):
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
 # 5. Predict before you run; a wrong guess is worth more than a right answer that was read.
-#
-# Next: [1. Tokens](01_tokens.ipynb), where the text is cut into pieces.

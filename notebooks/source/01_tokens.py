@@ -15,6 +15,7 @@
 #
 # | | |
 # | --- | --- |
+# | **The question** | How does a text become numbers, and how do numbers become a text again? |
 # | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the model has learned of a token before it sees any other |
 # | **It assumes** | lesson [00](00_start_here.ipynb); lists and dictionaries in Python |
 # | **Minutes** | 45 |
@@ -22,15 +23,13 @@
 # T tokens, D model width, V vocabulary.
 
 # %% tags=["hide"]
-import sys
-
-sys.path.insert(0, "..")
-from course import FOLDER, SENTENCE, STORY, config, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import FOLDER, SENTENCE, STORY, config, nl, tokenizer, weights
+
+check = checks.lesson("01")
 
 # %% [markdown]
 # ## Text in, numbers out
@@ -249,7 +248,7 @@ for piece, a, b in zip(ids[2:6], with_s, without):
 print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} without")
 
 # %% [markdown]
-# **Explain.** A nat measures surprise: 0 means sure (lesson [9](09_objective_and_sampling.ipynb)). After `<s>`, *Once*
+# **Explain.** A nat measures surprise: 0 means sure (lesson [10](10_objective_and_sampling.ipynb)). After `<s>`, *Once*
 # is almost surely followed by *upon a time*. Without `<s>`, *Once* might stand anywhere.
 #
 # ## Bytes for all the rest
@@ -452,7 +451,7 @@ if not theirs:
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. A character in bytes (easy)
+# ### 1. A character in bytes
 #
 # A character without a piece is spelled in the pieces of its UTF-8 bytes: `"ö"` becomes `["<0xC3>", "<0xB6>"]`.
 
@@ -469,7 +468,7 @@ def byte_pieces(character):
     return [f"<0x{byte:02X}>" for byte in character.encode("utf-8")]
 
 # %% [markdown]
-# ### 2. One merge (medium)
+# ### 2. One merge
 #
 # One rung of the ladder. `scores` maps each piece to its score, as in `score` above. Join one pair of neighbours: the
 # one whose piece has the highest score, the leftmost if there are several. Return the symbols as they are if no
@@ -493,7 +492,7 @@ def merge_once(symbols, scores):
     return symbols[:i] + [pairs[i]] + symbols[i + 2:]
 
 # %% [markdown]
-# ### 3. Pieces to text (harder)
+# ### 3. Pieces to text
 #
 # The way back. `<s>` and `</s>` are silent, byte pieces together make UTF-8, `▁` is a space, and the space of the dummy
 # prefix goes. The text itself may say `<s>`: then it is spelled in other pieces, and must come out.
@@ -524,5 +523,3 @@ def pieces_to_text(pieces):
 # 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
 # 4. What has no piece is spelled in UTF-8 bytes; nothing is lost, but such text costs several tokens per character.
 # 5. The embedding holds one row per token: those of related words point the same way, those never met are noise.
-#
-# Next: [2. RMSNorm](02_rmsnorm.ipynb), the first thing that is done to a row.

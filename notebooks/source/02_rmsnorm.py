@@ -15,6 +15,7 @@
 #
 # | | |
 # | --- | --- |
+# | **The question** | Why is every row brought to one size before it is worked on, and how? |
 # | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks without it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
 # | **Minutes** | 35 |
@@ -22,14 +23,12 @@
 # T tokens, D model width, L layers.
 
 # %% tags=["hide"]
-import sys
-
-sys.path.insert(0, "..")
-from course import STORY, config, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import numpy as np
-from checks import check
+from course import STORY, config, loss, nl, tokenizer, weights
+
+check = checks.lesson("02")
 
 # %% [markdown]
 # ## The stream that everything is added to
@@ -293,7 +292,7 @@ with np.errstate(over="ignore"):
 #
 # Fill in each function; `check` runs it on several shapes, and says what a wrong answer looks like.
 #
-# ### 1. RMSNorm (easy)
+# ### 1. RMSNorm
 
 # %% tags=["exercise"]
 def rms_norm(x, weight, eps):
@@ -308,7 +307,7 @@ def rms_norm(x, weight, eps):
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
 
 # %% [markdown]
-# ### 2. One scale less (medium)
+# ### 2. One scale less
 #
 # The scale $g$ is followed by a matrix: `(x * g) @ w`. Some programs fold $g$ into the matrix once, at load. Return the
 # matrix for which `x @ fold(g, w)` is the same.
@@ -326,7 +325,7 @@ def fold(g, w):
     return g[:, None] * w             # g scales the rows of w, which the columns of x meet
 
 # %% [markdown]
-# ### 3. A pre-norm block (harder)
+# ### 3. A pre-norm block
 #
 # `attend` and `feed` are functions (T, D) -> (T, D), `norm_1` and `norm_2` too. Wire them as Llama does.
 
@@ -351,5 +350,3 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 # 3. The residual stream is a sum that grows; every sub-layer reads a normalised copy and adds to the original.
 # 4. Post-norm forgets the embedding within ten layers; pre-norm keeps a clear road from end to end.
 # 5. eps is part of the model: 1e-6 in Llama 1, 1e-5 in Llama 2, and a wrong one is hard to notice.
-#
-# Next: [3. RoPE](03_rope.ipynb), where the positions come in.

@@ -15,24 +15,24 @@
 #
 # | | |
 # | --- | --- |
+# | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
-# | **It assumes** | lesson [04](04_attention.ipynb) |
+# | **It assumes** | lesson [03](03_attention.ipynb) |
 # | **Minutes** | 40 |
 #
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
 import math
-import sys
 from dataclasses import replace
 
-sys.path.insert(0, "..")
-from course import SENTENCE, config, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import SENTENCE, config, loss, nl, tokenizer, weights
+
+check = checks.lesson("05")
 
 # %% [markdown]
 # ## Many questions, few answers
@@ -298,7 +298,7 @@ figures.show(figure, "Without training again every way is costly: the mean (hatc
 # ## In the wild
 #
 # - **Keys have their own head count.** A converter reordered the rows of `wk` as if there were H heads
-#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [12](12_weights_on_disk.ipynb) says
+#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [14](14_weights_on_disk.ipynb) says
 #   what that costs.
 # - **`n_kv_heads` is missing** from the files of models without sharing: then G = H, not 1.
 # - **Tests on 7B find nothing.** There G = H, and every mistake in the sharing is invisible. Test with 1 < G < H.
@@ -322,7 +322,7 @@ for heads in (H, G, 1):
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The cache (easy)
+# ### 1. The cache
 #
 # `config` has the fields of `nl.Config`; `width` is the number of bytes of one number.
 
@@ -339,7 +339,7 @@ def cache_bytes(config, tokens, width):
     return 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
 
 # %% [markdown]
-# ### 2. Scores with shared keys (medium)
+# ### 2. Scores with shared keys
 #
 # The scores of all query heads, without scale and mask. A loop will do; a reshape is shorter.
 
@@ -358,7 +358,7 @@ def grouped_scores(q, k):
     return (q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)).reshape(H, T, S)
 
 # %% [markdown]
-# ### 3. Fewer key heads (harder)
+# ### 3. Fewer key heads
 #
 # `wk` holds n heads of width d side by side. Make `groups` heads of them, each the mean of n / groups *neighbouring*
 # heads.
@@ -384,5 +384,3 @@ def mean_pool(wk, d, groups):
 # 3. The cache is 2·L·G·d numbers per token: H does not matter to it.
 # 4. Sharing copies no key: stack the queries, or broadcast the keys as a view.
 # 5. In Llama 2, 34B and 70B share; 7B and 13B do not, so a test on them finds no mistake in it.
-#
-# Next: [6. SwiGLU](06_swiglu.ipynb), the other half of a layer.

@@ -15,6 +15,7 @@
 #
 # | | |
 # | --- | --- |
+# | **The question** | What does a token do with what attention brought it? |
 # | **You will be able to** | compute SwiGLU from three matrices; say what the gate adds to an activation; work out F for every Llama; find a neuron that can be named, and test the name |
 # | **It assumes** | lesson [02](02_rmsnorm.ipynb); the sigmoid 1 / (1 + exp(−x)) |
 # | **Minutes** | 45 |
@@ -23,15 +24,14 @@
 
 # %% tags=["hide"]
 import math
-import sys
 
-sys.path.insert(0, "..")
-from course import SENTENCE, STORY, config, exact, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import SENTENCE, STORY, config, exact, loss, nl, tokenizer, weights
+
+check = checks.lesson("06")
 
 # %% [markdown]
 # ## The other half of a layer
@@ -105,12 +105,12 @@ layer, ffn = 2, weights["layers"][2]["ffn"]
 h = trace[f"layers.{layer}.ffn_norm"]                     # (T, D): the normalised rows
 gate, up = h @ ffn["gate"], h @ ffn["up"]                 # (T, F) each
 hidden = gate / (1 + np.exp(-gate)) * up                  # (T, F)
-out = nl.matmul(hidden, ffn["down"])                      # (T, D); nl.matmul adds up in four parts
+out = hidden @ ffn["down"]                                # (T, D)
 
 for name, ours in (("gate", gate), ("up", up), ("hidden", hidden), ("out", out)):
-    print(f"{name:6} {str(ours.shape):10} the same bits as in the model: "
-          f"{np.array_equal(ours, trace[f'layers.{layer}.ffn.{name}'])}")
-print("and as the function:", np.array_equal(out, nl.feed_forward(h, **ffn)))
+    print(f"{name:6} {str(ours.shape):10} the same numbers as in the model: "
+          f"{np.allclose(ours, trace[f'layers.{layer}.ffn.{name}'], atol=1e-5)}")
+print("and as the function:", np.allclose(out, nl.feed_forward(h, **ffn), atol=1e-5))
 
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
@@ -344,7 +344,7 @@ print(f"loss {loss():.2f}, gate and up exchanged {loss(weights=weights | {'layer
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The width (easy)
+# ### 1. The width
 #
 # Two thirds of 4 · dim is cut to a whole number, and so is its product with `multiplier`.
 
@@ -362,7 +362,7 @@ def feed_forward_width(dim, multiple_of, multiplier):
     return (hidden + multiple_of - 1) // multiple_of * multiple_of
 
 # %% [markdown]
-# ### 2. SwiGLU (medium)
+# ### 2. SwiGLU
 
 # %% tags=["exercise"]
 def swiglu(x, gate, up, down):
@@ -378,7 +378,7 @@ def swiglu(x, gate, up, down):
     return (g / (1 + np.exp(-g)) * (x @ up)) @ down
 
 # %% [markdown]
-# ### 3. How few do the work? (harder)
+# ### 3. How few do the work?
 #
 # For each token: how many of the F products, largest first, does it take until the sum of their squares reaches `share`
 # of the sum of all?
@@ -405,5 +405,3 @@ def neurons_needed(hidden, share):
 # 3. F is two thirds of 4D, rounded up, so that three matrices cost what two did.
 # 4. Some neurons can be named; a name is a guess until silencing the neuron shows the effect where the name says.
 # 5. A gate that does not move makes the step linear, and the model useless.
-#
-# Next: [7. The whole forward pass](07_forward_pass.ipynb), which puts the parts together.

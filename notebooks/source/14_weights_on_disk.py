@@ -11,27 +11,27 @@
 # ---
 
 # %% [markdown]
-# # 12. Weights on disk
+# # 14. Weights on disk
 #
 # | | |
 # | --- | --- |
+# | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
-# | **It assumes** | lessons [00](00_start_here.ipynb) and [03](03_rope.ipynb); what a bit and a byte are |
+# | **It assumes** | lessons [00](00_start_here.ipynb) and [04](04_rope.ipynb); what a bit and a byte are |
 # | **Minutes** | 45 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
-import sys
 import textwrap
 
-sys.path.insert(0, "..")
-from course import FOLDER, STORY, config, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import FOLDER, STORY, config, loss, nl, tokenizer, weights
+
+check = checks.lesson("14")
 
 # %% [markdown]
 # ## A model is a folder
@@ -302,7 +302,7 @@ figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched)
 # ## Two layouts
 #
 # Llamas are published by Meta and through Hugging Face: the same numbers under other names, and with the rows of
-# `wq` and `wk` in another order, because the two programs rotate other pairs (lesson [03](03_rope.ipynb)).
+# `wq` and `wk` in another order, because the two programs rotate other pairs (lesson [04](04_rope.ipynb)).
 
 # %%
 print(f"{'ours':10} {'Hugging Face':40} {'Meta':34} on disk")
@@ -488,7 +488,7 @@ for what, broken in (("as it should be", weights),
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The header (easy)
+# ### 1. The header
 
 # %% tags=["exercise"]
 def read_header(data):
@@ -505,7 +505,7 @@ def read_header(data):
     return json.loads(data[8:8 + n]), 8 + n
 
 # %% [markdown]
-# ### 2. bfloat16 to float32 (easy)
+# ### 2. bfloat16 to float32
 
 # %% tags=["exercise"]
 def widen(bits):
@@ -520,7 +520,7 @@ def widen(bits):
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 # %% [markdown]
-# ### 3. Some rows of a tensor (medium)
+# ### 3. Some rows of a tensor
 #
 # `header` and `start` are what `read_header` returns. Every tensor here is `F32`, with shape (rows, columns). Return
 # the rows from `first` up to, and not including, `last`; a program that runs a large model a block at a time reads like
@@ -541,7 +541,7 @@ def read_rows(data, header, start, name, first, last):
     return np.frombuffer(data, np.float32, (last - first) * columns, begin).reshape(-1, columns)
 
 # %% [markdown]
-# ### 4. float32 to bfloat16 (harder)
+# ### 4. float32 to bfloat16
 #
 # Not cut, but rounded to the nearest, and a tie to the even one, whose last bit is 0. (Add to the 32 bits, as a whole
 # number, what makes the upper half round rightly. No input is a NaN.)
@@ -568,5 +568,3 @@ def to_bfloat16(x):
 # 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices.
 # 4. Matrices are (out, in) on disk; Meta and Hugging Face differ in names, and in the order of the rows of wq and wk.
 # 5. What loads without an error can still be wrong: check shapes, types, names, and the loss on a text you know.
-#
-# Next: back to [0. Start here](00_start_here.ipynb), or to a Llama of your own.

@@ -11,27 +11,26 @@
 # ---
 
 # %% [markdown]
-# # 4. Causal attention
+# # 3. Causal attention
 #
 # | | |
 # | --- | --- |
+# | **The question** | How does a token find out what the other tokens know? |
 # | **You will be able to** | compute attention in four steps; say why the scores are divided by the root of d and why the future is masked; read a map of attention; find out which heads a model needs |
-# | **It assumes** | lessons [02](02_rmsnorm.ipynb) and [03](03_rope.ipynb); the exponential function |
+# | **It assumes** | lesson [02](02_rmsnorm.ipynb); the exponential function |
 # | **Minutes** | 50 |
 #
 # T new tokens, S tokens seen so far (the same here), D model width, H query heads, G key/value heads, d head width,
 # L layers.
 
 # %% tags=["hide"]
-import sys
-
-sys.path.insert(0, "..")
-from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
+
+check = checks.lesson("03")
 
 # %% [markdown]
 # ## A question, answers, and what they say
@@ -54,7 +53,7 @@ trace = nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
 
 layer, head = 3, 1
-q = trace[f"layers.{layer}.attn.q_rope"][head]            # (T, d), turned by RoPE
+q = trace[f"layers.{layer}.attn.q_rope"][head]            # (T, d), turned by RoPE, see lesson 04
 k = trace[f"layers.{layer}.attn.k_rope"][0]               # (S, d): heads 0 to 3 share these keys
 v = trace[f"layers.{layer}.attn.v"][0]                    # (S, d)
 T, d = q.shape
@@ -62,7 +61,7 @@ print(f"T {T}, d {d}")
 print(" ".join(word.strip() for word in words))
 
 # %% [markdown]
-# Four heads share one key head here; why is the topic of the next lesson.
+# Four heads share one key head here; why is the topic of lesson [05](05_grouped_query_attention.ipynb).
 #
 # **Predict.** What should a token look at that comes after "and she was very": at the noun, at the verb, at itself?
 #
@@ -347,7 +346,7 @@ for label, tap in (("with", nl.ignore), ("without", unmask)):
 # **Explain.** It rises: the model never learned to use what comes after, and takes it for the past. A model *trained*
 # without a mask would learn to copy the answer, and could not predict anything when there is none. With the mask, row
 # t depends on tokens 0 to t only. That is why a prompt can be read once and its keys and values kept: lesson
-# [08](08_decoding_and_cache.ipynb).
+# [09](09_decoding_and_cache.ipynb).
 #
 # ## In the wild
 #
@@ -370,7 +369,7 @@ with np.errstate(over="ignore"):
 #
 # Fill in each function; `check` runs it on several shapes, and says what a wrong answer looks like.
 #
-# ### 1. Softmax (easy)
+# ### 1. Softmax
 
 # %% tags=["exercise"]
 def stable_softmax(x):
@@ -386,7 +385,7 @@ def stable_softmax(x):
     return e / np.sum(e, axis=-1, keepdims=True)
 
 # %% [markdown]
-# ### 2. Masked scores (medium)
+# ### 2. Masked scores
 #
 # The T queries are the *last* T of the S tokens seen so far, S ≥ T. Return the scores, divided by the root of d, with
 # −∞ where a query would see a later token.
@@ -406,7 +405,7 @@ def causal_scores(q, k):
     return np.where(seen, q @ k.T / np.sqrt(q.shape[1], dtype=q.dtype), -np.inf)
 
 # %% [markdown]
-# ### 3. One head (harder)
+# ### 3. One head
 #
 # All four steps, for the same case. You may call the two functions above.
 
@@ -434,5 +433,3 @@ def one_head(q, k, v):
 # 3. The mask hides the future: row t depends on tokens 0 to t only.
 # 4. Heads have habits; looking one token back is the commonest, most others have no simple name.
 # 5. Silencing one head costs little, silencing a layer a lot: the heads can stand in for each other.
-#
-# Next: [5. Grouped-query attention](05_grouped_query_attention.ipynb), where heads share keys and values.

@@ -11,10 +11,11 @@
 # ---
 
 # %% [markdown]
-# # 9. The objective and sampling
+# # 10. The objective and sampling
 #
 # | | |
 # | --- | --- |
+# | **The question** | What is a Llama trained for, and how is text drawn from what it learned? |
 # | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; explain why the likeliest token is not the best text |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the logarithm |
 # | **Minutes** | 50 |
@@ -22,18 +23,17 @@
 # T tokens, V vocabulary.
 
 # %% tags=["hide"]
-import sys
 import textwrap
 from collections import Counter
 from dataclasses import replace
 
-sys.path.insert(0, "..")
-from course import STORY, config, exact, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import STORY, config, exact, loss, nl, tokenizer, weights
+
+check = checks.lesson("10")
 
 # %% [markdown]
 # ## Predict the next token
@@ -320,7 +320,7 @@ print(f"temperature 2 before top-p 0.8: {np.count_nonzero(before)} tokens; "
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. Bits per byte (easy)
+# ### 1. Bits per byte
 #
 # `nats` are those of every token but the first, `text` is the text.
 
@@ -337,7 +337,7 @@ def bits_per_byte(nats, text):
     return np.sum(nats) / np.log(2) / len(text.encode())
 
 # %% [markdown]
-# ### 2. The loss (medium)
+# ### 2. The loss
 #
 # Logits of a whole text and its tokens. No input may overflow.
 
@@ -357,7 +357,7 @@ def next_token_loss(logits, tokens):
     return np.mean(log_sum - shifted[np.arange(len(targets)), targets])
 
 # %% [markdown]
-# ### 3. Top-p (harder)
+# ### 3. Top-p
 #
 # Keep the smallest number of likeliest tokens that together hold at least p, scaled to sum to 1; all others become 0.
 
@@ -385,5 +385,3 @@ def nucleus(probs, p):
 # 3. Temperature, top-k and top-p change what is drawn, not what the model knows.
 # 4. Always taking the likeliest token leads into loops, however improbable the loop is as a whole.
 # 5. Frequencies of draws approach the probabilities with the root of their number.
-#
-# Next: [10. Sizes, data, compute](10_sizes_data_compute.ipynb): what it takes to lower the loss of a large Llama.

@@ -11,28 +11,28 @@
 # ---
 
 # %% [markdown]
-# # 11. From Llama 2 to Llama 2-Chat
+# # 13. From Llama 2 to Llama 2-Chat
 #
 # | | |
 # | --- | --- |
+# | **The question** | How does a model that continues texts become one that answers? |
 # | **You will be able to** | write the chat format token by token; compute the loss of supervised fine-tuning and of a reward model; run rejection sampling and predict its gain; say what PPO optimises, and what goes wrong when a reward is trusted too far |
-# | **It assumes** | lessons [01](01_tokens.ipynb) and [09](09_objective_and_sampling.ipynb); a derivative |
+# | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); a derivative |
 # | **Minutes** | 50 |
 #
 # T tokens, D model width, V vocabulary. L2 is the Llama 2 paper.
 
 # %% tags=["hide"]
 import re
-import sys
 import textwrap
 
-sys.path.insert(0, "..")
-from course import config, exact, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import config, exact, nl, tokenizer, weights
+
+check = checks.lesson("13")
 
 # %% [markdown]
 # ## From continuing to answering
@@ -330,7 +330,7 @@ print(f"as text: {len(typed)} tokens, {typed.count(tokenizer.bos)} of them <s>; 
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The format (easy)
+# ### 1. The format
 #
 # One question, with a system message that may be empty. Without `<s>`, which is not text.
 
@@ -349,7 +349,7 @@ def chat_text(system, user):
     return f"[INST] {user} [/INST]"
 
 # %% [markdown]
-# ### 2. The masked loss (medium)
+# ### 2. The masked loss
 #
 # The first `n_prompt` of the T tokens are the prompt.
 
@@ -366,7 +366,7 @@ def answer_loss(logits, tokens, n_prompt):
     return nl.cross_entropy(logits[:-1], tokens[1:])[n_prompt - 1:].mean()
 
 # %% [markdown]
-# ### 3. The ranking loss (harder)
+# ### 3. The ranking loss
 #
 # For many pairs at once; differences may be in the thousands, and no result may overflow.
 
@@ -390,5 +390,3 @@ def preference_loss(chosen, rejected, margin):
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
 # 4. The best of K gains with the logarithm of K, and the gain can be predicted from the rewards.
 # 5. Any reward has holes, and optimisation finds them; KL to the first model is what PPO pays for moving.
-#
-# Next: [12. Weights on disk](12_weights_on_disk.ipynb), where larger models come from.

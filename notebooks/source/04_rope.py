@@ -11,33 +11,33 @@
 # ---
 
 # %% [markdown]
-# # 3. RoPE: positions as rotations
+# # 4. RoPE: positions as rotations
 #
 # | | |
 # | --- | --- |
+# | **The question** | How does attention know where a token stands? |
 # | **You will be able to** | turn queries and keys by hand; say why attention then sees distances only; tell Meta's pairs from Hugging Face's, and know what the wrong ones look like; stretch a model past the length that it was trained on, and say what that costs |
-# | **It assumes** | lesson [00](00_start_here.ipynb); sine and cosine |
+# | **It assumes** | lesson [03](03_attention.ipynb); sine and cosine |
 # | **Minutes** | 50 |
 #
 # T tokens, D model width, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
-import sys
 import textwrap
 from dataclasses import replace
 
-sys.path.insert(0, "..")
-from course import STORY, config, exact, loss, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import STORY, config, exact, loss, nl, tokenizer, weights
+
+check = checks.lesson("04")
 
 # %% [markdown]
 # ## Attention cannot count
 #
-# Attention (the next lesson) compares a *query* q with the *key* k of every earlier token by their inner product, q·k.
+# Attention (lesson [03](03_attention.ipynb)) compares a *query* q with the *key* k of every earlier token by their inner product, q·k.
 # Nothing in that product says how far apart the two tokens stand. "The wolf ate the girl" and "The girl ate the wolf"
 # hold the same keys. RoPE, *rotary position embedding*, turns q and k by an angle that grows with the position before
 # they are compared.
@@ -382,7 +382,7 @@ figures.show(figure, "Past 512 the model as trained goes wrong; with halved posi
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
 # - **Keys have fewer heads.** Reordered as if there were H of them, the rows of G key heads are mixed up
-#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [12](12_weights_on_disk.ipynb)
+#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [14](14_weights_on_disk.ipynb)
 #   measures it, and exercise 3 takes the number of heads from the shape.
 # - **Angles in half precision** were off by up to 0.78 radians
 #   ([transformers#29285](https://github.com/huggingface/transformers/issues/29285)). Float16 has no room for the
@@ -399,7 +399,7 @@ print(f"float32 angles by less than 0.001: {np.abs(np.float32(exact) - exact).ma
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The table of angles (easy)
+# ### 1. The table of angles
 
 # %% tags=["exercise"]
 def angle_table(positions, d, theta):
@@ -414,7 +414,7 @@ def angle_table(positions, d, theta):
     return positions[:, None] * theta ** (-np.arange(0, d, 2) / d)
 
 # %% [markdown]
-# ### 2. Turn halves (medium)
+# ### 2. Turn halves
 #
 # Pair i is $(x_i, x_{i + d/2})$, as in numpy_llama.py.
 
@@ -433,7 +433,7 @@ def turn_halves(x, angles):
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 # %% [markdown]
-# ### 3. From Meta's rows to Hugging Face's (harder)
+# ### 3. From Meta's rows to Hugging Face's
 #
 # `w` is `wq` or `wk` as it is on disk, (heads · d, D). In each head, rows 2i and 2i + 1 are a pair; bring them to i and
 # i + d/2. How many heads there are follows from the shape.
@@ -459,5 +459,3 @@ def meta_to_halves(w, d):
 # 3. Fast pairs tell neighbours apart, slow pairs see across the context.
 # 4. Meta pairs neighbours, Hugging Face halves: with the wrong one only the first words of a text still read well.
 # 5. Distances that were never trained break the model; dividing the positions helps, and costs something within.
-#
-# Next: [4. Causal attention](04_attention.ipynb), where queries meet keys.

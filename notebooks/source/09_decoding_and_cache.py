@@ -11,28 +11,28 @@
 # ---
 
 # %% [markdown]
-# # 8. Prompt, decoding and the cache
+# # 9. Prompt, decoding and the cache
 #
 # | | |
 # | --- | --- |
+# | **The question** | How does a model write token after token without computing everything again? |
 # | **You will be able to** | say what a cache saves, to the FLOP; use one without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
-# | **It assumes** | lessons [04](04_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
+# | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
 # | **Minutes** | 45 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.
 
 # %% tags=["hide"]
-import sys
 import time
 
-sys.path.insert(0, "..")
-from course import STORY, config, nl, tokenizer, weights
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import STORY, config, nl, tokenizer, weights
+
+check = checks.lesson("09")
 
 # %% [markdown]
 # ## Two phases
@@ -40,7 +40,7 @@ from checks import check
 # A Llama first reads the prompt: T tokens at once. Then it writes: one token goes in, one row of logits comes out, a
 # token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*.
 #
-# The mask (lesson [04](04_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was
+# The mask (lesson [03](03_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was
 # computed for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept
 # in a *cache*, which Llama 2 (appendix A.2.1) calls standard practice. The GQA paper (section 1) says what is left to
 # pay: every step of decoding reads all weights, and all keys and values so far.
@@ -339,7 +339,7 @@ figures.show(figures.limits(flops_done / (4 * read_once), bounds, measured),
 #   large model: in 7B a step reads a thousand times as much as here, and calls no longer count.
 # - *Arithmetic*: do less, or use all cores. It is the limit of long prompts. numpy_llama.py masks no more scores than it
 #   must, computes the logits of the last row only, and lets the pieces of a prompt go through the layers side by side,
-#   each behind the one before, so that every core has a piece (`side_by_side`).
+#   each behind the one before, so that every core has a piece.
 # - *Calls*: make fewer. A compiler fuses them; here they are the price of lines that can be read. It is the limit of
 #   small models such as this one.
 #
@@ -404,7 +404,7 @@ for name in ("llama-2-7b", "llama-2-70b"):
 #
 # ## When the context is full
 #
-# The model was trained on 512 tokens, and lesson [03](03_rope.ipynb) shows what comes after that. numpy_llama.py stops
+# The model was trained on 512 tokens, and lesson [04](04_rope.ipynb) shows what comes after that. numpy_llama.py stops
 # rather than go on with wrong numbers:
 
 # %%
@@ -447,7 +447,7 @@ print("float64, one by one: largest difference below 1e-12:", np.abs(logits - wh
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. Intensity (easy)
+# ### 1. Intensity
 #
 # A product of (T, n) and (n, m): 2·T·n·m FLOPs. Count as traffic the matrix (n, m) only, `width` bytes for each number.
 
@@ -464,7 +464,7 @@ def intensity(T, n, m, width):
     return 2 * T * n * m / (n * m * width)
 
 # %% [markdown]
-# ### 2. Append to a cache (medium)
+# ### 2. Append to a cache
 #
 # `store` (G, room, d) holds `length` keys per head. Write the new ones behind them, in place, and return those that are
 # valid now and the new length.
@@ -484,7 +484,7 @@ def append(store, length, new):
     return store[:, :end], end
 
 # %% [markdown]
-# ### 3. Decode with a cache (harder)
+# ### 3. Decode with a cache
 #
 # `forward(tokens, cache)` takes a list of new ids, appends to the cache, and returns (T, V) logits. Return the n next
 # ids, always the likeliest. No token may go through `forward` twice, and the last one not at all.
@@ -514,5 +514,3 @@ def decode(prompt, n, forward, cache):
 # 4. In pieces or at once, the numbers are the same up to rounding, and in float64 to twelve decimals.
 # 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the
 #    reading.
-#
-# Next: [9. The objective and sampling](09_objective_and_sampling.ipynb): what the logits are trained for, and used for.

@@ -11,10 +11,11 @@
 # ---
 
 # %% [markdown]
-# # 10. Sizes, data, compute
+# # 12. Sizes, data, compute
 #
 # | | |
 # | --- | --- |
+# | **The question** | What do the parameters, the data and the compute of a Llama amount to? |
 # | **You will be able to** | compute the parameters, the memory, the training FLOPs and the training time of any Llama; read the papers' tables and check them; recognise five common errors about these models |
 # | **It assumes** | lessons [05](05_grouped_query_attention.ipynb) and [06](06_swiglu.ipynb); powers of ten |
 # | **Minutes** | 40 |
@@ -24,17 +25,16 @@
 
 # %% tags=["hide"]
 import csv
-import sys
 import textwrap
 from dataclasses import replace
 
-sys.path.insert(0, "..")
-from course import FOLDER, config, nl
-
+import checks
 import figures
 import ipywidgets
 import numpy as np
-from checks import check
+from course import FOLDER, config, nl
+
+check = checks.lesson("12")
 
 # %% [markdown]
 # ## Parameters
@@ -303,7 +303,7 @@ print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. Days (easy)
+# ### 1. Days
 
 # %% tags=["exercise"]
 def training_days(tokens, gpus, tokens_per_second):
@@ -318,7 +318,7 @@ def training_days(tokens, gpus, tokens_per_second):
     return tokens / (gpus * tokens_per_second) / 86400
 
 # %% [markdown]
-# ### 2. Different tokens (medium)
+# ### 2. Different tokens
 #
 # A training run takes `tokens` in all. Sources are {name: (share of them in percent, epochs)}. How many *different*
 # tokens did it see, where a source that was read less than once counts with what was read of it?
@@ -336,7 +336,7 @@ def different_tokens(tokens, sources):
     return sum(share / 100 * tokens / max(epochs, 1) for share, epochs in sources.values())
 
 # %% [markdown]
-# ### 3. Parameters (harder)
+# ### 3. Parameters
 #
 # `config` has the fields of `nl.Config`; embedding and output are not shared.
 
@@ -363,5 +363,3 @@ def count_parameters(config):
 # 3. The 65B took three weeks on 2,048 GPUs, and the papers' GPU-hours agree with that.
 # 4. Most of the data is from the web; Wikipedia and books were read more than twice, code less than once.
 # 5. Llama 2 has more data, a longer context and, in its two large sizes, shared keys and values.
-#
-# Next: [11. From Llama 2 to Llama 2-Chat](11_chat.ipynb): what comes after that training.
