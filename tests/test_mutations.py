@@ -139,7 +139,7 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
 def run_with(folder, *tests):
     """pytest in another process, with the numpy_llama.py of this folder."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--tb=line", *(f"tests/{test}" for test in tests)], cwd=ROOT,
+        [sys.executable, "-m", "pytest", "-n", "0", "--tb=line", *(f"tests/{test}" for test in tests)], cwd=ROOT,
         capture_output=True, text=True, env=os.environ | {"NUMPY_LLAMA_DIR": str(folder), "COLUMNS": "300"})
 
 
