@@ -1,0 +1,48 @@
+// Elements of the page, without a framework.
+
+const PROPERTIES = new Set(["textContent", "innerHTML", "className", "type", "value", "checked", "disabled", "hidden",
+  "open", "title", "tabIndex", "min", "max", "step", "href", "target", "selected", "colSpan", "scope", "multiple",
+  "accept", "htmlFor", "style", "size", "maxLength", "id"]);
+
+// el("button", {textContent: "draw", onclick: f, "aria-pressed": true, key: "draw"}, child, ...)
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  if (tag === "button") element.type = "button";
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "key") element.dataset.key = value;
+    else if (name.startsWith("on")) element[name] = value;
+    else if (PROPERTIES.has(name)) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+export const byId = id => document.getElementById(id);
+
+// Replace what root holds. The focus stays on the element with the same key; where there is none any more, on root.
+export function redraw(root, ...children) {
+  const had = root.contains(document.activeElement) && document.activeElement !== root;
+  const key = had && document.activeElement.dataset.key;
+  root.replaceChildren(...children);
+  if (!had) return;
+  const again = key && root.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  (again || root).focus({ preventScroll: true });
+}
+
+export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+
+// A label and a control that belong together.
+export const field = (label, control) => el("label", { className: "field" }, el("span", { textContent: label }), control);
+
+export function choice(options, chosen, properties) {     // options: [[value, text], ...]
+  return el("select", properties, ...options.map(([value, text]) =>
+    el("option", { value, textContent: text, selected: String(value) === String(chosen) })));
+}
