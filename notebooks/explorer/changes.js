@@ -11,7 +11,7 @@
 //
 // The engine knows nothing of them: a change is a tap, or other weights, another configuration or other tokens.
 
-import { tensor } from "./engine.js";
+import { refuse, tensor } from "./engine.js";
 import { join, letters, namesOf, split, streamInto } from "./names.js";
 import { BUGS } from "./bugs.js";
 
@@ -116,10 +116,6 @@ function decode(field) {
   } catch {
     throw Error(`"${field}" is not a field of a change`);
   }
-}
-
-function refuse(wrong, message) {
-  if (wrong) throw Error(message);
 }
 
 // Throw an Error in one sentence for a change that this model cannot have.

@@ -11,6 +11,11 @@ export function tensor(shape, data = null) {
   return { shape, data: data ?? new Float32Array(size) };
 }
 
+// Throw an Error with one sentence for a person if something is wrong.
+export function refuse(wrong, message) {
+  if (wrong) throw Error(message);
+}
+
 // ---- Taps ----------------------------------------------------------------------------------------------------
 
 export const ignore = (name, x) => x;
@@ -189,7 +194,7 @@ export function newCache(config, room = config.max_seq_len) {
 // Append T keys and values, return all: (G, T, d), (G, T, d) -> (G, S, d), (G, S, d).
 function extend(cache, k, v) {
   const end = cache.length + k.shape[1];
-  if (end > cache.room) throw Error(`the cache is full: ${end} tokens do not fit in ${cache.room}`);
+  refuse(end > cache.room, `the cache is full: ${end} tokens do not fit in ${cache.room}`);
   const all = [append(cache.k, cache.length, k), append(cache.v, cache.length, v)];
   cache.length = end;
   return all;
@@ -316,9 +321,9 @@ export function rows(x, which) {
 }
 
 function checkTokens(tokens, start, config) {
-  if (tokens.length === 0) throw Error("a prompt needs at least one token");
+  refuse(tokens.length === 0, "a prompt needs at least one token");
   const outside = tokens.find(id => !Number.isInteger(id) || id < 0 || id >= config.vocab_size);
-  if (outside !== undefined) throw Error(`token id ${outside} is outside the vocabulary of ${config.vocab_size}`);
+  refuse(outside !== undefined, `token id ${outside} is outside the vocabulary of ${config.vocab_size}`);
   const seen = start + tokens.length;
-  if (seen > config.max_seq_len) throw Error(`${seen} tokens do not fit in the context of ${config.max_seq_len}`);
+  refuse(seen > config.max_seq_len, `${seen} tokens do not fit in the context of ${config.max_seq_len}`);
 }

@@ -55,7 +55,7 @@ const range = n => Array.from({ length: n }, (_, k) => k);
 // ---- Kinds of formula ------------------------------------------------------------------------------------------
 
 // A sum of n products A[k] * B[k].
-function dot(n, a, b, formula, more) {
+function sumOfProducts(n, a, b, formula, more) {
   const A = range(n).map(a), B = range(n).map(b);
   const products = A.map((x, k) => x.value * B[k].value), sum = sumOf(products);
   const largest = range(n).sort((j, k) => Math.abs(products[k]) - Math.abs(products[j])).slice(0, 2);
@@ -69,7 +69,7 @@ function dot(n, a, b, formula, more) {
 // A row of the input times a column of a matrix.
 function project(at, t, column, matrix, label, formula) {
   const n = at.shape(0).at(-1);
-  return dot(n, k => at.ref(0, t, k), k => weightRef(label, matrix, k, column), formula,
+  return sumOfProducts(n, k => at.ref(0, t, k), k => weightRef(label, matrix, k, column), formula,
     { names: [`${at.inputs[0]}[${t}, :]`, `${label}[:, ${column}]`] });
 }
 
@@ -112,7 +112,7 @@ function turned(at, [h, t, i]) {
 
 function score(at, [h, t, s]) {
   const { head_dim: d, n_heads, n_kv_heads } = at.config, g = keyHead(h, n_heads, n_kv_heads), root = Math.sqrt(d);
-  const product = dot(d, k => at.ref(0, h, t, k), k => at.ref(1, g, s, k), "<i>q</i> · <i>k</i> / √<i>d</i>",
+  const product = sumOfProducts(d, k => at.ref(0, h, t, k), k => at.ref(1, g, s, k), "<i>q</i> · <i>k</i> / √<i>d</i>",
     { names: [`q_rope[${h}, ${t}, :]`, `k_rope[${g}, ${s}, :]`] });
   const steps = [["÷ √d", root]];
   if (s <= t) return { ...product, filled: format => `${format(product.sum)} / √${d}`, steps, result: product.sum / root };
@@ -136,13 +136,13 @@ function probability(at, [h, t, s]) {
 
 function head(at, [h, t, i]) {
   const g = keyHead(h, at.config.n_heads, at.config.n_kv_heads);
-  return dot(at.shape(0)[2], k => at.ref(0, h, t, k), k => at.ref(1, g, k, i), "Σ<sub>s</sub> prob<sub>s</sub> · <i>v</i><sub>s</sub>",
+  return sumOfProducts(at.shape(0)[2], k => at.ref(0, h, t, k), k => at.ref(1, g, k, i), "Σ<sub>s</sub> prob<sub>s</sub> · <i>v</i><sub>s</sub>",
     { names: [`probs[${h}, ${t}, :]`, `v[${g}, :, ${i}]`], tokens: true });
 }
 
 function attentionOut(at, [t, j]) {
   const { n_heads, head_dim: d } = at.config;
-  const explained = dot(n_heads * d, k => at.ref(0, Math.floor(k / d), t, k % d),
+  const explained = sumOfProducts(n_heads * d, k => at.ref(0, Math.floor(k / d), t, k % d),
     k => weightRef("wo", at.ofLayer.attn.wo, k, j),
     "concat(head<sub>0</sub> … head<sub>H−1</sub>) · <i>W</i><sub>o</sub> column",
     { names: [`heads[:, ${t}, :], side by side`, `wo[:, ${j}]`] });
@@ -158,7 +158,7 @@ function residual(at, index, formula) {
   };
 }
 
-function activation(at, index) {
+function activated(at, index) {
   const x = at.ref(0, ...index), sigma = 1 / (1 + Math.exp(-x.value));
   return {
     formula: "<i>x</i> · σ(<i>x</i>) = <i>x</i> / (1 + e<sup>−x</sup>)",
@@ -197,7 +197,7 @@ const EXPLAIN = {
   x_attn: (at, index) => residual(at, index, "<i>x</i> + attention(<i>x</i>)"),
   ffn_norm: (at, index) => norm(at, index, at.ofLayer.ffn_norm, `layers[${at.layer}].ffn_norm`),
   "ffn.gate": (at, [t, j]) => project(at, t, j, at.ofLayer.ffn.gate, "gate", "<i>x</i><sub>t</sub> · <i>W</i> column"),
-  "ffn.silu": activation,
+  "ffn.silu": activated,
   "ffn.up": (at, [t, j]) => project(at, t, j, at.ofLayer.ffn.up, "up", "<i>x</i><sub>t</sub> · <i>V</i> column"),
   "ffn.hidden": gated,
   "ffn.out": (at, [t, j]) => project(at, t, j, at.ofLayer.ffn.down, "down",

@@ -1,11 +1,12 @@
 // From logits to the next token: temperature, top-k, top-p, and the draw.
 
+import { refuse } from "./engine.js";
+
 export function checkSampling(temperature, top_k, top_p) {
-  if (!(temperature >= 0 && temperature < Infinity)) {
-    throw Error(`temperature must be 0 (greedy) or a positive number, not ${temperature}`);
-  }
-  if (!(top_k >= 0)) throw Error(`top_k must be 0 (off) or a positive integer, not ${top_k}`);
-  if (!(top_p > 0 && top_p <= 1)) throw Error(`top_p must be above 0 and at most 1 (off), not ${top_p}`);
+  refuse(!(temperature >= 0 && temperature < Infinity),
+    `temperature must be 0 (greedy) or a positive number, not ${temperature}`);
+  refuse(!(top_k >= 0), `top_k must be 0 (off) or a positive integer, not ${top_k}`);
+  refuse(!(top_p > 0 && top_p <= 1), `top_p must be above 0 and at most 1 (off), not ${top_p}`);
 }
 
 // The distribution to draw the next token from: (V) -> (V), in float64. Temperature divides the logits (0 is greedy);
@@ -13,7 +14,7 @@ export function checkSampling(temperature, top_k, top_p) {
 // likeliest tokens that holds at least p.
 export function nextTokenProbs(logits, temperature = 1, top_k = 0, top_p = 1) {
   checkSampling(temperature, top_k, top_p);
-  if (!logits.every(Number.isFinite)) throw Error("the logits are not finite");
+  refuse(!logits.every(Number.isFinite), "the logits are not finite");
   const probs = Float64Array.from(logits);
   const largest = probs.reduce((a, b) => Math.max(a, b));
   if (temperature === 0) {

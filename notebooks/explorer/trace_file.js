@@ -1,6 +1,6 @@
 // Traces as .safetensors: the run saved, and somebody else's read.
 
-import { tensor } from "./engine.js";
+import { refuse, tensor } from "./engine.js";
 import { BYTES, toFloat32 } from "./dtypes.js";
 
 // Map name -> tensor, to the bytes of a .safetensors file in float32.
@@ -34,10 +34,6 @@ export function readSafetensors(buffer) {
   }
   refuse(found.size === 0, "the file holds no tensors");
   return found;
-}
-
-function refuse(wrong, message) {
-  if (wrong) throw Error(message);
 }
 
 function readHeader(buffer) {
