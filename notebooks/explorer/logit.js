@@ -44,7 +44,7 @@ export function makeLogit(root, { go, setState, sweep }) {
 
 const partKey = (layer, head) => head === null ? `${layer} ffn` : `${layer} ${head}`;
 
-// {values: Map(key -> number), limit, share, sentence, extra: [[label, value, name]]}
+// {values: Map(key -> number), limit, share, sentence, unit}
 function added(now, token) {
   const first = contributions(now.run, now.position, token), { rival } = now.state;
   const second = rival === null ? null : contributions(now.run, now.position, rival);
@@ -53,15 +53,17 @@ function added(now, token) {
   first.list.forEach((part, k) => {
     if (part.part === "head") values.set(partKey(part.layer, part.head), value(k));
     else if (part.part === "feed-forward") values.set(partKey(part.layer, null), value(k));
-    else extra.push([part.label, value(k), part.name]);
+    else extra.push([part.label, value(k)]);
   });
   const total = first.logit - (second ? second.logit : 0), { tokenizer } = now.model;
+  const others = extra.map(([label, value]) => `${label} ${num(value, 3)}`).join(", ");
   const what = second ? `logit of “${shown(tokenizer, token)}” minus that of “${shown(tokenizer, rival)}”`
     : `logit of “${shown(tokenizer, token)}”`;
-  return { values, extra, unit: v => num(v, 2), share: false, limit: largestSize(values),
-    sentence: `They sum to ${num(total, 3)}, the ${what}. The final norm divides all of them by one number, that of this run.` };
+  return { values, unit: v => fixed(v, 2), share: false, limit: largestSize(values),
+    sentence: `With ${others}, they sum to ${num(total, 3)}, the ${what}. All are divided by one number, that of the final norm.` };
 }
 
+const fixed = (value, digits) => value.toFixed(digits).replace("-", "−").replace(/^−(0\.0*)$/, "$1");
 const largestSize = values => Math.max(1e-9, ...[...values.values()].map(Math.abs));
 
 function movedWithout(now, without, token) {
@@ -70,7 +72,7 @@ function movedWithout(now, without, token) {
   const isHead = key => !key.endsWith("ffn");
   const worst = [...values.keys()].filter(isHead).sort((a, b) => values.get(b) - values.get(a))[0];
   const [layer, head] = worst.split(" ");
-  return { values, extra: [], unit: v => num(v, 3), share: true, limit: largestSize(values),
+  return { values, unit: v => fixed(v, 3), share: true, limit: values.get(worst) || 1,
     sentence: `Of all heads, the answer moves most without head ${head} of layer ${layer} (${num(values.get(worst), 3)} nats): ` +
       `“${shown(now.model.tokenizer, token)}” goes from ${percent(was[token])} to ${percent(without.get(worst)[token])} %.` };
 }
@@ -78,12 +80,12 @@ function movedWithout(now, without, token) {
 function leftWithout(now, without, token) {
   const values = new Map([...without].map(([key, probs]) => [key, probs[token]]));
   const was = probsAt(now.run, now.position)[token];
-  return { values, extra: [], unit: percent, share: true, limit: 1,
+  return { values, unit: percent, share: true, limit: 1,
     sentence: `“${shown(now.model.tokenizer, token)}” has ${percent(was)} % with everything as it is in this run.` };
 }
 
 function drawParts(now, shownParts, { place, words, go }) {
-  const { values, extra, unit, share, limit, sentence } = shownParts, { n_layers, n_heads } = now.model.config;
+  const { values, unit, share, limit, sentence } = shownParts, { n_layers, n_heads } = now.model.config;
   const heads = Array.from({ length: n_heads }, (_, h) => h);
   const cell = (value, key, title, onclick) => el("td", { style: cellStyle(value, limit, share, now.ramps) },
     el("button", { className: "cell", textContent: unit(value), key, title, onclick }));
@@ -98,7 +100,6 @@ function drawParts(now, shownParts, { place, words, go }) {
   const table = el("table", { className: "parts" },
     el("thead", {}, el("tr", {}, el("td"), ...heads.map(head => title(`head ${head}`)), title("feed-forward"))),
     el("tbody", {}, ...rows));
-  const others = extra.map(([label, value]) => el("p", { className: "sentence", textContent: `${label}: ${num(value, 3)}` }));
-  redraw(place, table, ...others);
+  redraw(place, table);
   words.textContent = sentence;
 }

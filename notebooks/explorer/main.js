@@ -135,7 +135,7 @@ function drawAll(push) {
   const began = performance.now(), { run, base } = now;
   now = lookAt(run, base, now.tokens, now.promptLength);
   for (const draw of views) draw(now);
-  say(`${run.tokens.length} tokens, ${run.trace.size} tensors, computed in ${run.ms.toFixed(0)} ms`);
+  say(`${run.tokens.length} tokens in ${run.ms.toFixed(0)} ms`);
   byId("say").textContent = `${now.name}, ${placeWords(now, now.name, now.index)}: ${num(valueAt(now.x, now.index))}`;
   writeHash(push);
   times.draw = performance.now() - began;
@@ -161,7 +161,7 @@ function readHash() {
   depth = history.state?.depth ?? 0;
   notice = "";
   try {
-    state = location.hash.length > 1 ? fromHash(location.hash) : freshState();
+    state = location.hash.length > 1 ? fromHash(location.hash, model.config) : freshState();
   } catch (error) {
     state = freshState();
     notice = `This link cannot be read: ${error.message}.`;

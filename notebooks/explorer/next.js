@@ -62,8 +62,8 @@ function drawBars(root, now, answer, best, { branch, go }) {
   };
   const after = shown(tokenizer, now.run.tokens[now.position]);
   const key = el("p", { className: "key" }, el("b"), " this run ", ...(now.isChanged ? [el("u"), " as trained "] : []),
-    el("s"), " with temperature, top-k, top-p", " · click a bar to go on with it",
-    ...(actual === undefined ? [] : [" · ✓ stands in the text"]));
+    el("s"), " to draw from · click a bar to go on with it",
+    ...(actual === undefined ? [] : [" · ✓ in the text"]));
   redraw(root, el("h2", { textContent: `After “${after}”, in percent` }),
     el("div", { className: "bars" }, ...best.map(bar)), key);
 }
@@ -80,8 +80,8 @@ function drawLens(root, now, best) {
 
 function effect(now, answer) {                            // one or two sentences on how good the run is
   if (now.run.tokens.length < 2) return "One token: nothing was predicted yet.";
-  const nats = loss(now.run).toFixed(2), text = `${nats} nats per token of this text`;
-  if (!now.isChanged) return text;
+  const nats = loss(now.run).toFixed(2);
+  if (!now.isChanged) return `${nats} nats per token of this text`;
   const trained = now.base.tokens.length < 2 ? "" : ` (as trained ${loss(now.base).toFixed(2)})`;
-  return `${text}${trained}; this answer is ${divergence(answer.was, answer.now).toFixed(3)} nats from the one as trained`;
+  return `${nats} nats per token${trained}; the answer moved by ${divergence(answer.was, answer.now).toFixed(3)} nats (KL)`;
 }

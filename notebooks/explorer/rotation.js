@@ -12,7 +12,7 @@ const BAR_HEIGHT = 90, BAR_WIDTH = 26;
 
 export function makeRotation(root, { change, changeWhileDragging, go, setState }) {
   const theta = el("input", { type: "range", id: "theta", min: LOG_THETA[0], max: LOG_THETA[1], step: 0.01 });
-  const thetaText = el("output", { for: "theta" }), pairing = choice([["halves", "(i, i + d/2), as trained"],
+  const thetaText = el("output", { for: "theta" }), pairing = choice([["halves", "(i, i + d/2)"],
     ["neighbours", "(2i, 2i + 1)"]], "halves", { id: "pairing" });
   const shift = el("input", { type: "number", id: "shift", step: 1 }), pair = el("input", { type: "range", id: "pair", min: 0, step: 1 });
   const pairText = el("output", { for: "pair" }), chosen = el("div", { className: "row" });
@@ -96,7 +96,7 @@ function scoreBars(now, { head, t, s }, go) {
   const middle = BAR_HEIGHT / 2, size = v => Number.isFinite(v) ? Math.abs(v) / most * (middle - 2) : 0;
   const bar = (v, k, className, inset) => svg("rect", { class: className, x: k * BAR_WIDTH + inset, width: BAR_WIDTH - 2 * inset,
     y: v > 0 ? middle - size(v) : middle, height: size(v) });
-  const bars = mine.flatMap((v, k) => [bar(v, k, v < 0 ? "bar minus" : "bar", 4),
+  const bars = mine.flatMap((v, k) => [bar(v, k, v < 0 ? "score minus" : "score", 4),
     ...(now.isChanged && k < trained.length ? [bar(trained[k], k, "trained", 2)] : [])]);
   const width = mine.length * BAR_WIDTH, chart = svg("svg", { viewBox: `0 0 ${width} ${BAR_HEIGHT}`, width, height: BAR_HEIGHT,
     role: "img", "aria-label": `scores of query ${t} over the keys` }, ...bars,
@@ -107,6 +107,6 @@ function scoreBars(now, { head, t, s }, go) {
   return [el("h2", { textContent: `Scores of query ${t} “${shown(tokenizer, now.run.tokens[t])}”, head ${head} of layer ${now.openLayer}` }),
     el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "scores" }, chart,
       el("div", { className: "keys", style: `width:${width}px` }, ...mine.map((_, k) => label(k)))),
-    el("p", { className: "sentence", textContent: `Up is positive, hatched down negative.${outline} Only distances count: ` +
+    el("p", { className: "sentence", textContent: `Up is positive, down negative.${outline} Only distances count: ` +
       "shift all positions, and every score stays." })];
 }

@@ -29,7 +29,7 @@ const joined = (list, mark) => list.join(mark);
 const numbers = (text, mark) => text === "" ? [] : text.split(mark).map(Number);
 const toNumber = text => text === "" ? null : Number(text);
 
-// key in the URL: [field of the state, to text, from text]
+// key in the URL: [field of the state, to text, from text and configuration]
 const FIELDS = {
   p: ["text", String, String],
   keep: ["keep", String, toNumber],
@@ -68,10 +68,11 @@ export function toHash(state) {
   return "#" + query;
 }
 
-export function fromHash(hash) {                          // throws Error, in one sentence, for what cannot be read
+// Throws Error, in one sentence, for what cannot be read or is not in a model of this configuration.
+export function fromHash(hash, config) {
   const query = new URLSearchParams(hash.slice(1)), state = freshState();
   for (const [key, [field, , read]] of Object.entries(FIELDS))
-    if (query.has(key)) state[field] = checked(key, read(query.get(key)));
+    if (query.has(key)) state[field] = checked(key, read(query.get(key), config));
   if (query.has("p") && !query.has("i")) state.index = [0, END, END];
   return state;
 }
