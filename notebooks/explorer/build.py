@@ -11,6 +11,7 @@ import ast
 import base64
 import gzip
 import json
+import os
 import re
 import sys
 import webbrowser
@@ -256,6 +257,21 @@ def build(folder):
     return page
 
 
+def write_page(folder, path):
+    """Build a model's page into a file and return its size in bytes. What was there stays until the page is whole."""
+    part = path.with_name(f".part-{path.name}")
+    try:
+        part.touch()                                      # no work is done in vain
+        page = build(folder).encode()
+        part.write_bytes(page)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return len(page)
+
+
 # ---- Command line --------------------------------------------------------------------------------------------
 
 def parse(argv):
@@ -282,16 +298,15 @@ def main(argv=None):
     """Run the command line and return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
     try:
         args = parse(argv)
-        page = build(args.model)
-        args.output.write_text(page, encoding="utf-8")
-        print(f"{args.output}: {len(page.encode()) / 1e6:.1f} MB")
+        size = write_page(args.model, args.output)
+        print(f"{args.output}: {size / 1e6:.1f} MB")
         if args.open:
             webbrowser.open(args.output.resolve().as_uri())
         return 0
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except (InputError, OSError) as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

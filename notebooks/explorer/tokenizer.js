@@ -61,7 +61,7 @@ export class Tokenizer {
 
   // Ids to text. Control tokens are silent; bytes that are not UTF-8 become U+FFFD.
   decode(ids) {
-    let text = "", bytes = [];
+    let text = "", bytes = [], prefixSeen = false;
     const flush = () => {
       text += decodeBytes(bytes);
       bytes = [];
@@ -72,18 +72,18 @@ export class Tokenizer {
         continue;
       }
       flush();
-      text += this.textOf(id, text === "");
+      const more = this.textOf(id), isPrefix = text === "" && !prefixSeen && more.startsWith(" ");
+      text += isPrefix && this.kinds[id] === "n" ? more.slice(1) : more;      // the space that encode put in front
+      prefixSeen ||= isPrefix;
     }
     flush();
     return text;
   }
 
-  // What one id that is no byte adds to a text; the space in front of a text is not part of it.
-  textOf(id, isFirst) {
+  // What one id that is no byte adds to a text.
+  textOf(id) {
     if (this.kinds[id] === "c") return "";
-    if (this.kinds[id] === "u") return " \u2047 ";
-    const text = this.pieces[id].replaceAll(SPACE, " ");
-    return isFirst && text.startsWith(" ") ? text.slice(1) : text;
+    return this.kinds[id] === "u" ? " \u2047 " : this.pieces[id].replaceAll(SPACE, " ");
   }
 }
 
@@ -93,7 +93,24 @@ function merge(parts, at) {
   parts.splice(at, 2, parts[at] + parts[at + 1]);
 }
 
-const decodeBytes = bytes => new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(bytes));
+// UTF-8 to text. Each byte that begins no character becomes U+FFFD (TextDecoder alone would join several).
+function decodeBytes(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length;) {
+    const size = [1, 2, 3, 4].find(n => characterOf(bytes.slice(at, at + n)) !== null);
+    text += size === undefined ? "\ufffd" : characterOf(bytes.slice(at, at + size));
+    at += size ?? 1;
+  }
+  return text;
+}
+
+function characterOf(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
+  } catch {
+    return null;
+  }
+}
 
 // For a model without a tokenizer: "1 5 23" is the tokens 1, 5 and 23.
 export class TokenIds {

@@ -11,7 +11,7 @@ export function explainMany(page, { tokens, changeLists, each, seed }) {
       const largest = x.data.reduce((max, v) => Number.isFinite(v) ? Math.max(max, Math.abs(v)) : max, 0);
       for (let k = 0; k < each; k++) {
         const index = x.shape.map(n => Math.floor(random() * n)), value = x.data[page.flatIndex(x.shape, index)];
-        const share = farthest(page.explain(name, index, run), value, run, name, index, page) / largest;
+        const share = farthest(page.explain(name, index, run), value, run, name, index, page) / (largest || 1);
         if (!(share <= worst.share)) worst = { share, name, index, value, changes };
         names.add(name);
         count++;

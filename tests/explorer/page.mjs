@@ -16,7 +16,8 @@ export async function openPage(file, mutation = null) {
   const data = JSON.parse(between(html, '<script type="application/json" id="data">', "</script>"));
   const text = between(html, '<script type="text/plain" id="weights">', "</script>");
   const engine = await load(mutate(script(html), mutation));
-  return { ...engine, data, model: { config: data.config, weights: await engine.unpackWeights(text, data.weights, data.config) } };
+  const weights = await engine.unpackWeights(text, data.weights, data.config);
+  return { ...engine, data, model: { config: data.config, weights } };
 }
 
 function script(html) {

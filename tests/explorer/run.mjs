@@ -1,7 +1,8 @@
-// Runs jobs on pages: node run.mjs jobs.json > results.json, where jobs is [{page, mutation, jobs: [{do, ...}]}].
-// An Error of the engine becomes {error: its message}.
+// Runs jobs on pages: each line of the input is {page, mutation, jobs: [{do, ...}]}, each line of the output the list of
+// their results. Pages stay open. An Error of the engine becomes {error: its message}.
 import crypto from "node:crypto";
 import fs from "node:fs";
+import readline from "node:readline";
 import { openPage } from "./page.mjs";
 import { explainMany } from "./explain.mjs";
 
@@ -95,10 +96,18 @@ function attempt(f) {
   }
 }
 
-const results = [];
-for (const { page: file, mutation, jobs } of JSON.parse(fs.readFileSync(process.argv[2]))) {
-  const page = await openPage(file, mutation);
-  const opened = { ...page, tokenizer: page.makeTokenizer(page.data.tokenizer, page.data.config) };
-  results.push(jobs.map(job => attempt(() => DO[job.do](opened, job))));
+const opened = new Map();
+
+async function open(file, mutation) {
+  const key = JSON.stringify([file, mutation]);
+  if (!opened.has(key)) {
+    const page = await openPage(file, mutation);
+    opened.set(key, { ...page, tokenizer: page.makeTokenizer(page.data.tokenizer, page.data.config) });
+  }
+  return opened.get(key);
 }
-process.stdout.write(JSON.stringify(results));
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const { page: file, mutation, jobs } = JSON.parse(line), page = await open(file, mutation);
+  console.log(JSON.stringify(jobs.map(job => attempt(() => DO[job.do](page, job)))));
+}
