@@ -16,10 +16,11 @@ export function makeBackground(say, done) {
     mine.isDone = true;
     done();
   }
-  return function results(key, items, work, what) {
+  function results(key, items, work, what) {
     if (job.key === key) return job.isDone ? job.results : null;
     job = { key, results: new Map(), isDone: false };
     run(job, items, work, what);
     return null;
-  };
+  }
+  return { results, stop: () => { job = { key: null }; } };
 }

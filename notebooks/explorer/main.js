@@ -36,7 +36,7 @@ const times = { opened: performance.now() };
 // ---- What is chosen, and what belongs to it ------------------------------------------------------------------
 
 const model = readModel();
-let state = freshState(), runs = null, now = null, file = null, depth = 0, lastLayer = 3;
+let state = freshState(), runs = null, made = null, now = null, file = null, depth = 0, lastLayer = 3;
 let notice = "";                                          // a sentence that stays until something else is chosen
 let isWaiting = false, isRendering = false, wantsPush = false, isDragging = false;
 
@@ -56,7 +56,7 @@ function allTokens() {                                    // of the prompt and o
   return tokens;
 }
 
-function lookAt(run, base, tokens, promptLength) {        // all that a view may need to know
+function lookAt({ run, base, tokens, promptLength }) {        // all that a view may need to know
   const names = namesOf(model.config.n_layers);
   if (!names.includes(state.selected)) state.selected = "logits";
   const name = state.selected, x = run.trace.get(name), { layer, short } = split(name);
@@ -69,7 +69,7 @@ function lookAt(run, base, tokens, promptLength) {        // all that a view may
     model, state, run, base, tokens, promptLength, file, comparison, name, x, layer, short,
     index: state.index, position: state.index.at(-2), openLayer: lastLayer, lastLayer,
     isChanged: run !== base, moved: run === base ? new Map() : moved(run, base),
-    inFile: comparison?.byName, other: otherTrace(name, x, base, comparison), ramps: ramps(), canGoBack: depth > 0, live: null,
+    inFile: comparison?.byName, other: otherTrace(name, x, base, comparison), ramps: ramps(), canGoBack: false, live: null,
   };
 }
 
@@ -107,7 +107,7 @@ async function render() {
     showProblem(notice);
   } catch (error) {
     showProblem(error.message);
-    if (!now) await computeAnyway(error.message);
+    if (!made) await computeAnyway(error.message);
   }
   drawAll(push);
   isRendering = false;
@@ -127,17 +127,19 @@ async function compute() {
   }
   const began = performance.now();
   const base = runs.run(tokens, []), run = changes.length ? runs.run(tokens, changes) : base;
-  now = lookAt(run, base, tokens, promptTokens().length);
+  if (run !== made?.run) for (const jobs of [sweeps, texts, trials]) jobs.stop();
+  made = { run, base, tokens, promptLength: promptTokens().length };
   times.compute = performance.now() - began;
 }
 
 function drawAll(push) {
-  const began = performance.now(), { run, base } = now;
-  now = lookAt(run, base, now.tokens, now.promptLength);
+  const began = performance.now(), { run } = made;
+  now = lookAt(made);
+  writeHash(push);
+  now.canGoBack = depth > 0;
   for (const draw of views) draw(now);
   say(`${run.tokens.length} tokens in ${run.ms.toFixed(0)} ms`);
   byId("say").textContent = `${now.name}, ${placeWords(now, now.name, now.index)}: ${num(valueAt(now.x, now.index))}`;
-  writeHash(push);
   times.draw = performance.now() - began;
   times.first ??= performance.now();
   times.drawn = (times.drawn ?? 0) + 1;
@@ -273,21 +275,21 @@ async function openFile(chosen) {
 
 const [sweeps, texts, trials] = [0, 1, 2].map(() => makeBackground(say, update));
 
-function sweep({ run, position }) {                       // Map(part -> probabilities without it), or null: not yet
+function sweep({ run, tokens, position }) {               // Map(part -> probabilities without it), or null: not yet
   const parts = new Map(everyPart(model.config));
-  const work = key => runs.probsWithout(now.tokens, run.changes, parts.get(key), position);
-  return sweeps(`${run.id} ${position}`, [...parts.keys()], work, "running without each part");
+  const work = key => runs.probsWithout(tokens, run.changes, parts.get(key), position);
+  return sweeps.results(`${run.id} ${position}`, [...parts.keys()], work, "running without each part");
 }
 
-function continuation(count) {                            // {now, trained}: texts, or null: not yet
-  const work = which => runs.likeliestText(now.tokens, which === "now" ? now.run.changes : [], count);
-  const found = texts(`${now.run.id} ${now.base.id}`, ["now", "trained"], work, "writing");
+function continuation({ run, base, tokens }, count) {     // {now, trained}: texts, or null: not yet
+  const work = which => runs.likeliestText(tokens, which === "now" ? run.changes : [], count);
+  const found = texts.results(`${run.id} ${base.id}`, ["now", "trained"], work, "writing");
   return found && Object.fromEntries(found);
 }
 
-function tryMistakes() {                                  // the mistake that gives the file's numbers; null: not yet
-  const work = bug => runs.agreeing(now.tokens, bug, file);
-  const found = trials(`${file.name} ${now.base.id}`, model.bugs, work, "trying each mistake");
+function tryMistakes({ base, tokens, file: theirs }) {    // {bug}: the mistake that gives a file's numbers; null: not yet
+  const work = bug => runs.agreeing(tokens, bug, theirs);
+  const found = trials.results(`${theirs.name} ${base.id}`, model.bugs, work, "trying each mistake");
   if (!found) return null;
   const [best, count] = [...found].sort((a, b) => b[1] - a[1])[0];
   return { bug: count > 0 ? best : null };

@@ -20,7 +20,7 @@ export function makeMistakes(root, { change, undo, go, continuation }) {
     const first = wrong ? ["The first wrong tensor is ", link, "."] : ["No number of this run is wrong: the prompt does not show it."];
     const bugs = active.flatMap(bug => [el("h2", { textContent: bug.what }), el("p", { className: "sentence", textContent: `Symptom: ${bug.symptom}.` }),
       el("p", { className: "sentence", textContent: `Mended: ${bug.fix}.` })]);
-    const texts = continuation(NEW_TOKENS);
+    const texts = continuation(now, NEW_TOKENS);
     const written = texts ? [text("It writes", texts.now), text("as trained", texts.trained)] : [text("It writes", "…")];
     return [...bugs, el("p", { className: "sentence" }, ...first), ...written];
   }

@@ -55,7 +55,7 @@ export function makeTraces(root, { openFile, closeFile, go, tryMistakes }) {
   report);
 
   function verdict({ table, problem, ignored }) {
-    const why = el("p", { className: "sentence", textContent: whyWords(tryMistakes()) });
+    const why = el("p", { className: "sentence", textContent: whyWords(tryMistakes(now)) });
     if (problem) return [sentenceOf(problem), why];
     const wrong = firstWrong(table, now.run.trace), differ = table.filter(row => row.differs).length;
     const left = ignored.map(sentenceOf);
