@@ -7,6 +7,7 @@ import { elementwise, keyHead, matmul, mergeHeads, rmsNorm, rope, ropeCosSin, ro
   from "./engine.js";
 
 const BOS = 1, EOS = 2;                                   // in every Llama 1 and 2
+const LOWEST = -3.4028234663852886e38;                    // of the numbers that float32 has
 
 // ---- The parts they are made of --------------------------------------------------------------------------------
 
@@ -208,16 +209,16 @@ export const BUGS = {
   "norm-forgotten": { taps: { attn_norm: asIs, ffn_norm: asIs } },
 
   "matrices-transposed": layers(layer => ({ attn: misreadAll(layer.attn), ffn: misreadAll(layer.ffn) })),
-  "permuted-twice": layers((layer, { head_dim }) => ({ attn: {
-    wq: reorderRows(layer.attn.wq, head_dim, "halves"), wk: reorderRows(layer.attn.wk, head_dim, "halves") } })),
+  "permuted-twice": layers(({ attn }, { head_dim }) => ({ attn: {
+    wq: reorderRows(attn.wq, head_dim, "halves"), wk: reorderRows(attn.wk, head_dim, "halves") } })),
   "split-without-transpose": { taps: { "attn.q": withoutTranspose, "attn.k": withoutTranspose,
     "attn.v": withoutTranspose } },
   "keys-and-values-swapped": layers(({ attn }) => ({ attn: { wk: attn.wv, wv: attn.wk } })),
   "rope-on-v": { taps: { "attn.v": turnValues } },
 
   "rope-neighbours": setting("pairing", "neighbours"),
-  "not-permuted": layers((layer, { head_dim }) => ({ attn: {
-    wq: reorderRows(layer.attn.wq, head_dim, "neighbours"), wk: reorderRows(layer.attn.wk, head_dim, "neighbours") } })),
+  "not-permuted": layers(({ attn }, { head_dim }) => ({ attn: {
+    wq: reorderRows(attn.wq, head_dim, "neighbours"), wk: reorderRows(attn.wk, head_dim, "neighbours") } })),
   "rope-reversed": { taps: ropes((x, positions, frequencies) => turn(x, positions.map(p => -p), frequencies)) },
   "rope-forgotten": { taps: ropes(x => x) },
   "rope-forgotten-on-keys": { taps: { "attn.k_rope": at => at.get("attn.k") } },
@@ -234,7 +235,7 @@ export const BUGS = {
   "scale-forgotten": { taps: { "attn.scores": scores({ scale: () => 1 }) } },
   "mask-missing": { taps: { "attn.scores": scores({ allowed: () => true }) } },
   "mask-sees-next": { taps: { "attn.scores": scores({ allowed: (p, s) => p + 1 >= s }) } },
-  "mask-hides-itself": { taps: { "attn.scores": scores({ allowed: (p, s) => p > s, blocked: -3.4028234663852886e38 }) } },
+  "mask-hides-itself": { taps: { "attn.scores": scores({ allowed: (p, s) => p > s, blocked: LOWEST }) } },
   "cache-ignored": { taps: { "attn.scores": scores({ allowed: (p, s, start) => p >= s && s >= start }) } },
   "heads-round-robin": { taps: { "attn.scores": scores({ heads: roundRobin }), "attn.heads": weighted(roundRobin) } },
   "heads-first-only": { taps: { "attn.scores": scores({ heads: firstOnly }), "attn.heads": weighted(firstOnly) } },

@@ -142,10 +142,12 @@ def paper(text, links):
 def read_code():
     """What numpy_llama.py says of every name: {name: {line, source, code: [{name, line, text}]}}."""
     source = (ROOT / "numpy_llama.py").read_text(encoding="utf-8")
+    lines = source.splitlines()
     functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
 
     def code(name):
-        return {"name": name, "line": functions[name].lineno, "text": ast.get_source_segment(source, functions[name])}
+        first, last = functions[name].lineno, functions[name].end_lineno
+        return {"name": name, "line": first, "text": "\n".join(lines[first - 1:last])}
 
     found = {}
     for function, prefix in PREFIXES.items():
@@ -156,7 +158,7 @@ def read_code():
             helpers = [node.func.id for node in ast.walk(call.args[1])
                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions]
             used = dict.fromkeys([function, *helpers, *BEFORE_THE_TAP.get(name, [])])
-            found[name] = {"line": call.lineno, "source": source.splitlines()[call.lineno - 1].strip(),
+            found[name] = {"line": call.lineno, "source": lines[call.lineno - 1].strip(),
                            "code": [code(one) for one in used]}
     return found
 

@@ -92,8 +92,9 @@ function turned(at, [h, t, i]) {
   const { head_dim: d, rope_theta: theta, pairing = "halves", shift = 0 } = at.config;
   const pair = range(d / 2).find(k => pairOf(k, d, pairing).includes(i));
   const [first, second] = pairOf(pair, d, pairing), isFirst = i === first;
-  const frequency = ropeFrequencies(d, theta)[pair], position = t + shift, angle = Math.fround(position * frequency);
-  const a = at.ref(0, h, t, first), b = at.ref(0, h, t, second), cos = Math.cos(angle), sin = Math.sin(angle);
+  const frequency = ropeFrequencies(d, theta)[pair], position = t + shift;
+  const angle = Math.fround(position * frequency), cos = Math.cos(angle), sin = Math.sin(angle);
+  const a = at.ref(0, h, t, first), b = at.ref(0, h, t, second);
   const filledFirst = format =>
     `${format(a.value)} · cos ${format(angle)} − ${format(b.value)} · sin ${format(angle)}`;
   const filledSecond = format =>
@@ -111,17 +112,21 @@ function turned(at, [h, t, i]) {
 }
 
 function score(at, [h, t, s]) {
-  const { head_dim: d, n_heads, n_kv_heads } = at.config, g = keyHead(h, n_heads, n_kv_heads), root = Math.sqrt(d);
+  const { head_dim: d, n_heads, n_kv_heads } = at.config, g = keyHead(h, n_heads, n_kv_heads);
   const product = sumOfProducts(d, k => at.ref(0, h, t, k), k => at.ref(1, g, s, k), "<i>q</i> · <i>k</i> / √<i>d</i>",
     { names: [`q_rope[${h}, ${t}, :]`, `k_rope[${g}, ${s}, :]`] });
-  const steps = [["÷ √d", root]];
-  if (s <= t) return { ...product, filled: format => `${format(product.sum)} / √${d}`, steps, result: product.sum / root };
-  steps.push([`key ${s} is in the future of query ${t}: masked`, -Infinity]);
-  return { ...product, filled: () => `−∞, as key ${s} is later than query ${t}`, steps, result: -Infinity };
+  const divide = ["÷ √d", Math.sqrt(d)], mask = [`key ${s} is in the future of query ${t}: masked`, -Infinity];
+  if (s > t) {
+    const filled = () => `−∞, as key ${s} is later than query ${t}`;
+    return { ...product, filled, steps: [divide, mask], result: -Infinity };
+  }
+  const filled = format => `${format(product.sum)} / √${d}`;
+  return { ...product, filled, steps: [divide], result: product.sum / Math.sqrt(d) };
 }
 
 function probability(at, [h, t, s]) {
-  const A = range(at.shape(0)[2]).map(k => at.ref(0, h, t, k)), largest = Math.max(...A.map(({ value }) => value));
+  const A = range(at.shape(0)[2]).map(k => at.ref(0, h, t, k));
+  const largest = Math.max(...A.map(({ value }) => value));
   const products = A.map(({ value }) => Math.exp(value - largest)), sum = sumOf(products);
   return {
     formula: "exp(<i>s</i> − max) / Σ exp(<i>s</i> − max)",
@@ -136,7 +141,8 @@ function probability(at, [h, t, s]) {
 
 function head(at, [h, t, i]) {
   const g = keyHead(h, at.config.n_heads, at.config.n_kv_heads);
-  return sumOfProducts(at.shape(0)[2], k => at.ref(0, h, t, k), k => at.ref(1, g, k, i), "Σ<sub>s</sub> prob<sub>s</sub> · <i>v</i><sub>s</sub>",
+  return sumOfProducts(at.shape(0)[2], k => at.ref(0, h, t, k), k => at.ref(1, g, k, i),
+    "Σ<sub>s</sub> prob<sub>s</sub> · <i>v</i><sub>s</sub>",
     { names: [`probs[${h}, ${t}, :]`, `v[${g}, :, ${i}]`], tokens: true });
 }
 
@@ -181,7 +187,7 @@ function embedded(at, [t, j]) {
   const label = `embedding[${id}, ${j}]`;
   return {
     formula: "row of the embedding matrix that belongs to the token", filled: () => label,
-    steps: [[`token ${id} is row ${id} of the embedding matrix (V × D), column ${j}`, value, { weight: label, value }]],
+    steps: [[`token ${id}: row ${id} of the embedding matrix (V × D), column ${j}`, value, { weight: label, value }]],
     result: value,
   };
 }
@@ -222,5 +228,6 @@ function withChanges(explained, name, index, { touched }) {
     if (!isFactor) notes.push(`“${sentence(change)}” has replaced this number.`);
   }
   if (steps.length === 0) return explained;
-  return { ...explained, steps: [...explained.steps, ...steps], result, right: explained.result, note: notes.join(" ") };
+  const all = [...explained.steps, ...steps];
+  return { ...explained, steps: all, result, right: explained.result, note: notes.join(" ") };
 }

@@ -13,6 +13,8 @@ const power = x => x.toExponential(0).replace(/e-(\d+)/, (_, n) => ` × 10⁻${[
   .replace("e+0", "");
 
 export function makeNumber(root, { go, setNumber, back }) {
+  const standing = el("div");
+  let standsFor = "";
   const link = ref => ref.name ? el("button", { className: "link", textContent: num(ref.value, 4),
     key: `to ${ref.name} ${ref.index}`, title: `go to ${ref.name}[${ref.index.join(", ")}]`,
     onclick: () => go(ref.name, ref.index) }) : el("span", { textContent: num(ref.value, 4) });
@@ -73,9 +75,11 @@ export function makeNumber(root, { go, setNumber, back }) {
       ...(explained.groups ? [drawGroups(explained.groups)] : []),
       ...(explained.picture ? [drawPicture(explained.picture)] : []),
       ...steps(explained));
-    const around = el("div", {}, ...check(explained, value), setForm(now), ...drawStanding(now.model.reference[now.short]));
-    redraw(root, made, around);
-    scrollToLine(root);
+    redraw(root, made, el("div", {}, ...check(explained, value), setForm(now), standing));
+    if (standsFor === now.short) return;
+    standsFor = now.short;
+    standing.replaceChildren(...drawStanding(now.model.reference[now.short]));
+    scrollToLine(standing);
   };
 }
 

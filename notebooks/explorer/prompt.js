@@ -9,7 +9,7 @@ const tokenText = piece => piece === "<0x0A>" ? "⏎" : spaced(piece).replaceAll
 
 export function makePrompt({ setText, pick }) {
   const input = byId("prompt"), list = byId("tokens");
-  let timer = 0;
+  let timer = 0, drawn = "";
   const submit = () => {
     clearTimeout(timer);
     setText(input.value);
@@ -31,10 +31,13 @@ export function makePrompt({ setText, pick }) {
     return el("li", {}, button);
   }
   return function draw(now) {
+    if (document.activeElement !== input) input.value = now.state.text;
+    const key = [now.run.tokens, now.promptLength, now.position].join(" ");
+    if (key === drawn) return;
+    drawn = key;
     redraw(list, ...now.run.tokens.map((id, t) => chip(now, id, t)));
     const chosen = list.children[now.position];
     oneStop(list, chosen?.firstChild);
     if (chosen) list.scrollLeft = chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2;
-    if (document.activeElement !== input) input.value = now.state.text;
   };
 }

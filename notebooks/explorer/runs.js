@@ -10,6 +10,7 @@ const KEPT = 4;                                           // runs that are remem
 export function makeRuns(model) {
   const remembered = new Map();
   let count = 0, perToken = 3;                            // milliseconds, until a run was measured
+  let encoded = { text: null, tokens: [] };               // the last text: merging takes longer than drawing
 
   function run(tokens, changes) {                         // the same run is made once
     const key = keyOf(tokens, changes);
@@ -29,7 +30,8 @@ export function makeRuns(model) {
   const expected = (tokens, changes) => remembered.has(keyOf(tokens, changes)) ? 0 : perToken * tokens.length;
 
   function encode(text) {                                 // throws Error, in one sentence, where the page cannot show it
-    const tokens = model.tokenizer.encode(text), most = Math.min(MAX_TOKENS, model.config.max_seq_len);
+    if (text !== encoded.text) encoded = { text, tokens: model.tokenizer.encode(text) };
+    const { tokens } = encoded, most = Math.min(MAX_TOKENS, model.config.max_seq_len);
     if (tokens.length > most) throw Error(`This text has ${tokens.length} tokens, and the page shows up to ${most}: shorten it.`);
     if (tokens.length === 0) throw Error("Type at least one token.");
     return tokens;

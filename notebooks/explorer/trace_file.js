@@ -51,8 +51,9 @@ function readHeader(buffer) {
   return { header, start: 8 + size };
 }
 
-function readEntry(name, { dtype, shape, data_offsets: offsets } = {}, bytes) {
-  refuse(!Object.hasOwn(BYTES, dtype ?? ""), `${name} is ${dtype}; a trace holds ${Object.keys(BYTES).join(", ")}`);
+function readEntry(name, entry, bytes) {
+  const { dtype = "of no type", shape, data_offsets: offsets } = entry ?? {};
+  refuse(!Object.hasOwn(BYTES, dtype), `${name} is ${dtype}; a trace holds ${Object.keys(BYTES).join(", ")}`);
   const isSize = n => Number.isSafeInteger(n) && n >= 0;
   refuse(!Array.isArray(shape) || !shape.every(isSize), `${name} has no shape`);
   refuse(!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize), `${name} has no data_offsets`);

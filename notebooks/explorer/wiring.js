@@ -31,7 +31,7 @@ export function makeWiring(root, { go }) {
   const lines = svg("svg", { "aria-hidden": "true" });
   const layer = el("div", { className: "layer", role: "group", "aria-label": "One layer" }, lines);
   const boxes = new Map(), stops = new Map();
-  let now = null, painted = "";
+  let now = null, painted = "", wired = "", size = [0, 0];
   root.append(rail, layer);
 
   const openLayer = () => split(now.name).layer ?? now.lastLayer;
@@ -85,13 +85,19 @@ export function makeWiring(root, { go }) {
     box.classList.toggle("feeds", parents.has(name));
   }
   function drawWires(parents) {
+    const key = [now.name, openLayer(), ...size].join();
+    if (key === wired) return;
+    wired = key;
     const carries = (from, to) => nameOf(to) === now.name && parents.has(nameOf(from));
-    lines.setAttribute("viewBox", `0 0 ${layer.clientWidth} ${layer.clientHeight}`);
-    lines.replaceChildren(...wirePaths(layer.clientWidth, layer.clientHeight).map(({ from, to, d, stream }) =>
+    lines.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
+    lines.replaceChildren(...wirePaths(...size).map(({ from, to, d, stream }) =>
       svg("path", { d, class: `${stream ? "stream" : ""} ${carries(from, to) ? "on" : ""}` })));
   }
   rovingKeys(root);
-  new ResizeObserver(() => now && drawWires(new Set(inputs(now.name, now.model.config)))).observe(layer);
+  new ResizeObserver(() => {
+    size = [layer.clientWidth, layer.clientHeight];
+    if (now) drawWires(new Set(inputs(now.name, now.model.config)));
+  }).observe(layer);
 
   return function draw(view) {
     now = view;
