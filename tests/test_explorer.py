@@ -63,8 +63,9 @@ def run(pages):
             node.stdin.write(json.dumps({"page": str(pages(model)), "mutation": mutation, "jobs": jobs}) + "\n")
             node.stdin.flush()
             answer = node.stdout.readline()
-            assert answer, "Node stopped: its message is above"
-            return json.loads(answer)
+            results = json.loads(answer)
+            assert len(results) == len(jobs), results
+            return results
 
         yield run
         node.stdin.close()
@@ -113,7 +114,7 @@ def test_reference_cases_in_both_layouts(case, run, tmp_path):
 
 # One line each, the third so small that only a comparison shows it.
 MUTATIONS = {
-    "pairs turned the other way": ("y.data[row * d + first] = a * c - b * s;", "y.data[row * d + first] = a * c + b * s;"),
+    "a sign in the rotation": ("first] = a * c - b * s;", "first] = a * c + b * s;"),
     "a mask that sees the next token": ("const future = s > start + t;", "const future = s > start + t + 1;"),
     "frequencies in float64": ("return 1 / Math.fround(Math.pow(theta, exponent));",
                                "return Math.pow(theta, -2 * i / d) * (1 + 2 ** -18);"),
@@ -196,7 +197,7 @@ def test_sampling_settings_out_of_range_are_refused(wrong, run):
 
 def test_random_numbers_are_numpys(run):
     seeds = [0, 1, 2, 123456789, 2**32 - 1, 2**32, 2**53 - 1]
-    [numbers, refused] = run([{"do": "random", "seeds": seeds, "count": 50}, {"do": "random", "seeds": [-1], "count": 1}])
+    numbers, refused = run([{"do": "random", "seeds": seeds, "count": 50}, {"do": "random", "seeds": [-1], "count": 1}])
     assert numbers == [np.random.default_rng(seed).random(50).tolist() for seed in seeds]
     assert "a seed must be" in refused["error"]
 
@@ -212,45 +213,50 @@ def test_same_seed_same_story_as_the_command_line(run, fairytales, tokenizer):
 
 # ---- Changes -------------------------------------------------------------------------------------------------
 
+def change(kind, **fields):
+    """A change as the page has it."""
+    return {"kind": kind, **fields}
+
+
 def scaled_head(head, scale):
-    def change(x):
+    def apply(x):
         x[head] *= scale
-    return change
+    return apply
 
 
 def scaled_column(column, scale):
-    def change(x):
+    def apply(x):
         x[:, column] *= scale
-    return change
+    return apply
 
 
 def all_scaled(scale):
-    def change(x):
+    def apply(x):
         x *= scale
-    return change
+    return apply
 
 
 def number(index, value):
-    def change(x):
+    def apply(x):
         x[index] = value
-    return change
+    return apply
 
 
 # What the page is asked for, and the same by a tap: {name: function that changes a copy}.
 TAPPED = [
-    ([{"kind": "head", "layer": 3, "head": 2, "scale": 0}], {"layers.3.attn.heads": scaled_head(2, 0)}),
-    ([{"kind": "head", "layer": 0, "head": 7, "scale": 2.5}], {"layers.0.attn.heads": scaled_head(7, 2.5)}),
-    ([{"kind": "neuron", "layer": 2, "neuron": 5, "scale": -3}], {"layers.2.ffn.hidden": scaled_column(5, -3)}),
-    ([{"kind": "part", "layer": 4, "part": "attn", "scale": 0}], {"layers.4.attn.out": all_scaled(0)}),
-    ([{"kind": "part", "layer": 1, "part": "ffn", "scale": 0.5}], {"layers.1.ffn.out": all_scaled(0.5)}),
-    ([{"kind": "norm", "layer": 2, "norm": "ffn_norm", "scale": 0.5}], {"layers.2.ffn_norm": all_scaled(0.5)}),
-    ([{"kind": "norm", "layer": None, "norm": "norm", "scale": 2}], {"norm": all_scaled(2)}),
-    ([{"kind": "set", "name": "layers.2.x_attn", "index": [4, 17], "value": 5}],
+    ([change("head", layer=3, head=2, scale=0)], {"layers.3.attn.heads": scaled_head(2, 0)}),
+    ([change("head", layer=0, head=7, scale=2.5)], {"layers.0.attn.heads": scaled_head(7, 2.5)}),
+    ([change("neuron", layer=2, neuron=5, scale=-3)], {"layers.2.ffn.hidden": scaled_column(5, -3)}),
+    ([change("part", layer=4, part="attn", scale=0)], {"layers.4.attn.out": all_scaled(0)}),
+    ([change("part", layer=1, part="ffn", scale=0.5)], {"layers.1.ffn.out": all_scaled(0.5)}),
+    ([change("norm", layer=2, norm="ffn_norm", scale=0.5)], {"layers.2.ffn_norm": all_scaled(0.5)}),
+    ([change("norm", layer=None, norm="norm", scale=2)], {"norm": all_scaled(2)}),
+    ([change("set", name="layers.2.x_attn", index=[4, 17], value=5)],
      {"layers.2.x_attn": number((4, 17), 5)}),
-    ([{"kind": "set", "name": "layers.1.attn.scores", "index": [3, 8, 2], "value": 9.5}],
+    ([change("set", name="layers.1.attn.scores", index=[3, 8, 2], value=9.5)],
      {"layers.1.attn.scores": number((3, 8, 2), 9.5)}),
-    ([{"kind": "set", "name": "layers.0.attn.k", "index": [1, 0, 31], "value": -2},
-      {"kind": "head", "layer": 5, "head": 1, "scale": 0}],
+    ([change("set", name="layers.0.attn.k", index=[1, 0, 31], value=-2),
+      change("head", layer=5, head=1, scale=0)],
      {"layers.0.attn.k": number((1, 0, 31), -2), "layers.5.attn.heads": scaled_head(1, 0)}),
 ]
 
@@ -287,8 +293,8 @@ def test_changes_are_what_a_tap_does(run, fairytales, tokenizer, tmp_path):
 
 def test_a_norm_that_is_off_is_left_out(run, fairytales, tokenizer, tmp_path):
     tokens = tokenizer.encode(PROMPT)
-    lists = [[{"kind": "norm", "layer": 3, "norm": "attn_norm", "scale": 0}],
-             [{"kind": "norm", "layer": None, "norm": "norm", "scale": 0}]]
+    lists = [[change("norm", layer=3, norm="attn_norm", scale=0)],
+             [change("norm", layer=None, norm="norm", scale=0)]]
     for trace, name, source in zip(traces_with(run, tokens, lists, tmp_path), ["layers.3.attn_norm", "norm"],
                                    ["layers.2.x_ffn", "layers.5.x_ffn"]):
         right = nl.Trace()
@@ -310,11 +316,11 @@ def test_rope_with_another_theta_pairing_and_shift(run, fairytales, tokenizer, t
     weights, config = fairytales
     tokens = tokenizer.encode(PROMPT)
     theta, pairing, shift, back = traces_with(run, tokens, [
-        [{"kind": "theta", "value": 500}], [{"kind": "pairing", "value": "neighbours"}], [{"kind": "shift", "value": 7}],
-        [{"kind": "shift", "value": -3}]], tmp_path)
+        [change("theta", value=500)], [change("pairing", value="neighbours")], [change("shift", value=7)],
+        [change("shift", value=-3)]], tmp_path)
     plain = changed_trace(tokens, weights, config, {})
     assert_same(theta, changed_trace(tokens, weights, replace(config, rope_theta=500.0), {}))
-    for name in ("layers.0.attn.q_rope", "layers.0.attn.k_rope"):             # a shift turns both, and scores do not mind
+    for name in ("layers.0.attn.q_rope", "layers.0.attn.k_rope"):             # both turn, and scores do not mind
         cos_sin = nl.rope_cos_sin(np.arange(len(tokens)) + 7, config.head_dim, config.rope_theta)
         assert distance(shift[name], nl.rope(plain[name.removesuffix("_rope")], *cos_sin)) < ALLOWED
         assert distance(shift[name], plain[name]) > 0.1
@@ -330,7 +336,7 @@ def test_patch_from_a_second_prompt(run, fairytales, tokenizer, tmp_path):
     names = ["layers.3.x_ffn", "layers.2.attn.k_rope", "layers.1.attn.probs", "embedding"]
     for text, other in [(PROMPT, OTHER), (OTHER, PROMPT)]:
         tokens, source = tokenizer.encode(text), changed_trace(tokenizer.encode(other), weights, config, {})
-        lists = [[{"kind": "patch", "name": name, "text": other}] for name in names]
+        lists = [[change("patch", name=name, text=other)] for name in names]
         for name, trace in zip(names, traces_with(run, tokens, lists, tmp_path, patches=[other])):
             def paste(x):
                 both = min(x.shape[-2], source[name].shape[-2])
@@ -345,20 +351,22 @@ def test_patch_from_a_second_prompt(run, fairytales, tokenizer, tmp_path):
 def test_drawing_with_the_cache_obeys_changes(run, tokenizer):
     """Also those of one position, and of a position that has yet to come."""
     tokens = tokenizer.encode(PROMPT)
-    lists = [[], [{"kind": "set", "name": "layers.5.x_ffn", "index": [9, 3], "value": 40}],
-             [{"kind": "set", "name": "layers.2.x_attn", "index": [11, 3], "value": 60}],
-             [{"kind": "set", "name": "logits", "index": [9, 777], "value": 99}],
-             [{"kind": "patch", "name": "layers.3.x_ffn", "text": OTHER}], [{"kind": "theta", "value": 200}],
-             [{"kind": "shift", "value": 5}], [{"kind": "bug", "bug": "bos-missing"}],
-             [{"kind": "bug", "bug": "heads-round-robin"}]]
-    jobs = [{"tokens": tokens, "changes": changes, "patches": [OTHER], "count": 4, "temperature": 0} for changes in lists]
+    lists = [[], [change("set", name="layers.5.x_ffn", index=[9, 3], value=40)],
+             [change("set", name="layers.2.x_attn", index=[11, 3], value=60)],
+             [change("set", name="logits", index=[9, 777], value=99)],
+             [change("patch", name="layers.3.x_ffn", text=OTHER)], [change("theta", value=200)],
+             [change("shift", value=5)], [change("bug", bug="bos-missing")],
+             [change("bug", bug="heads-round-robin")]]
+    jobs = [{"tokens": tokens, "changes": changes, "patches": [OTHER], "count": 4, "temperature": 0}
+            for changes in lists]
     with_cache = run([{"do": "generate", **job} for job in jobs])
     assert with_cache == run([{"do": "greedyWithoutCache", **job} for job in jobs])
     assert with_cache[3][0] == 777
     assert len(set(map(tuple, with_cache))) >= 6          # the changes are felt; a shift alone is not
 
 
-@pytest.mark.parametrize("model, chunks", [("gqa-float32-hf", (12,)), ("gqa-float32-hf", (5, 7)), ("mha-float32-hf", (8, 4))])
+@pytest.mark.parametrize("model, chunks", [("gqa-float32-hf", (12,)), ("gqa-float32-hf", (5, 7)),
+                                           ("mha-float32-hf", (8, 4))])
 def test_mistakes_are_those_of_the_bug_zoo(model, chunks, run, tmp_path):
     """Every mistake, in one piece and through the cache, is tests/bugs.py's to rounding."""
     folder = REFERENCE / "checkpoints" / model
@@ -368,7 +376,8 @@ def test_mistakes_are_those_of_the_bug_zoo(model, chunks, run, tmp_path):
     [offered] = run([{"do": "bugs"}], folder)
     assert len(offered) == 53 and set(offered) <= set(zoo)
     assert [bug["name"] for bug in explorer.words_of_bugs()] == [name for name in zoo if name in offered]
-    found = traces_with(run, tokens, [[{"kind": "bug", "bug": name}] for name in offered], tmp_path, folder, chunks=chunks)
+    lists = [[change("bug", bug=name)] for name in offered]
+    found = traces_with(run, tokens, lists, tmp_path, folder, chunks=chunks)
     right = bugs.compute(bugs.Run(tokens, weights, config, chunks))
     for name, trace in zip(offered, found):
         wrong = bugs.compute(bugs.Run(tokens, weights, config, chunks), zoo[name]) or right
@@ -383,7 +392,7 @@ def test_first_tensor_that_a_mistake_changes(run):
     folder, tokens = REFERENCE / "checkpoints" / "gqa-float32-hf", CASES["gqa-float32/prompt"]["tokens"]
     [offered] = run([{"do": "bugs"}], folder)
     first = {bug.name: bug.first for bug in bugs.BUGS} | {"not-permuted": "layers.0.attn.q"}      # in another order
-    answers = run([{"do": "differences", "tokens": tokens, "changes": [{"kind": "bug", "bug": name}]}
+    answers = run([{"do": "differences", "tokens": tokens, "changes": [change("bug", bug=name)]}
                    for name in offered], folder)
     for name, rows in zip(offered, answers):
         differs = [row["name"] for row in rows if row["differs"]]
@@ -402,18 +411,15 @@ def test_how_far_tensors_moved(run, fairytales, tokenizer):
     assert moved["layers.3.attn.probs"] == 0 and moved["layers.3.attn.heads"] > 0.1
 
 
-def change_of(kind, **fields):
-    return {"kind": kind, **fields}
-
-
-ALL_KINDS = [change for changes, _ in TAPPED for change in changes] + [
-    change_of("theta", value=500.5), change_of("pairing", value="neighbours"), change_of("shift", value=-4),
-    change_of("norm", layer=None, norm="norm", scale=0), change_of("bug", bug="gelu"),
-    change_of("patch", name="layers.3.x_ffn", text="a * b ** c, 50% & “größer” *"), change_of("patch", name="norm", text="")]
+ALL_KINDS = [one for changes, _ in TAPPED for one in changes] + [
+    change("theta", value=500.5), change("pairing", value="neighbours"), change("shift", value=-4),
+    change("norm", layer=None, norm="norm", scale=0), change("bug", bug="gelu"),
+    change("patch", name="layers.3.x_ffn", text="a * b ** c, 50% & “größer” *"),
+    change("patch", name="norm", text="")]
 
 
 def test_changes_as_text(run):
-    lists = [[], *([change] for change in ALL_KINDS), ALL_KINDS]
+    lists = [[], *([one] for one in ALL_KINDS), ALL_KINDS]
     [texts] = run([{"do": "text", "changes": lists}])
     [back] = run([{"do": "changes", "texts": texts}])
     assert back == lists
@@ -436,9 +442,9 @@ def test_sentences(run):
 
 
 def test_a_new_change_takes_the_place_of_the_same_one(run):
-    off, half, whole = ({"kind": "head", "layer": 3, "head": 2, "scale": scale} for scale in (0, 0.5, 1))
-    other, theta = {"kind": "head", "layer": 3, "head": 1, "scale": 0}, {"kind": "theta", "value": 500}
-    trained = {"kind": "theta", "value": 10000}
+    off, half, whole = (change("head", layer=3, head=2, scale=scale) for scale in (0, 0.5, 1))
+    other, theta = change("head", layer=3, head=1, scale=0), change("theta", value=500)
+    trained = change("theta", value=10000)
     answers = run([{"do": "withChange", "steps": steps} for steps in (
         [off, other, half], [off, other, whole], [theta, off, trained], [theta, theta])])
     assert answers == [[half, other], [other], [off], [theta]]
@@ -449,11 +455,11 @@ def test_a_new_change_takes_the_place_of_the_same_one(run):
 def test_explanations_are_the_run(run, tokenizer):
     """Thousands of random numbers over every name, as trained and with every kind of change and every mistake."""
     [offered] = run([{"do": "bugs"}])
-    lists = [[], *(changes for changes, _ in TAPPED), [change_of("theta", value=500), change_of("shift", value=3)],
-             [change_of("pairing", value="neighbours")], [change_of("norm", layer=2, norm="attn_norm", scale=0)],
-             *([change_of("bug", bug=name)] for name in offered)]
-    job = {"do": "explain", "tokens": tokenizer.encode("There was a king who"), "changeLists": lists, "each": 2, "seed": 0}
-    [some] = run([job])
+    lists = [[], *(changes for changes, _ in TAPPED), [change("theta", value=500), change("shift", value=3)],
+             [change("pairing", value="neighbours")], [change("norm", layer=2, norm="attn_norm", scale=0)],
+             *([change("bug", bug=name)] for name in offered)]
+    tokens = tokenizer.encode("There was a king who")
+    [some] = run([{"do": "explain", "tokens": tokens, "changeLists": lists, "each": 2, "seed": 0}])
     assert some["names"] == 111 and some["count"] == 2 * 111 * len(lists) > 10000
     assert some["worst"]["share"] < 1e-6, some["worst"]
     print(f"{some['count']} numbers explained, the farthest {some['worst']['share']:.1e} of its tensor's largest")
@@ -461,7 +467,7 @@ def test_explanations_are_the_run(run, tokenizer):
 
 @pytest.mark.parametrize("mutation", [
     ("isFirst ? a.value * cos - b.value * sin", "isFirst ? a.value * cos + b.value * sin"),
-    ("steps, result: product.sum / root };", "steps, result: product.sum / d };"),
+    ("result: product.sum / Math.sqrt(d) };", "result: product.sum / d };"),
     ("result = isFactor ? result * change.scale : left;", "result = left + 1;"),
 ])
 def test_a_wrong_explanation_is_refused(mutation, run, tokenizer):
@@ -470,8 +476,8 @@ def test_a_wrong_explanation_is_refused(mutation, run, tokenizer):
 
 
 def test_a_change_is_the_last_step(run, tokenizer):
-    tokens, half = tokenizer.encode(PROMPT), {"kind": "head", "layer": 3, "head": 2, "scale": 0.5}
-    number_set = {"kind": "set", "name": "layers.3.attn.heads", "index": [2, 4, 7], "value": 3}
+    tokens, half = tokenizer.encode(PROMPT), change("head", layer=3, head=2, scale=0.5)
+    number_set = change("set", name="layers.3.attn.heads", index=[2, 4, 7], value=3)
     job = {"do": "explainOne", "tokens": tokens, "name": "layers.3.attn.heads"}
     halved, both, none = run([{**job, "changes": [half], "index": [2, 4, 7]},
                               {**job, "changes": [half, number_set], "index": [2, 4, 7]},
@@ -516,9 +522,9 @@ def test_a_logit_with_changes_is_split_too(run, tokenizer):
     """What a change breaks into the stream stands in the list, so that the sum is the logit of the run."""
     tokens = tokenizer.encode(PROMPT)
     job = {"do": "contributions", "tokens": tokens, "position": 9, "token": 300}
-    lists = [*(changes for changes, _ in TAPPED), [change_of("norm", layer=None, norm="norm", scale=0)],
-             [change_of("bug", bug="post-norm")], [change_of("set", name="logits", index=[9, 300], value=50)],
-             [change_of("set", name="layers.2.x_attn", index=[9, 3], value=50)]]
+    lists = [*(changes for changes, _ in TAPPED), [change("norm", layer=None, norm="norm", scale=0)],
+             [change("bug", bug="post-norm")], [change("set", name="logits", index=[9, 300], value=50)],
+             [change("set", name="layers.2.x_attn", index=[9, 3], value=50)]]
     answers = run([{**job, "changes": changes} for changes in lists])
     for changes, found in zip(lists, answers):
         assert found["sum"] == pytest.approx(found["logit"], abs=2e-4, rel=1e-6), changes
@@ -544,7 +550,8 @@ def test_a_saved_run_can_be_read_by_others_and_by_the_page(run, fairytales, toke
     [trace] = traces_with(run, tokens, [[]], tmp_path)
     right = changed_trace(tokens, *fairytales, {})
     assert_same(trace, right)
-    [[read]] = run([{"do": "readTrace", "tokens": tokens, "files": [str(tmp_path / "change-0.safetensors")], "allowed": 0}])
+    job = {"do": "readTrace", "tokens": tokens, "files": [str(tmp_path / "change-0.safetensors")], "allowed": 0}
+    [[read]] = run([job])
     assert read["dtype"] == "F32" and read["ignored"] == []
     assert len(read["differences"]) == 111 and not any(row["differs"] for row in read["differences"])
 
@@ -580,7 +587,8 @@ def test_somebody_elses_trace(how, dtype, name, run, fairytales, tokenizer, tmp_
     assert right["dtype"] == name and right["ignored"] == [] and len(right["differences"]) == len(theirs)
     assert not any(row["differs"] for row in right["differences"])
     [row] = [row for row in found["differences"] if row["differs"]]
-    assert (row["name"], row["at"]) == ("layers.4.attn.v", np.ravel_multi_index((1, 3, 5), wrong["layers.4.attn.v"].shape))
+    place = np.ravel_multi_index((1, 3, 5), wrong["layers.4.attn.v"].shape)
+    assert (row["name"], row["at"]) == ("layers.4.attn.v", place)
 
 
 def test_names_of_transformers_are_understood(run, fairytales, tokenizer, tmp_path):
@@ -589,8 +597,8 @@ def test_names_of_transformers_are_understood(run, fairytales, tokenizer, tmp_pa
                "something.else": theirs["norm"], "norm": theirs["norm"][:4].copy()}, tmp_path / "x.safetensors")
     [[read]] = run([{"do": "readTrace", "tokens": tokens, "files": [str(tmp_path / "x.safetensors")]}])
     assert {row["name"] for row in read["differences"]} == {"layers.2.ffn.up", "logits"}
-    assert sorted(read["ignored"]) == [
-        "norm is 4 × 256, and 10 × 256 in this run: is it of the same prompt?", "something.else is not a name of this run"]
+    assert sorted(read["ignored"]) == ["norm is 4 × 256, and 10 × 256 in this run: is it of the same prompt?",
+                                       "something.else is not a name of this run"]
 
 
 def header(entries, data=b"", length=None):
@@ -613,7 +621,9 @@ BROKEN = {
     "no offsets": (header({"norm": {**NORM, "data_offsets": 3}}, bytes(10240)), "norm has no data_offsets"),
     "not a number": (header({"norm": NORM}, np.full(2560, np.nan, np.float32).tobytes()), "norm holds NaN"),
     "another model": (header({"norm": {**NORM, "shape": [20, 128]}}, bytes(10240)), "nothing in the file fits"),
-    "twice": (header({"lm_head": {**NORM, "shape": [2560], "data_offsets": [0, 10240]}, "x": 3}, bytes(10240)), "x is undefined"),
+    "twice": (header({"norm": NORM, "model.norm": NORM}, bytes(10240)), "norm is in the file twice"),
+    "an entry that is a number": (header({"norm": 3}), "norm is of no type"),
+    "an entry that is null": (header({"norm": None}), "norm is of no type"),
 }
 
 
@@ -621,7 +631,8 @@ BROKEN = {
 def test_a_broken_trace_is_refused_in_a_sentence(kind, run, tokenizer, tmp_path):
     content, expected = BROKEN[kind]
     (tmp_path / "x.safetensors").write_bytes(content)
-    [[answer]] = run([{"do": "readTrace", "tokens": tokenizer.encode(PROMPT), "files": [str(tmp_path / "x.safetensors")]}])
+    job = {"do": "readTrace", "tokens": tokenizer.encode(PROMPT), "files": [str(tmp_path / "x.safetensors")]}
+    [[answer]] = run([job])
     assert expected in answer["error"] and "\n" not in answer["error"]
 
 
@@ -655,8 +666,8 @@ def test_what_the_page_says_of_code_and_papers():
     ({"main": 'import { b } from "./x.js";\n', "x": "export const a = 1;\n"}, "which does not export it"),
     ({"main": 'import { a } from "./x.js";\nconst b = 1;\n', "x": "export const a = 1;\nfunction b() {}\n"},
      "both declare b"),
-    ({"main": 'import { a } from "./x.js";\nexport const c = 1;\n', "x": 'import { c } from "./main.js";\nexport const a = 1;\n'},
-     "main -> x -> main"),
+    ({"main": 'import { a } from "./x.js";\nexport const c = 1;\n',
+      "x": 'import { c } from "./main.js";\nexport const a = 1;\n'}, "main -> x -> main"),
     ({"main": 'const a = "</script>";\n'}, "would end the page's script"),
 ])
 def test_modules_that_cannot_be_joined_are_refused(modules, message, tmp_path):
@@ -702,7 +713,8 @@ def test_another_kind_of_tokenizer_is_refused(tmp_path):
 
 def test_a_model_without_a_tokenizer_takes_ids(run):
     folder = REFERENCE / "checkpoints" / "gqa-float32-hf"
-    ids, wrong, decoded, spelled = run([{"do": "encode", "texts": ["1 5  23", ""]}, {"do": "encode", "texts": ["1 king"]},
-                                        {"do": "decode", "ids": [[1, 5]]}, {"do": "spell", "texts": ["1 5"]}], folder)
+    ids, wrong, decoded, spelled = run([
+        {"do": "encode", "texts": ["1 5  23", ""]}, {"do": "encode", "texts": ["1 king"]},
+        {"do": "decode", "ids": [[1, 5]]}, {"do": "spell", "texts": ["1 5"]}], folder)
     assert (ids, decoded, spelled) == ([[1, 5, 23], []], ["1 5"], [[1, 5]])
     assert 'write token ids from 0 to 71, not "king"' in wrong["error"]

@@ -1,7 +1,7 @@
 // What explain() says of random numbers of a run, held against the run.
 
-// {count, names, worst: {share, name, index, ...}}: for every name `each` random numbers, in a run for each list of
-// changes. A share is the distance as a share of the tensor's largest number; Infinity where one of the two is infinite.
+// {count, names, worst: {share, name, ...}}: `each` random numbers of every name, in a run for each list of changes. A
+// share is the distance as a share of the tensor's largest number; Infinity where one of the two is infinite.
 export function explainMany(page, { tokens, changeLists, each, seed }) {
   const random = page.randomFrom(seed), names = new Set();
   let count = 0, worst = { share: -1 };

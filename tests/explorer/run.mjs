@@ -1,5 +1,5 @@
-// Runs jobs on pages: each line of the input is {page, mutation, jobs: [{do, ...}]}, each line of the output the list of
-// their results. Pages stay open. An Error of the engine becomes {error: its message}.
+// Runs jobs on pages: each line of the input is {page, mutation, jobs: [{do, ...}]}, each line of the output a list of
+// results. Pages stay open. An Error of the engine becomes {error: its message}.
 import crypto from "node:crypto";
 import fs from "node:fs";
 import readline from "node:readline";
@@ -24,15 +24,17 @@ function traceOf(page, { tokens, chunks = [tokens.length], changes = [], patches
   return trace;
 }
 
+const sha256 = ({ buffer, byteOffset, byteLength }) =>
+  crypto.createHash("sha256").update(new Uint8Array(buffer, byteOffset, byteLength)).digest("hex");
+
 const DO = {
   trace: (page, job) => {
     fs.writeFileSync(job.file, page.writeTrace(traceOf(page, job)));
     return null;
   },
   weights: page => {
-    const sha = x => crypto.createHash("sha256").update(Buffer.from(x.data.buffer, x.data.byteOffset, x.data.byteLength));
-    const walk = (tree, path) => Object.entries(tree).flatMap(([key, value]) =>
-      value.data instanceof Float32Array ? [[[...path, key].join("."), sha(value).digest("hex")]] : walk(value, [...path, key]));
+    const walk = (node, path) => node.data instanceof Float32Array ? [[path.join("."), sha256(node.data)]]
+      : Object.entries(node).flatMap(([key, child]) => walk(child, [...path, key]));
     return Object.fromEntries(walk(page.model.weights, []));
   },
   encode: (page, { texts }) => texts.map(text => page.tokenizer.encode(text)),
@@ -108,6 +110,8 @@ async function open(file, mutation) {
 }
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
-  const { page: file, mutation, jobs } = JSON.parse(line), page = await open(file, mutation);
-  console.log(JSON.stringify(jobs.map(job => attempt(() => DO[job.do](page, job)))));
+  const { page: file, mutation, jobs } = JSON.parse(line);
+  const page = await open(file, mutation).catch(error => error);
+  const answer = page instanceof Error ? { error: page.message } : jobs.map(job => attempt(() => DO[job.do](page, job)));
+  console.log(JSON.stringify(answer));
 }
