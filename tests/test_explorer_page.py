@@ -355,7 +355,8 @@ def test_changes_are_chips_beside_as_trained(page, model):
     page.fill("#switches input", "0.5")
     drawn(page, lambda: page.click("#switches button:has-text('4')"))
     chips = page.evaluate("[...document.querySelectorAll('#chips button')].map(b => b.textContent)")
-    assert chips == ["layer 3: head 1 off ✕", "layer 3: feed-forward off ✕", "layer 3: head 4 × 0.5 ✕", "all as trained"]
+    assert chips == ["layer 3: head 1 off ✕", "layer 3: feed-forward off ✕", "layer 3: head 4 × 0.5 ✕",
+                     "all as trained"]
     assert "Δ" in page.inner_text("#wiring .stop:has-text('logits')")
     assert page.inner_text("#wiring .stop:has-text('layer 2')") == "layer 2"
     show(page, page.evaluate("location.hash").replace("attn.probs", "attn.heads"))
@@ -529,7 +530,8 @@ def test_a_run_is_saved_and_a_link_brings_it_back(page, context, page_file, mode
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
-                        (link(s="-1_0_1"), "temperature"), (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
+                        (link(s="-1_0_1"), "temperature"),
+                        (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
         show(page, wrong)
         assert said in page.inner_text("#problem"), wrong
         show(page, link())

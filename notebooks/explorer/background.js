@@ -1,8 +1,8 @@
 // Many runs of the model, one after the other, while the page stays awake and says how far they are.
 import { nextPaint } from "./dom.js";
 
-// results(key, items, work, what) -> Map(item -> work(item)) once all are done, and null until then. Only the latest key
-// is worked on. `say` gets a sentence on the way, `done` is called at the end.
+// results(key, items, work, what) -> Map(item -> work(item)) once all are done, and null until then. Only the latest
+// key is worked on. `say` gets a sentence on the way, `done` is called at the end.
 export function makeBackground(say, done) {
   let job = { key: null };
 

@@ -4,32 +4,49 @@ import { limitOf, paint } from "./colours.js";
 import { el } from "./dom.js";
 import { MAX_TOKENS } from "./state.js";
 
-const FLOAT_BYTES = 4;                                          // of a float32
+const FLOAT_BYTES = 4;
 const KIB = 1024;
 
 export function makeCacheView(root) {
-  const words = el("p", { className: "sentence" }), maps = el("div", { className: "cache-maps" });
+  const words = el("p", { className: "sentence" });
+  const maps = el("div", { className: "cache-maps" });
   root.append(words, maps);
 
-  // The cache of a run that is being drawn holds {k, v, length}; a finished run has the same numbers in its trace.
-  return function draw(now, live = null) {
-    const { config } = now.model, layer = now.openLayer, [G, d] = [config.n_kv_heads, config.head_dim];
-    const keys = live ? live[layer].k : now.run.trace.get(join(layer, "attn.k_rope"));
-    const values = live ? live[layer].v : now.run.trace.get(join(layer, "attn.v"));
-    const length = live ? live[layer].length : now.run.tokens.length;
-    const perToken = 2 * G * d * config.n_layers * FLOAT_BYTES / KIB;
-    words.textContent = `Layer ${layer}: ${length} of ${MAX_TOKENS} slots hold the rotated keys and the values of the tokens so far. ` +
-      `A new token adds one column to each of these maps, in every layer (${perToken} KiB in all, ${(perToken * length).toFixed(0)} KiB ` +
-      `now), and only its own row goes through the model; without a cache, all ${length} rows would go again.`;
-    const heads = Array.from({ length: G }, (_, g) => g);
-    maps.replaceChildren(...heads.flatMap(g => [map(`keys, head ${g}`, keys, g, length, d, now.ramps),
-      map(`values, head ${g}`, values, g, length, d, now.ramps)]));
+  return function draw(now) {
+    const { n_kv_heads } = now.model.config;
+    const { keys, values, length } = cacheOf(now);
+    words.textContent = cacheWords(now, length);
+    const heads = Array.from({ length: n_kv_heads }, (_, head) => head);
+    maps.replaceChildren(...heads.flatMap(head => [
+      slots(`keys, head ${head}`, keys, head, length, now.ramps),
+      slots(`values, head ${head}`, values, head, length, now.ramps),
+    ]));
   };
 }
 
-function map(text, x, head, length, d, ramps) {           // columns are positions, rows the d numbers of a head
+// The cache of a run that is being drawn; that of a finished run has the same numbers as its trace.
+function cacheOf(now) {
+  const layer = now.openLayer;
+  if (now.live) return { keys: now.live[layer].k, values: now.live[layer].v, length: now.live[layer].length };
+  const { trace, tokens } = now.run;
+  const keys = trace.get(join(layer, "attn.k_rope")), values = trace.get(join(layer, "attn.v"));
+  return { keys, values, length: tokens.length };
+}
+
+function cacheWords(now, length) {
+  const { n_kv_heads, head_dim, n_layers } = now.model.config;
+  const perToken = 2 * n_kv_heads * head_dim * n_layers * FLOAT_BYTES / KIB;
+  return `Layer ${now.openLayer}: ${length} of ${MAX_TOKENS} slots hold the rotated keys and the values of the ` +
+    "tokens so far. A new token adds one column to each of these maps, in every layer " +
+    `(${perToken} KiB in all, ${(perToken * length).toFixed(0)} KiB now), and only its own row goes through ` +
+    `the model; without a cache, all ${length} rows would go again.`;
+}
+
+function slots(text, x, head, length, ramps) {            // columns are positions, rows the d numbers of a head
   const canvas = el("canvas", { role: "img", "aria-label": `${text}: ${length} of ${MAX_TOKENS} slots filled` });
-  const room = x.shape[1], value = (r, t) => t < length ? x.data[(head * room + t) * d + r] : NaN;
-  paint(canvas, d, MAX_TOKENS, value, ramps, false, limitOf(x.data.subarray(head * room * d, (head * room + length) * d), false));
+  const [, room, d] = x.shape;
+  const from = head * room * d;
+  const value = (r, t) => t < length ? x.data[from + t * d + r] : NaN;
+  paint(canvas, d, MAX_TOKENS, value, ramps, false, limitOf(x.data.subarray(from, from + length * d), false));
   return el("figure", {}, el("figcaption", { textContent: text }), canvas);
 }

@@ -4,7 +4,8 @@ import { sentence } from "./changes.js";
 
 export function makeChips({ undo, reset }) {
   const root = byId("chips");
-  const chip = (text, key, title, onclick) => el("li", {}, el("button", { className: "undo", textContent: text, key, title, onclick }));
+  const chip = (text, key, title, onclick) =>
+    el("li", {}, el("button", { className: "undo", textContent: text, key, title, onclick }));
   return function draw(now) {
     const chips = now.state.changes.map((change, k) => chip(`${sentence(change, now.model.config)} ✕`, `change ${k}`,
       "undo this change", () => undo(change)));

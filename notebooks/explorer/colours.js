@@ -1,4 +1,4 @@
-// The project's colours (notebooks/figures.py): orange < white < blue for signed numbers, white to dark blue for shares.
+// The project's colours (notebooks/figures.py): orange < white < blue for signed numbers, white to blue for shares.
 
 const hex = text => [1, 3, 5].map(i => parseInt(text.slice(i, i + 2), 16));
 
@@ -21,7 +21,7 @@ export const RAMPS = {
   dark: {
     signed: ramp("#ffc59a", "#d55e00", "#14171a", "#2c8fd0", "#bfe6ff"),
     share: ramp("#14171a", "#0b4f7d", "#56b4e9", "#eaf7ff"),
-    masked: 0xff3a3f44, ink: "#fff", dim: "#aaa",
+    masked: 0xff443f3a, ink: "#fff", dim: "#aaa",
   },
 };
 

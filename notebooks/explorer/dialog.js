@@ -4,8 +4,8 @@ import { byId, el } from "./dom.js";
 export function openDialog(title, ...children) {
   const dialog = byId("dialog");
   const close = el("button", { textContent: "close", onclick: () => dialog.close() });
-  dialog.replaceChildren(el("div", { className: "dialog-bar" }, el("h2", { id: "dialog-title", textContent: title }), close),
-    ...children);
+  const heading = el("h2", { id: "dialog-title", textContent: title });
+  dialog.replaceChildren(el("div", { className: "dialog-bar" }, heading, close), ...children);
   dialog.showModal();
   return dialog;
 }

@@ -40,7 +40,27 @@ export function redraw(root, ...children) {
 export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 
 // A label and a control that belong together.
-export const field = (label, control) => el("label", { className: "field" }, el("span", { textContent: label }), control);
+export const field = (text, control) =>
+  el("label", { className: "field" }, el("span", { textContent: text }), control);
+
+export const row = (...children) => el("div", { className: "row" }, ...children);
+
+export const para = (...children) => el("p", { className: "sentence" }, ...children);
+
+// What may be larger than its place; it can be scrolled with the keyboard.
+export const scrolled = (name, ...children) =>
+  el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": name }, ...children);
+
+export const columnHead = text => el("th", { scope: "col", textContent: text });
+
+export const rowHead = text => el("th", { scope: "row", textContent: text });
+
+// A table of a row of heads (elements) and rows (lists of cells).
+export const tableOf = (className, heads, rows) => el("table", { className },
+  el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows.map(cells => el("tr", {}, ...cells))));
+
+export const link = (text, key, title, onclick) =>
+  el("button", { className: "link", textContent: text, key, title, onclick });
 
 export function choice(options, chosen, properties) {     // options: [[value, text], ...]
   return el("select", properties, ...options.map(([value, text]) =>

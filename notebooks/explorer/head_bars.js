@@ -5,8 +5,8 @@ const ROOM_FOR_GROUP = 130;                               // pixels that "head 3
 
 export function makeHeadBars(root, { showHead, toggleHead }) {
   let drawn = "";
-  const name = (panel, spec) => el("button", { textContent: panel.w < ROOM_FOR_GROUP ? `head ${panel.head}` :
-    spec.headLabel(panel.head), title: "show this head alone", key: `head ${panel.head}`, onclick: () => showHead(panel.head) });
+  const name = ({ head, w }, spec) => el("button", { key: `head ${head}`, title: "show this head alone",
+    textContent: w < ROOM_FOR_GROUP ? `head ${head}` : spec.headLabel(head), onclick: () => showHead(head) });
   const onOff = (panel, spec) => el("label", { title: "switch the head on or off" },
     el("input", { type: "checkbox", checked: !spec.off.has(panel.head), key: `on ${panel.head}`,
       onchange: () => toggleHead(panel.head), "aria-label": `on: head ${panel.head}` }), "on");

@@ -52,7 +52,8 @@ function promptTokens() {
 
 function allTokens() {                                    // of the prompt and of what was added; throws a sentence
   const tokens = [...promptTokens(), ...state.extra];
-  if (tokens.length > MAX_TOKENS) throw Error(`This is ${tokens.length} tokens, and the page shows up to ${MAX_TOKENS}.`);
+  const many = `This is ${tokens.length} tokens, and the page shows up to ${MAX_TOKENS}.`;
+  if (tokens.length > MAX_TOKENS) throw Error(many);
   return tokens;
 }
 
@@ -69,7 +70,8 @@ function lookAt({ run, base, tokens, promptLength }) {        // all that a view
     model, state, run, base, tokens, promptLength, file, comparison, name, x, layer, short,
     index: state.index, position: state.index.at(-2), openLayer: lastLayer, lastLayer,
     isChanged: run !== base, moved: run === base ? new Map() : moved(run, base),
-    inFile: comparison?.byName, other: otherTrace(name, x, base, comparison), ramps: ramps(), canGoBack: false, live: null,
+    inFile: comparison?.byName, other: otherTrace(name, x, base, comparison), ramps: ramps(),
+    canGoBack: false, live: null,
   };
 }
 
@@ -80,7 +82,8 @@ function otherTrace(name, x, base, comparison) {
 }
 
 function clampIndex(index, shape) {                       // an index of another tensor keeps its position, if it can
-  const whole = shape.length === index.length ? index : [...(shape.length === 3 ? [0] : []), index.at(-2) ?? END, index.at(-1) ?? 0];
+  const head = shape.length === 3 ? [0] : [], lastTwo = [index.at(-2) ?? END, index.at(-1) ?? 0];
+  const whole = shape.length === index.length ? index : [...head, ...lastTwo];
   return whole.map((i, axis) => Math.max(0, Math.min(shape[axis] - 1, Math.floor(i) || 0)));
 }
 
@@ -189,7 +192,7 @@ function setPosition(position) {
 
 const atEnd = () => [...state.index.slice(0, -2), END, state.index.at(-1)];
 
-const change = (one, { push = true } = {}) => setState({ changes: withChange(state.changes, one, model.config) }, { push });
+const change = (one, options) => setState({ changes: withChange(state.changes, one, model.config) }, options);
 
 function changeWhileDragging(one) {                       // one step back undoes the whole drag
   change(one, { push: !isDragging });
@@ -287,7 +290,8 @@ function continuation({ run, base, tokens }, count) {     // {now, trained}: tex
   return found && Object.fromEntries(found);
 }
 
-function tryMistakes({ base, tokens, file: theirs }) {    // {bug}: the mistake that gives a file's numbers; null: not yet
+// {bug}: the mistake that gives a file's numbers, null if none does; or null: not yet.
+function tryMistakes({ base, tokens, file: theirs }) {
   const work = bug => runs.agreeing(tokens, bug, theirs);
   const found = trials.results(`${theirs.name} ${base.id}`, model.bugs, work, "trying each mistake");
   if (!found) return null;
@@ -310,8 +314,8 @@ const TABS = [
 ];
 const ramps = makeTheme(update), tensorView = makeTensor(byId("tensor"), actions);
 const drawPrompt = makePrompt(actions), drawTabs = makeTabs(byId("dock"), TABS, tab => setState({ tab }));
-const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring(byId("wiring"), actions), tensorView.draw,
-  makeNumber(byId("number"), actions), drawTabs];
+const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring(byId("wiring"), actions),
+  tensorView.draw, makeNumber(byId("number"), actions), drawTabs];
 
 function listen() {
   listenToKeys({ openHelp, stepLayer });
@@ -337,12 +341,12 @@ async function start() {
   readHash();
   listen();
   await nextPaint();                                      // the empty page is seen first
-  const node = byId("weights");
-  model.weights = await unpackWeights(node.textContent.trim(), JSON.parse(byId("data").textContent).weights, model.config);
+  const node = byId("weights"), { weights } = JSON.parse(byId("data").textContent);
+  model.weights = await unpackWeights(node.textContent.trim(), weights, model.config);
   node.remove();
   times.weights = performance.now();
   runs = makeRuns(model);
-  window.explorer = { times, matrix: tensorView.matrix, get now() { return now; }, setState };      // for tests and measure.py
+  window.explorer = { times, matrix: tensorView.matrix, get now() { return now; } };      // for tests and measure.py
   update();
 }
 

@@ -5,7 +5,8 @@ import { cellAt, centreOf, layoutMaps, layoutOne, reveal } from "./matrix_layout
 import { labelWidth, paintPanel } from "./matrix_paint.js";
 import { makeHeadBars } from "./head_bars.js";
 
-const WHEEL = 0.004, KEY_ZOOM = 1.6, FAR = 8;             // zoom per pixel of the wheel, per key; cells that Shift jumps
+const WHEEL = 0.004, KEY_ZOOM = 1.6;                      // zoom per pixel of the wheel, and per key
+const FAR = 8;                                            // cells that an arrow with Shift jumps
 const DRAG = 4;                                           // pixels that make a click a drag
 const STEPS_OF_KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 const START = { zoom: 1, x: 0, y: 0 };

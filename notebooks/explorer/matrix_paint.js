@@ -1,11 +1,10 @@
 // One panel of the matrix on the canvas: cells, numbers or minus signs, the chosen cell, labels of rows and columns.
 import { colourOf, inkOn } from "./colours.js";
 import { short } from "./format.js";
-import { centreOf } from "./matrix_layout.js";
+import { SLANT_BELOW, centreOf } from "./matrix_layout.js";
 
 const READABLE = [40, 13];                                // a cell from which a number can be read
 const MARKED = 7;                                         // a cell that has room for a minus
-const SLANT_BELOW_WIDTH = 46;
 const LONGEST_LABEL = 13;
 const STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FONT = "11px system-ui, sans-serif";
@@ -23,7 +22,8 @@ export function paintPanel(g, panel, spec, pixels) {
   g.rect(panel.x, panel.y, panel.w, panel.h);
   g.clip();
   const { rows, columns } = spec, from = (panel.head ?? 0) * rows;
-  g.drawImage(pixels, 0, from, columns, rows, panel.x - panel.px, panel.y - panel.py, columns * panel.cw, rows * panel.ch);
+  const left = panel.x - panel.px, top = panel.y - panel.py;
+  g.drawImage(pixels, 0, from, columns, rows, left, top, columns * panel.cw, rows * panel.ch);
   paintCells(g, panel, spec);
   if (!spec.heads || panel.head === spec.at[0]) paintChosen(g, panel, spec);
   g.restore();
@@ -46,7 +46,8 @@ function visible(panel, spec) {
 // What colour says is also written as a number or, where there is no room, marked by a minus.
 function paintCells(g, panel, spec) {
   if (panel.cw < MARKED || panel.ch < MARKED) return;
-  const numbers = panel.cw >= READABLE[0] && panel.ch >= READABLE[1], { left, right, top, bottom } = visible(panel, spec);
+  const numbers = panel.cw >= READABLE[0] && panel.ch >= READABLE[1];
+  const { left, right, top, bottom } = visible(panel, spec);
   Object.assign(g, { textAlign: "center", textBaseline: "middle", font: "11px ui-monospace, monospace" });
   for (let row = top; row < bottom; row++)
     for (let column = left; column < right; column++) paintCell(g, panel, spec, row, column, numbers);
@@ -94,7 +95,7 @@ function paintColumnLabels(g, panel, spec) {
     const [x] = centreOf(panel, 0, column);
     if (x < panel.x || x > panel.x + panel.w) continue;
     g.font = (column === spec.at[2] ? "bold " : "") + FONT;
-    if (words && panel.cw < SLANT_BELOW_WIDTH) slanted(g, cut(words[column]), x, panel.y - 6);
+    if (words && panel.cw < SLANT_BELOW) slanted(g, cut(words[column]), x, panel.y - 6);
     else upright(g, words ? cut(words[column]) : column, x, panel.y - 10);
   }
 }

@@ -50,7 +50,8 @@ function drawBars(root, now, answer, best, { branch, go }) {
   const wide = p => `width:${100 * p / most}%`;
   const bar = id => {
     const text = shown(tokenizer, id) + (id === actual ? "  ✓" : "");
-    const inside = [el("b", { style: wide(answer.now[id]) }), ...(now.isChanged ? [el("u", { style: wide(answer.was[id]) })] : []),
+    const outline = now.isChanged ? [el("u", { style: wide(answer.was[id]) })] : [];
+    const inside = [el("b", { style: wide(answer.now[id]) }), ...outline,
       el("s", { style: `left:${100 * answer.drawn[id] / most}%` })];
     const branchButton = el("button", { className: answer.drawn[id] ? "word" : "word cut", key: `branch ${id}`,
       title: `go on with “${spaced(tokenizer.pieces[id])}”`, onclick: () => branch(id) },
@@ -83,5 +84,6 @@ function effect(now, answer) {                            // one or two sentence
   const nats = loss(now.run).toFixed(2);
   if (!now.isChanged) return `${nats} nats per token of this text`;
   const trained = now.base.tokens.length < 2 ? "" : ` (as trained ${loss(now.base).toFixed(2)})`;
-  return `${nats} nats per token${trained}; the answer moved by ${divergence(answer.was, answer.now).toFixed(3)} nats (KL)`;
+  const far = divergence(answer.was, answer.now).toFixed(3);
+  return `${nats} nats per token${trained}; the answer moved by ${far} nats (KL)`;
 }

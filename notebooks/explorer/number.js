@@ -6,7 +6,7 @@ import { drawStanding } from "./standing.js";
 import { drawGroups, drawTerms } from "./terms.js";
 import { drawPicture } from "./picture.js";
 
-const ROUNDING = 1e-4;                                    // farther than that, it is no rounding: a change stands between
+const ROUNDING = 1e-4;                                    // what is farther than that is no rounding
 const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 
 const power = x => x.toExponential(0).replace(/e-(\d+)/, (_, n) => ` × 10⁻${[...n].map(d => SUPERSCRIPT[d]).join("")}`)
@@ -42,7 +42,8 @@ export function makeNumber(root, { go, setNumber, back }) {
   }
   function steps(explained) {
     if (explained.products && !explained.steps.length) return [];
-    const line = (text, value, ref) => [el("dt", { textContent: text }), el("dd", {}, ref?.name ? link(ref) : num(value, 6))];
+    const line = (text, value, ref) =>
+      [el("dt", { textContent: text }), el("dd", {}, ref?.name ? link(ref) : num(value, 6))];
     return [el("dl", { className: "steps" }, ...explained.steps.flatMap(step => line(...step)),
       el("dt", { className: "total", textContent: "result" }),
       el("dd", { className: "total", textContent: num(explained.result, 6) }))];
@@ -58,7 +59,8 @@ export function makeNumber(root, { go, setNumber, back }) {
   }
   function setForm(now) {
     const value = valueAt(now.x, now.index);
-    const input = el("input", { type: "number", step: "any", key: "set", value: Number.isFinite(value) ? +value.toPrecision(6) : 0 });
+    const start = Number.isFinite(value) ? Number(value.toPrecision(6)) : 0;
+    const input = el("input", { type: "number", step: "any", key: "set", value: start });
     const form = el("form", { className: "edit" }, field("set it to", input),
       el("button", { type: "submit", textContent: "run with it", key: "run with it" }));
     form.onsubmit = event => {

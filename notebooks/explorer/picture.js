@@ -6,7 +6,8 @@ const DEGREES = 180 / Math.PI;
 
 export function drawPicture({ rope, silu }) {
   const [picture, ...lines] = rope ? ropePicture(...rope) : siluPicture(silu);
-  return el("div", { className: "picture" }, picture, el("p", {}, ...lines.map(text => el("span", { textContent: text }))));
+  const words = el("p", {}, ...lines.map(text => el("span", { textContent: text })));
+  return el("div", { className: "picture" }, picture, words);
 }
 
 // A pair (a, b) before and after it is turned; the circle is as large as the pair is long.
@@ -31,7 +32,8 @@ function ropePicture(a, b, angle, isFirst) {
 function siluPicture(value) {
   const x = v => 100 + v * 14, y = v => 62 - v * 9, f = v => v / (1 + Math.exp(-v));
   const near = Math.max(-6.5, Math.min(6.5, value)), points = Array.from({ length: 57 }, (_, i) => (i - 28) / 4.3);
-  const picture = svg("svg", { viewBox: "0 0 200 80", class: "wide", role: "img", "aria-label": "the curve of SiLU, this number marked" },
+  const text = "the curve of SiLU, this number marked";
+  const picture = svg("svg", { viewBox: "0 0 200 80", class: "wide", role: "img", "aria-label": text },
     svg("line", { class: "axis", x1: 4, x2: 196, y1: y(0), y2: y(0) }),
     svg("line", { class: "axis", x1: 100, x2: 100, y1: 4, y2: 78 }),
     svg("polyline", { class: "curve", points: points.map(v => `${x(v)},${y(f(v))}`).join(" ") }),

@@ -3,13 +3,13 @@ import { split } from "./names.js";
 
 const WORDS = {
   embedding: "Each token is looked up in a table: it becomes a row of D numbers. The residual stream starts here.",
-  attn_norm: "Each row is brought to the same size, then every column is scaled by a weight. Attention reads this copy.",
+  attn_norm: "Each row brought to the same size, then every column scaled by a weight. Attention reads this copy.",
   "attn.q": "What each token asks for, once per query head. Row t of head h is compared with the keys of its group.",
   "attn.k": "What each token offers to be found by. Several query heads share one key head.",
   "attn.v": "What a token hands over when it is attended to.",
   "attn.q_rope": "The queries again, each pair of columns turned by an angle that grows with the position.",
-  "attn.k_rope": "The keys again, turned in the same way. So query times key depends on how far apart the two tokens are.",
-  "attn.scores": "How well each query (row) matches each key (column). Grey: the key is in the future and may not be seen.",
+  "attn.k_rope": "The keys again, turned in the same way: query times key depends on how far apart the tokens are.",
+  "attn.scores": "How well each query (row) matches each key (column). Grey: the key lies in the future.",
   "attn.probs": "How each token (row) spreads its attention over the tokens before it (columns). A row sums to 1.",
   "attn.heads": "For each head, the average of the values, weighted by its row of attention.",
   "attn.out": "All heads side by side, mixed by one matrix: what attention writes into the residual stream.",

@@ -24,10 +24,10 @@ export function makePrompt({ setText, pick }) {
   rovingKeys(list);
 
   function chip(now, id, t) {
-    const { tokenizer } = now.model, isDrawn = t >= now.promptLength;
+    const { tokenizer } = now.model, isDrawn = t >= now.promptLength, added = isDrawn ? ", added after the prompt" : "";
     const button = el("button", { className: isDrawn ? "chip drawn" : "chip", key: `token ${t}`,
-      title: `token ${t}, id ${id}${isDrawn ? ", added after the prompt" : ""}`, "aria-pressed": t === now.position,
-      onclick: () => pick(t) }, el("span", { textContent: tokenText(tokenizer.pieces[id]) }), el("small", { textContent: t }));
+      title: `token ${t}, id ${id}${added}`, "aria-pressed": t === now.position, onclick: () => pick(t) },
+    el("span", { textContent: tokenText(tokenizer.pieces[id]) }), el("small", { textContent: t }));
     return el("li", {}, button);
   }
   return function draw(now) {

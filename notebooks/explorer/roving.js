@@ -3,8 +3,8 @@
 export function rovingKeys(root) {
   root.addEventListener("keydown", event => {
     const buttons = [...root.querySelectorAll("button")], at = buttons.indexOf(document.activeElement);
-    const last = buttons.length - 1;
-    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: last }[event.key];
+    const last = buttons.length - 1, on = at + 1, back = at - 1;
+    const to = { ArrowRight: on, ArrowDown: on, ArrowLeft: back, ArrowUp: back, Home: 0, End: last }[event.key];
     if (to === undefined || at < 0) return;
     event.preventDefault();
     const next = buttons[Math.max(0, Math.min(last, to))];

@@ -29,10 +29,11 @@ export function makeRuns(model) {
   const keyOf = (tokens, changes) => `${tokens.join(".")} ${toText(changes)}`;
   const expected = (tokens, changes) => remembered.has(keyOf(tokens, changes)) ? 0 : perToken * tokens.length;
 
-  function encode(text) {                                 // throws Error, in one sentence, where the page cannot show it
+  function encode(text) {                                 // throws a sentence where the page cannot show the text
     if (text !== encoded.text) encoded = { text, tokens: model.tokenizer.encode(text) };
     const { tokens } = encoded, most = Math.min(MAX_TOKENS, model.config.max_seq_len);
-    if (tokens.length > most) throw Error(`This text has ${tokens.length} tokens, and the page shows up to ${most}: shorten it.`);
+    const many = `This text has ${tokens.length} tokens, and the page shows up to ${most}: shorten it.`;
+    if (tokens.length > most) throw Error(many);
     if (tokens.length === 0) throw Error("Type at least one token.");
     return tokens;
   }
@@ -54,7 +55,7 @@ export function makeRuns(model) {
     const made = runModel(tokens, model, [...changes, part], patchesFor(changes));
     return probsAt(made, position);
   }
-  function agreeing(tokens, bug, file) {                  // how many tensors of a file a mistake gives; 0 if one differs
+  function agreeing(tokens, bug, file) {                  // how many tensors of a file a mistake gives; one differs: 0
     const made = runModel(tokens, model, [{ kind: "bug", bug: bug.name }]);
     const { table } = compareWithFile(made, file, model.aliases);
     return table.some(row => row.differs) ? 0 : table.length;
@@ -66,7 +67,9 @@ export function makeRuns(model) {
 export function everyPart({ n_layers, n_heads }) {
   const parts = [];
   for (let layer = 0; layer < n_layers; layer++) {
-    for (let head = 0; head < n_heads; head++) parts.push([`${layer} ${head}`, { kind: "head", layer, head, scale: 0 }]);
+    for (let head = 0; head < n_heads; head++) {
+      parts.push([`${layer} ${head}`, { kind: "head", layer, head, scale: 0 }]);
+    }
     parts.push([`${layer} ffn`, { kind: "part", layer, part: "ffn", scale: 0 }]);
   }
   return parts;

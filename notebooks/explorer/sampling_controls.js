@@ -1,7 +1,9 @@
 // Temperature, top-k, top-p and seed; buttons that draw tokens. The controls stay in place while they are dragged.
 import { el } from "./dom.js";
 
-const SLIDERS = [["temperature", "temperature", 0, 2, 0.05], ["top_k", "top-k", 0, 50, 1], ["top_p", "top-p", 0.05, 1, 0.05]];
+const SLIDERS = [                                         // id, label, from, to, step
+  ["temperature", "temperature", 0, 2, 0.05], ["top_k", "top-k", 0, 50, 1], ["top_p", "top-p", 0.05, 1, 0.05],
+];
 
 export function makeSampling(root, { setSampling, setSeed, drawTokens, onlyPrompt }) {
   const controls = new Map();
@@ -12,7 +14,8 @@ export function makeSampling(root, { setSampling, setSeed, drawTokens, onlyPromp
     controls.set(key, { slider, output });
     root.append(el("label", { for: key, textContent: text }), slider, output);
   }
-  const seed = el("input", { type: "number", id: "seed", min: 0, step: 1, title: "the same seed draws the same tokens" });
+  const seed = el("input", { type: "number", id: "seed", min: 0, step: 1 });
+  seed.title = "the same seed draws the same tokens";
   seed.onchange = () => setSeed(Math.max(0, Math.floor(Number(seed.value))));
   const button = (text, title, onclick) => el("button", { textContent: text, title, onclick });
   const effect = el("p", { className: "effect" });

@@ -2,7 +2,8 @@
 import { el } from "./dom.js";
 
 export function drawStanding({ where, what, line, code }) {
-  const papers = where.flatMap(({ text, url }) => [url ? el("a", { href: url, target: "_blank", textContent: text }) : text, " "]);
+  const paper = ({ text, url }) => url ? el("a", { href: url, target: "_blank", textContent: text }) : text;
+  const papers = where.flatMap(one => [paper(one), " "]);
   return [el("h3", { textContent: "Where it stands" }), el("p", { className: "where" }, `${what}: `, ...papers),
     ...code.map((part, k) => el("details", { open: k === 0 },
       el("summary", { textContent: `numpy_llama.py, line ${part.line}: ${part.name}` }), codeLines(part, line)))];

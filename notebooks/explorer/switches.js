@@ -17,7 +17,8 @@ export function makeSwitches({ change }) {
     const was = now.state.changes.find(c => same(c, part)), isOn = !was;
     const shown = was && was.scale !== 0 ? `${text} ×${num(was.scale, 2)}` : text;
     const label = shown.replace(text, name);
-    return el("button", { className: was?.scale === 0 ? "switch off" : was ? "switch scaled" : "switch", textContent: shown,
+    const state = isOn ? "" : was.scale === 0 ? "off" : "scaled";
+    return el("button", { className: `switch ${state}`, textContent: shown,
       key: name, "aria-pressed": isOn, "aria-label": label, title: isOn ? `${name}: as trained` : `${name}: changed`,
       onclick: () => toggle(now, part) });
   }

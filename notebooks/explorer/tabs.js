@@ -9,8 +9,8 @@ export function makeTabs(root, tabs, choose) {
   for (const { id, label, make } of tabs) {
     const button = el("button", { role: "tab", id: `tab-${id}`, textContent: label, "aria-controls": `panel-${id}`,
       onclick: () => choose(id) });
-    const panel = el("div", { role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}`, className: `panel ${id}`,
-      tabIndex: 0 });
+    const panel = el("div", { role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}`, tabIndex: 0,
+      className: `panel ${id}` });
     list.append(button);
     panels.set(id, { button, panel, draw: make(panel) });
   }

@@ -4,15 +4,17 @@ import { limitOf } from "./colours.js";
 import { choice, el, redraw } from "./dom.js";
 import { isAttentionMap, keyHeadOf, num, placeWords, shapeText, shown, valueAt } from "./format.js";
 import { makeMatrix } from "./matrix.js";
+import { rowOf } from "./next.js";
 import { plainWords } from "./plain_words.js";
 import { openRowTable } from "./row_table.js";
 
 const LIKELIEST = 64;                                     // columns of the logits that are shown
 const ZOOM = 1.8;
+const KEYS_HERE = "Arrow keys move, plus and minus zoom, page keys change the head, t shows the row as a table.";
 
 // The ids whose logits are shown: the likeliest after the chosen position, and the chosen one.
 function vocabularyColumns(now) {
-  const V = now.model.config.vocab_size, row = now.run.trace.get("logits").data.subarray(now.position * V, (now.position + 1) * V);
+  const row = rowOf(now.run, now.position);
   const ids = Array.from(row.keys()).sort((a, b) => row[b] - row[a]).slice(0, LIKELIEST);
   return ids.includes(now.index[1]) ? ids : [...ids, now.index[1]];
 }
@@ -53,14 +55,15 @@ export function matrixSpec(now) {
     columnLabels: isAttentionMap(name) ? tokenLabels : ids?.map(id => shown(tokenizer, id)) ?? null,
     headLabel: head => isQuery ? `head ${head} · key ${keyHeadOf(config, head)}` : `key head ${head}`,
     off: isQuery ? headsOff(now) : null,
-    aria: `${name}: ${placeWords(now, name, index)}: ${num(valueAt(x, index))}. Arrow keys move, plus and minus zoom, ` +
-      "page keys change the head, t shows the row as a table.",
+    aria: `${name}: ${placeWords(now, name, index)}: ${num(valueAt(x, index))}. ${KEYS_HERE}`,
     tell: (head, row, c) => `${placeWords(now, name, place(head, row, c))}: ${num(value(head, row, c))}`,
   };
 }
 
-const headsOff = now => new Set(now.state.changes.filter(c => c.kind === "head" && c.layer === now.layer && c.scale === 0)
-  .map(c => c.head));
+function headsOff(now) {
+  const off = now.state.changes.filter(c => c.kind === "head" && c.layer === now.layer && c.scale === 0);
+  return new Set(off.map(change => change.head));
+}
 
 function legendText({ share, limit, largest, masked }) {
   const mark = v => num(v, v >= 10 ? 0 : 1 + (v < 1) + (v < 0.1));
@@ -96,7 +99,8 @@ export function makeTensor(root, { go, showHead, toggleHead, setShow }) {
   function draw(view) {
     now = view;
     spec = matrixSpec(now);
-    title.replaceChildren(el("code", { textContent: now.name }), el("span", { textContent: shapeText(now.name, now.x) }));
+    const shape = el("span", { textContent: shapeText(now.name, now.x) });
+    title.replaceChildren(el("code", { textContent: now.name }), shape);
     what.textContent = plainWords(now.name);
     drawTools();
     matrix.draw(spec);

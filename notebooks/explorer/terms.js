@@ -1,6 +1,6 @@
-// What was added up for one number: strips of factors and products above each other, the running sum, the largest terms.
+// What was added up for one number: strips of factors and products, the running sum, the largest terms.
 import { limitOf, paint } from "./colours.js";
-import { el, svg } from "./dom.js";
+import { columnHead, el, rowHead, svg, tableOf } from "./dom.js";
 import { num } from "./format.js";
 
 const FEW = 8, LARGEST = 6;                               // that many terms are all listed; of more, the largest
@@ -9,11 +9,12 @@ const SUM_WIDTH = 600, SUM_HEIGHT = 56;
 const label = (explained, k, token) => explained.tokens ? token(k) : String(k);
 
 export function drawTerms(explained, { token, link, go, ramps }) {
-  const note = el("p", { className: "note", textContent: `${explained.products.length} ` +
-    `${explained.B ? "products" : "terms"}: point at a strip; click to go to a factor` });
+  const what = explained.B ? "products" : "terms";
+  const note = el("p", { className: "note",
+    textContent: `${explained.products.length} ${what}: point at a strip; click to go to a factor` });
   const tell = k => { note.textContent = termWords(explained, k, token); };
-  return [el("div", { className: "terms" }, ...strips(explained, { tell, go, ramps }), ...runningSum(explained.products)),
-    note, largestTerms(explained, token, link)];
+  const drawn = [...strips(explained, { tell, go, ramps }), ...runningSum(explained.products)];
+  return [el("div", { className: "terms" }, ...drawn), note, largestTerms(explained, token, link)];
 }
 
 function termWords(explained, k, token) {
@@ -23,9 +24,10 @@ function termWords(explained, k, token) {
 }
 
 function strips(explained, { tell, go, ramps }) {
-  const { A, B, products, names, focus } = explained, n = products.length;
+  const { A, B, products, names, focus, positive } = explained, n = products.length;
   const strip = (text, values, share) => {
-    const canvas = el("canvas", { className: "strip", "aria-hidden": true }), limit = share ? Math.max(...values) : limitOf(values, false);
+    const canvas = el("canvas", { className: "strip", "aria-hidden": true });
+    const limit = share ? Math.max(...values) : limitOf(values, false);
     paint(canvas, 1, n, (_, k) => values[k], ramps, share, limit || 1);
     const at = event => Math.max(0, Math.min(n - 1, Math.floor(event.offsetX / canvas.clientWidth * n)));
     canvas.onpointermove = event => tell(at(event));
@@ -36,11 +38,15 @@ function strips(explained, { tell, go, ramps }) {
     const ref = [A[k], B?.[k]].find(r => r?.name);
     if (ref) go(ref.name, ref.index);
   };
-  const here = el("div", { className: "focus", style: `margin-left:${((focus ?? 0) + 0.5) / n * 100}%`, textContent: "▲",
-    "aria-hidden": true });
-  return [...strip(names[0], A.map(ref => ref.value)), ...(focus === undefined ? [] : [here]),
-    ...(B ? strip("× " + names[1], B.map(ref => ref.value)) : []),
-    ...strip(B ? "= products" : names[2], products, Boolean(explained.positive))];
+  const factors = strip(names[0], A.map(ref => ref.value));
+  const others = B ? strip("× " + names[1], B.map(ref => ref.value)) : [];
+  const marked = focus === undefined ? [] : [focusMark(focus, n)];
+  return [...factors, ...marked, ...others, ...strip(B ? "= products" : names[2], products, Boolean(positive))];
+}
+
+function focusMark(focus, n) {                            // which of the factors the number itself stands for
+  const left = (focus + 0.5) / n * 100;
+  return el("div", { className: "focus", style: `margin-left:${left}%`, textContent: "▲", "aria-hidden": true });
 }
 
 function runningSum(products) {
@@ -59,15 +65,18 @@ function largestTerms(explained, token, link) {
   const { A, B, products, names, sum } = explained;
   const order = products.map((_, k) => k).sort((a, b) => Math.abs(products[b]) - Math.abs(products[a]));
   const listed = order.slice(0, products.length <= FEW ? FEW : LARGEST), rest = order.slice(listed.length);
-  const cells = B ? 2 : 1;
-  const row = (name, text, value, digits) => el("tr", { className: name }, el("th", { scope: "row", textContent: text }),
-    el("td", { colSpan: cells }), el("td", { textContent: num(value, digits) }));
-  const term = k => el("tr", {}, el("th", { scope: "row", textContent: label(explained, k, token) }),
-    el("td", {}, link(A[k])), ...(B ? [el("td", {}, link(B[k]))] : []), el("td", { textContent: num(products[k]) }));
-  const more = rest.length ? [row("rest", `${rest.length} more`, rest.reduce((total, k) => total + products[k], 0), 4)] : [];
-  const titles = B ? ["largest", "row", "column", "product"] : ["largest", "from", names[2]];
-  return el("table", {}, el("thead", {}, el("tr", {}, ...titles.map(text => el("th", { scope: "col", textContent: text })))),
-    el("tbody", {}, ...listed.map(term), ...more, row("total", "sum", sum, 6)));
+  const between = el("td", { colSpan: B ? 2 : 1 });
+  const cell = (value, digits = 4) => el("td", { textContent: num(value, digits) });
+  const factors = k => B ? [A[k], B[k]] : [A[k]];
+  const term = k =>
+    [rowHead(label(explained, k, token)), ...factors(k).map(ref => el("td", {}, link(ref))), cell(products[k])];
+  const left = rest.reduce((total, k) => total + products[k], 0);
+  const more = rest.length ? [[rowHead(`${rest.length} more`), between.cloneNode(), cell(left)]] : [];
+  const heads = B ? ["largest", "row", "column", "product"] : ["largest", "from", names[2]];
+  const total = [rowHead("sum"), between, cell(sum, 6)];
+  const table = tableOf("", heads.map(columnHead), [...listed.map(term), ...more, total]);
+  table.querySelector("tbody tr:last-child").className = "total";
+  return table;
 }
 
 export function drawGroups(groups) {                      // [[name, value], ...] as bars to the left and right of zero

@@ -1,7 +1,7 @@
 // Somebody else's trace: dropped onto the page and compared with this run. And this run, saved in the same format.
 import { ALLOWED, differences } from "./differ.js";
 import { readTrace, writeTrace } from "./trace_file.js";
-import { el, redraw } from "./dom.js";
+import { columnHead, el, link, para, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num } from "./format.js";
 
 export function indexOf(shape, at) {                      // a flat index as one for each axis
@@ -41,47 +41,48 @@ function saveRun(run) {
   setTimeout(() => URL.revokeObjectURL(url));
 }
 
-const sentenceOf = text => el("p", { className: "sentence", textContent: text });
+const NO_FILE = "Drop the trace of another program anywhere on this page: intermediate values of this text under the " +
+  "names of the boxes on the left. The first that differs is named, and every difference drawn.";
+const SAVED = "as run.safetensors, which tests/compare.py reads";
 
 export function makeTraces(root, { openFile, closeFile, go, tryMistakes }) {
-  const input = el("input", { type: "file", id: "file", accept: ".safetensors" }), report = el("div", { className: "report" });
+  const input = el("input", { type: "file", id: "file", accept: ".safetensors" });
+  const save = el("button", { textContent: "save this run", title: SAVED, onclick: () => saveRun(now.run) });
+  const report = el("div", { className: "report" });
   let now = null;
+  const name = el("label", { htmlFor: "file", textContent: "a trace to compare (.safetensors)" });
+  root.append(row(name, input, save), report);
   input.onchange = () => {
     if (input.files[0]) openFile(input.files[0]);
-    input.value = "";
+    input.value = "";                                     // so that the same file can be chosen again
   };
-  root.append(el("div", { className: "row" }, el("label", { htmlFor: "file", textContent: "a trace to compare (.safetensors)" }), input,
-    el("button", { textContent: "save this run", title: "as run.safetensors, which tests/compare.py reads", onclick: () => saveRun(now.run) })),
-  report);
-
   function verdict({ table, problem, ignored }) {
-    const why = el("p", { className: "sentence", textContent: whyWords(tryMistakes(now)) });
-    if (problem) return [sentenceOf(problem), why];
-    const wrong = firstWrong(table, now.run.trace), differ = table.filter(row => row.differs).length;
-    const left = ignored.map(sentenceOf);
-    if (!wrong) return [sentenceOf(`All ${table.length} tensors agree with this run.`), ...left];
-    const link = el("button", { className: "link", textContent: wrong.name, key: "first", onclick: () => go(wrong.name, wrong.index) });
-    return [el("p", { className: "sentence" }, "The first tensor that differs is ", link, `; ${differ} of ${table.length} differ.`),
-    why, ...left, differencesTable(table)];
+    if (problem) return [para(problem), para(whyWords(tryMistakes(now)))];
+    const wrong = firstWrong(table, now.run.trace), left = ignored.map(text => para(text));
+    if (!wrong) return [para(`All ${table.length} tensors agree with this run.`), ...left];
+    const toIt = link(wrong.name, "first", "go to the number that is farthest off", () => go(wrong.name, wrong.index));
+    const differ = table.filter(line => line.differs).length;
+    return [para("The first tensor that differs is ", toIt, `; ${differ} of ${table.length} differ.`),
+      para(whyWords(tryMistakes(now))), ...left, differencesTable(table)];
   }
-  function whyWords(found) {
-    if (!found) return "Trying which mistake gives these numbers …";
-    if (!found.bug) return "None of the mistakes of this page gives these numbers.";
-    return `It is what one gets when ${found.bug.what}. Mended: ${found.bug.fix}.`;
-  }
-  const differencesTable = table => el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "differences" },
-    el("table", {}, el("thead", {}, el("tr", {}, ...["tensor", "largest difference", ""].map(textContent => el("th", { scope: "col", textContent })))),
-      el("tbody", {}, ...table.map(row => el("tr", {}, el("th", { scope: "row", textContent: row.name }),
-        el("td", { textContent: num(row.largest, 6) }), el("td", { textContent: row.differs ? "differs" : "ok" }))))));
-
   return function draw(view) {
     now = view;
-    if (!now.file) {
-      redraw(report, el("p", { className: "sentence", textContent: "Drop the trace of another program anywhere on this page: intermediate " +
-        "values of this text under the names of the boxes on the left. The first that differs is named, and every difference drawn." }));
-      return;
-    }
-    redraw(report, el("p", { className: "sentence" }, el("b", { textContent: now.file.name }), " ",
-      el("button", { textContent: "close it", key: "close", onclick: closeFile })), ...verdict(now.comparison));
+    if (!now.file) return redraw(report, para(NO_FILE));
+    const close = el("button", { textContent: "close it", key: "close", onclick: closeFile });
+    return redraw(report, para(el("b", { textContent: now.file.name }), " ", close), ...verdict(now.comparison));
   };
+}
+
+function whyWords(found) {
+  if (!found) return "Trying which mistake gives these numbers …";
+  if (!found.bug) return "None of the mistakes of this page gives these numbers.";
+  return `It is what one gets when ${found.bug.what}. Mended: ${found.bug.fix}.`;
+}
+
+function differencesTable(table) {
+  const cell = text => el("td", { textContent: text });
+  const lines = table.map(({ name, largest, differs }) =>
+    [rowHead(name), cell(num(largest, 6)), cell(differs ? "differs" : "ok")]);
+  const heads = ["tensor", "largest difference", "verdict"].map(columnHead);
+  return scrolled("differences", tableOf("", heads, lines));
 }

@@ -6,7 +6,7 @@ import { percent, shapeText } from "./format.js";
 import { oneStop, rovingKeys } from "./roving.js";
 import { BOXES, boxPlace, wirePaths } from "./wires.js";
 
-const THUMB_COLUMNS = 720;                                // more pixels than a small map is wide: every n-th column is enough
+const THUMB_COLUMNS = 720;                                // of wider tensors, every n-th column is enough
 const MOVED = 0.0005;                                     // changes that round to less than 0.1 % are not marked
 
 // A small map: heads side by side, rows are tokens.
@@ -27,7 +27,7 @@ function mapButton(className, key) {
 }
 
 export function makeWiring(root, { go }) {
-  const rail = el("div", { className: "rail", role: "group", "aria-label": "The model, from the text to the next token" });
+  const rail = el("div", { className: "rail", role: "group", "aria-label": "The model, from text to next token" });
   const lines = svg("svg", { "aria-hidden": "true" });
   const layer = el("div", { className: "layer", role: "group", "aria-label": "One layer" }, lines);
   const boxes = new Map(), stops = new Map();
