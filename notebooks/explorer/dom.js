@@ -27,14 +27,15 @@ export function svg(tag, attributes = {}, ...children) {
 
 export const byId = id => document.getElementById(id);
 
-// Replace what root holds. The focus stays on the element with the same key; where there is none any more, on root.
+// Replace what root holds. The focus stays on the element with the same key; where there is none any more, it goes to
+// what is around it.
 export function redraw(root, ...children) {
   const had = root.contains(document.activeElement) && document.activeElement !== root;
   const key = had && document.activeElement.dataset.key;
   root.replaceChildren(...children);
   if (!had) return;
   const again = key && root.querySelector(`[data-key="${CSS.escape(key)}"]`);
-  (again || root).focus({ preventScroll: true });
+  (again || root.closest("[tabindex]"))?.focus({ preventScroll: true });
 }
 
 export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));

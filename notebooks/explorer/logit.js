@@ -6,6 +6,7 @@ import { cellStyle } from "./colours.js";
 import { choice, columnHead, el, field, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, percent, shown } from "./format.js";
 import { divergence, probsAt } from "./next.js";
+import { oneStop, rovingKeys } from "./roving.js";
 
 const CHOICES = 12;
 const MODES = [["adds", "what each adds to the logit"], ["moves", "how far the answer moves without it (KL, nats)"],
@@ -14,12 +15,13 @@ const MODES = [["adds", "what each adds to the logit"], ["moves", "how far the a
 export function makeLogit(root, { go, setState, sweep }) {
   const controls = row(), place = scrolled("parts of the model"), words = el("p", { className: "sentence" });
   root.append(controls, place, words);
+  rovingKeys(place);
 
   function drawControls(now, token) {
     const { rival, mode } = now.state, { tokenizer } = now.model;
     const best = likeliest(probsAt(now.run, now.position)).slice(0, CHOICES);
     const ids = [...new Set([...best, token, ...(rival === null ? [] : [rival])])];
-    const tokens = ids.map(id => [id, `“${shown(tokenizer, id)}”`]);
+    const tokens = ids.map(id => [id, shown(tokenizer, id)]);
     const pickToken = event => setState({ token: Number(event.target.value) });
     const pickRival = event => setState({ rival: event.target.value === "" ? null : Number(event.target.value) });
     const pickMode = event => setState({ mode: event.target.value });
@@ -33,6 +35,8 @@ export function makeLogit(root, { go, setState, sweep }) {
     const parts = partsShown(now, token, sweep);
     words.textContent = parts?.sentence ?? "Running the model once for each part …";
     redraw(place, ...(parts ? [partsTable(now, parts, go)] : []));
+    place.dataset.columns = now.model.config.n_heads + 1;
+    oneStop(place, document.activeElement);
   };
 }
 

@@ -342,7 +342,7 @@ async function start() {
   listen();
   await nextPaint();                                      // the empty page is seen first
   const node = byId("weights"), { weights } = JSON.parse(byId("data").textContent);
-  model.weights = await unpackWeights(node.textContent.trim(), weights, model.config);
+  model.weights = await unpackWeights(node.textContent, weights, model.config);
   node.remove();
   times.weights = performance.now();
   runs = makeRuns(model);

@@ -4,15 +4,18 @@ import { join, letters } from "./names.js";
 import { cellStyle, limitOf } from "./colours.js";
 import { columnHead, el, field, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, short, shown } from "./format.js";
+import { oneStop, rovingKeys } from "./roving.js";
 
 const BUSIEST = 6;
 const ROWS = { "ffn.gate": "gate = x W", "ffn.silu": "silu(gate)", "ffn.up": "up = x V", "ffn.hidden": "silu · up" };
-const ON_GATES = "A gate far below 0 is shut: silu is near 0, and nothing of “up” passes. A gate far above 0 lets “up” " +
-  "pass, multiplied. Each row has colours of its own.";
+const ON_GATES = "A gate far below 0 is shut: silu is near 0, and nothing of “up” passes. A gate far above 0 lets " +
+  "“up” pass, multiplied. Each row has colours of its own.";
 
 export function makeNeuron(root, { change, go, setState }) {
   const controls = row(), place = scrolled("one neuron over the text"), busiest = row();
   root.append(controls, place, el("p", { className: "sentence", textContent: ON_GATES }), busiest);
+
+  rovingKeys(place);
 
   const isOfNeurons = now => letters(now.name).endsWith("F");
   function pick(now, neuron) {                            // where a tensor of neurons is open, it shows the same one
@@ -48,6 +51,8 @@ export function makeNeuron(root, { change, go, setState }) {
     const heads = now.run.tokens.map(id => columnHead(shown(now.model.tokenizer, id)));
     heads[now.position].classList.add("chosen");
     redraw(place, tableOf("parts", [el("td"), ...heads], Object.entries(ROWS).map(one => valueRow(now, neuron, one))));
+    place.dataset.columns = now.run.tokens.length;
+    oneStop(place, document.activeElement);
   }
   function drawBusiest(now) {
     const x = now.run.trace.get(join(now.openLayer, "ffn.hidden")), F = x.shape[1];

@@ -13,8 +13,9 @@ const power = x => x.toExponential(0).replace(/e-(\d+)/, (_, n) => ` × 10⁻${[
   .replace("e+0", "");
 
 export function makeNumber(root, { go, setNumber, back }) {
-  const standing = el("div");
-  let standsFor = "";
+  const made = el("div"), checks = el("div"), standing = el("div");
+  let standsFor = "", seen = "";
+  root.append(made, el("div", {}, checks, standing));
   const link = ref => ref.name ? el("button", { className: "link", textContent: num(ref.value, 4),
     key: `to ${ref.name} ${ref.index}`, title: `go to ${ref.name}[${ref.index.join(", ")}]`,
     onclick: () => go(ref.name, ref.index) }) : el("span", { textContent: num(ref.value, 4) });
@@ -69,15 +70,20 @@ export function makeNumber(root, { go, setNumber, back }) {
     };
     return form;
   }
+  function startAtTop(place) {                            // another number is read from its beginning
+    if (place !== seen) root.scrollTop = 0;
+    seen = place;
+  }
   return function draw(now) {
     const explained = explain(now.name, now.index, now.run), value = valueAt(now.x, now.index);
     const token = t => `${t} “${shown(now.model.tokenizer, now.run.tokens[t])}”`;
-    const made = el("div", {}, ...heading(now), ...formula(explained),
+    redraw(made, ...heading(now), ...formula(explained),
       ...(explained.products ? drawTerms(explained, { token, link, go, ramps: now.ramps }) : []),
       ...(explained.groups ? [drawGroups(explained.groups)] : []),
       ...(explained.picture ? [drawPicture(explained.picture)] : []),
       ...steps(explained));
-    redraw(root, made, el("div", {}, ...check(explained, value), setForm(now), standing));
+    redraw(checks, ...check(explained, value), setForm(now));
+    startAtTop([now.name, ...now.index].join());
     if (standsFor === now.short) return;
     standsFor = now.short;
     standing.replaceChildren(...drawStanding(now.model.reference[now.short]));

@@ -94,8 +94,8 @@ function pairPictures(now, { head, t, s, pair }) {
   };
   const around = 2 * Math.PI / frequency;
   const words = para(`Pair ${pair} is columns ${columns.join(" and ")} of a head. It turns by ` +
-    `${num(frequency, 4)} rad from one token to the next: once around in ${num(around, around < 100 ? 1 : 0)} tokens. ` +
-    `Between the two tokens lie ${num((t - s) * frequency, 2)} rad.`);
+    `${num(frequency, 4)} rad from one token to the next: once around in ` +
+    `${num(around, around < 100 ? 1 : 0)} tokens. Between the two tokens lie ${num((t - s) * frequency, 2)} rad.`);
   return [picture("query", "attn.q", head, t), picture("key", "attn.k", keyHeadOf(config, head), s), words];
 }
 
