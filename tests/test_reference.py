@@ -12,11 +12,13 @@ import make_reference
 import numpy as np
 import numpy_llama as nl
 import pytest
+import torch
 from conftest import ROOT
 from make_reference import REFERENCE
 from safetensors.numpy import load_file, save_file
 
-CASES = json.loads((REFERENCE / "cases.json").read_text())["cases"]
+CASES = {name: case for file in ("cases.json", "cases-llama2.json")
+         for name, case in json.loads((REFERENCE / file).read_text())["cases"].items()}
 
 
 def test_committed_is_what_the_seed_makes():
@@ -49,12 +51,23 @@ def test_the_check_sees_every_change(tmp_path):
             save_file(trace, path)
         return edit
 
+    def another_number(path):
+        tensors = torch.load(path, weights_only=True)
+        tensors["norm.weight"][3] += 1e-6
+        torch.save(tensors, path)
+
+    pickled = "checkpoints/gqa-float32-meta/consolidated.00.pth"
     weights, trace = "checkpoints/mqa-bfloat16-meta/model.safetensors", "traces/gqa-float16-chunk.safetensors"
     assert change(weights, last_bit) == [weights]
     assert change(trace, moved(2e-5)) == [trace] and change(trace, moved(1e-7)) == []
     assert change("cases.json", last_bit) == ["cases.json"]
     assert change("sampling.json", lambda p: p.write_text(p.read_text().replace("0.7", "0.8"))) == ["sampling.json"]
     assert change("tokenizer.json", last_bit) == ["tokenizer.json"]
+    assert change("functions/rope.safetensors", last_bit) == ["functions/rope.safetensors"]
+    numbers = "functions/rope.json"
+    assert change(numbers, lambda p: p.write_text(p.read_text().replace("0.9", "0.8", 1))) == [numbers]
+    assert change(numbers, lambda p: p.write_text(p.read_text().replace('"halves-far"', '"far"', 1))) == [numbers]
+    assert change(pickled, another_number) == [pickled]
     assert change(trace, lambda path: path.unlink()) == [trace]
     (kept / "extra").write_text("")
     assert len(list(make_reference.differences(REFERENCE, kept))) == 1
@@ -62,8 +75,9 @@ def test_the_check_sees_every_change(tmp_path):
 
 def test_every_combination_is_there():
     assert {f"{model}-{dtype}/{run}" for model in ("mha", "gqa", "mqa") for dtype in ("float32", "float16", "bfloat16")
-            for run in ("prompt", "chunk", "decode")} | {"far-float32/decode"} == CASES.keys()
-    readers = {"mha": (4, 4), "gqa": (4, 2), "mqa": (4, 1)}
+            for run in ("prompt", "chunk", "decode")} | {
+        "far-float32/decode", *(f"llama2-float32/{run}" for run in ("prompt", "chunk", "decode"))} == CASES.keys()
+    readers = {"mha": (4, 4), "gqa": (4, 2), "mqa": (4, 1), "llama2": (4, 4)}
     for folder in (REFERENCE / "checkpoints").iterdir():
         size = (folder / "model.safetensors").stat().st_size
         assert size < 100_000
@@ -75,7 +89,11 @@ def test_every_combination_is_there():
         if model in readers:
             assert (config.n_heads, config.n_kv_heads) == readers[model]
         assert np.array_equal(weights["output"], weights["embedding"].T) == (model == "mqa")
-    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 3_000_000
+        assert (folder / "consolidated.00.pth").exists() == (layout == "meta" and dtype == "float32")
+        if model == "llama2":
+            assert (config.norm_eps, config.rope_theta) == (1e-5, 10000)
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 4_000_000
+    assert sum(path.stat().st_size for path in (REFERENCE / "functions").iterdir()) < 500_000
     far = CASES["far-float32/decode"]
     assert len(far["tokens"]) == 4096 and far["chunks"][-1] == 16
 
@@ -101,6 +119,15 @@ def test_numpy_llama_gives_pytorchs_trace(case, layout):
         assert np.array_equal(seen, np.isfinite(trace[name]))
         # Measured at most 1.7e-6 of the largest value.
         assert np.abs(trace[name][seen] - x[seen]).max() <= 4e-6 * np.abs(x[seen]).max(), name
+
+
+@pytest.mark.parametrize("model", ["mha", "gqa", "mqa", "llama2"])
+def test_pth_holds_what_the_safetensors_beside_it_hold(model):
+    folder = REFERENCE / "checkpoints" / f"{model}-float32-meta"
+    pickled = torch.load(folder / "consolidated.00.pth", weights_only=True)
+    plain = load_file(folder / "model.safetensors")
+    assert pickled.keys() == plain.keys()
+    assert all(np.array_equal(x.numpy(), plain[name]) for name, x in pickled.items())
 
 
 def test_tokenizer_vectors(tokenizer):
