@@ -511,7 +511,8 @@ def make_run(args):
 
 def reference_case(name):
     """(Run, PyTorch's trace, how to call it) of a case in tests/reference."""
-    cases = json.loads((REFERENCE / "cases.json").read_text())["cases"]
+    cases = {name: case for file in sorted(REFERENCE.glob("cases*.json"))
+             for name, case in json.loads(file.read_text())["cases"].items()}
     if name not in cases:
         raise InputError(f"there is no case {shorten(name)}; there are {', '.join(cases)}")
     case = cases[name]
