@@ -18,6 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy_llama as nl  # noqa: E402
+from large_models import FileMatrix, Opened, dense  # noqa: E402,F401
 
 BOS, EOS = 1, 2                                           # in every Llama 1 and 2
 
@@ -41,6 +42,10 @@ class Run:
     chunks: tuple = ()                                    # their sizes; () is all tokens at once
     text: str = None                                      # where the tokens come from, if they come from a text
     tokenizer: Path = None                                # its tokenizer.model
+    # For a single function, run as a part of a model of one layer (functions.py):
+    given: dict = field(default_factory=dict)             # {name: values of all positions}, instead of computed ones
+    start: int = 0                                        # position of the first token
+    until: str = None                                     # the last tensor that is computed
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class At:
         where = self.run.weights if self.layer is None else self.run.weights["layers"][self.layer]
         for key in path:
             where = where[key]
-        return where.astype(self.dtype)
+        return dense(where, self.dtype)
 
     @property
     def x(self):
@@ -141,20 +146,25 @@ def compute(run, bug=None, precision="float32", until=None):
 
     float16 and bfloat16: weights and every intermediate are rounded to that type, the arithmetic is float32.
     """
+    from tqdm import tqdm
     run = bug.apply(run) if bug else run
     if run is None:
         return None
     dtype = np.float64 if precision == "float64" else np.float32
-    grid = PRECISIONS[precision]
+    grid, until = PRECISIONS[precision], until or run.until
 
     def rounded(x):
+        if isinstance(x, FileMatrix):
+            return x.on_grid(grid)
         return x.astype(grid).astype(dtype) if grid else x.astype(dtype, copy=False)
 
-    weights = map_weights(lambda name, x: rounded(x), run.weights)
+    weights = map_weights(lambda name, x: x if name == "embedding" else rounded(x), run.weights)
     sizes = list(run.chunks) or [len(run.tokens)]
     sizes[0] += len(run.tokens) - sum(sizes)              # a bug that adds or drops tokens
     last_layer = f"layers.{run.config.n_layers - 1}.attn."
-    cache = [nl.KVCache(run.config, len(run.tokens), dtype) for _ in range(run.config.n_layers)]
+    cache = [nl.KVCache(run.config, run.start + len(run.tokens), dtype) for _ in range(run.config.n_layers)]
+    for layer in cache:
+        layer.length = run.start
     past, start, trace = {}, 0, None
     for size in filter(None, sizes):
         end, trace = start + size, nl.Trace()
@@ -162,12 +172,16 @@ def compute(run, bug=None, precision="float32", until=None):
         def tap(name, x):
             parts = name.split(".", 2)
             layer, local = (int(parts[1]), parts[2]) if parts[0] == "layers" else (None, name)
-            if bug and local in bug.taps:
-                at = At(run, dtype, local, layer, np.arange(start, end), trace, past)
+            if name in run.given:
+                x = run.given[name][..., start:end, :].astype(dtype)
+            elif bug and local in bug.taps:
+                at = At(run, dtype, local, layer, run.start + np.arange(start, end), trace, past)
                 x = bug.taps[local](at, x).astype(dtype)
             x = trace(name, rounded(x))
             if local in ("attn.k_rope", "attn.v"):
                 past.setdefault(name, []).append(x)
+            if local == "x_ffn":
+                progress.update()
             if name == last_layer + "k_rope" and end < len(run.tokens):
                 cache[-1].extend(x, past[last_layer + "v"][-1])   # all that an earlier chunk leaves behind
                 raise Stop
@@ -175,12 +189,13 @@ def compute(run, bug=None, precision="float32", until=None):
                 raise Stop
             return x
 
+        progress = tqdm(total=run.config.n_layers, desc="computing", unit="layer", delay=2, leave=False)
         try:
-            with np.errstate(all="ignore"):               # some bugs overflow, and that is what they look like
+            with np.errstate(all="ignore"), progress:     # some bugs overflow, and that is what they look like
                 nl.forward(run.tokens[start:end], weights, run.config, cache, tap)
         except Stop:
             for layer in cache:                           # what was skipped is not read before `until`
-                layer.length = end
+                layer.length = run.start + end
         start = end
     return trace
 
