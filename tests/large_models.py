@@ -87,3 +87,6 @@ class Opened:
     def __getitem__(self, key):
         value = self.tree[key]
         return Opened(value) if isinstance(value, dict) else dense(value)
+
+    def items(self):
+        return ((key, self[key]) for key in self.tree)
