@@ -294,7 +294,7 @@ def next_token_probs_cases():
     """logits (V,), temperature, top_k (0: off), top_p (1: off) -> out (V,)"""
     for case, temperature, top_k, top_p in [
             ("plain", 1, 0, 1), ("greedy", 0, 0, 1), ("cold", 0.5, 0, 1), ("hot", 1.7, 0, 1), ("top-k", 1, 3, 1),
-            ("top-p", 1, 0, 0.7), ("nearly-all", 1, 0, 0.98), ("hot-top-p", 1.5, 0, 0.7), ("all-three", 0.7, 6, 0.8)]:
+            ("top-p", 1, 0, 0.7), ("nearly-all", 1, 0, 0.98), ("hot-top-p", 3, 0, 0.7), ("all-three", 1.5, 4, 0.7)]:
         yield case, {"logits": uniform(len(case), (11,), 4), "temperature": temperature, "top_k": top_k, "top_p": top_p}
 
 
