@@ -525,7 +525,9 @@ def main(argv=None):
             print()
             print_report(report)
         return int(not report.agrees)
-    except (InputError, MemoryError) as error:
+    except BrokenPipeError:                               # the reader has seen enough: bugs.start ends it
+        raise
+    except (InputError, MemoryError, OSError) as error:   # OSError: a file that cannot be mapped into memory
         print(f"error: {' '.join(str(error).split()) or 'not enough memory'}", file=sys.stderr)
         return 2
 

@@ -28,8 +28,9 @@ def shorten(value):
 # TransformerLens, llama.cpp, SGLang's tuples, ONNX export.
 OTHER_NAMES = {
     "embedding": "embed_tokens tok_embeddings vocab_embedding hook_embed embd inp_embd embed_tokens.Gather",
-    "layers.{}.attn_norm": "layers.{}.input_layernorm layers.{}.attention_norm attn_norm-{} layers.{}.input_layernorm.0 "
-                           "layers.{}.input_layernorm.Mul_1 <layers.{}.self_attn.q_proj <layers.{}.self_attn.k_proj "
+    "layers.{}.attn_norm": "layers.{}.input_layernorm layers.{}.attention_norm attn_norm-{} "
+                           "layers.{}.input_layernorm.0 layers.{}.input_layernorm.Mul_1 "
+                           "<layers.{}.self_attn.q_proj <layers.{}.self_attn.k_proj "
                            "<layers.{}.self_attn.v_proj <layers.{}.self_attn.qkv_proj <layers.{}.self_attn "
                            "<layers.{}.attention.wq <layers.{}.attention.wk <layers.{}.attention.wv "
                            "<layers.{}.attention.qkv <layers.{}.attention",
@@ -224,7 +225,8 @@ class Tensor:
     dtype: str
     x: np.ndarray
     n_seen: int = None
-    interleaved: bool = False                             # the queries or keys of this layer are in Meta's order
+    order: str = None                                     # of the pairs of queries and keys, as the judge found it
+    agrees: bool = False                                  # with the right run, as the judge found it
     outer: list = field(default_factory=list)             # what modules around it call the same, but is not
     partial: bool = False                                 # x is NaN where the source does not say
     step: float = 0.0                                     # numbers are rounded to this step (four decimals: 1e-4)
@@ -247,7 +249,8 @@ class Tensor:
             widths = {self.x.shape[-1]} if self.x.ndim > 1 else {self.x.size // count for count in counts
                                                                  if self.x.size % count == 0}
             for width in sorted(width for width in widths if width > columns):
-                found += self.cut_to(self.x.reshape(-1, width)[:, :columns], like, "columns beyond the last key left out")
+                seen = self.x.reshape(-1, width)[:, :columns]
+                found += self.cut_to(seen, like, "columns beyond the last key left out")
         if not found:
             flat, at = self.x.ravel(), 1 + max(np.flatnonzero(self.x.ravel()), default=-1)
             for t in {like[-2], self.n_seen or like[-2]}:
@@ -370,7 +373,8 @@ def array_header(file, name, path, size):
         raise InputError(f"{path}: {shorten(name)} is not a plain array")
     shape, _, dtype = read[version](file)
     if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != size:
-        raise InputError(f"{path}: {shorten(name)} says that its shape is {shape}, but its data is cut short or too long")
+        raise InputError(f"{path}: {shorten(name)} says that its shape is {shape}, but its data is cut short or "
+                         "too long")
     return tuple(shape), "pickled objects" if dtype.hasobject else dtype.name
 
 
@@ -514,8 +518,8 @@ def read_dump(path, known, room, n_seen=None, config=None):
             list(left_out.items())[:1]))
     notes += about_left_out(left_out)
     if any(entry.step for entry in entries):
-        notes.append("A log has the first and last values of each row, to four decimals: what is between them, and what "
-                     "is smaller, it cannot tell. Only what it prints is compared.")
+        notes.append("A log has the first and last values of each row, to four decimals, and a sum: what is between "
+                     "them, and what is smaller, it cannot tell. Only what it prints is compared.")
     return [innermost(found[name]) for name in known if name in found], notes
 
 
@@ -674,7 +678,7 @@ def room_for(config, n_seen):
 
 
 def is_of_last_position(tensors, config, T, n_seen):
-    """Do all shapes of this dump of T tokens say one position, the last? Logits alone, as many programs give, do not."""
+    """Do all shapes of this dump of T tokens say one position, the last? Those of logits alone often do."""
     inner = [tensor for tensor in tensors if tensor.name not in ("norm", "logits")]
     readings = [tensor.readings(shape_of(tensor.name, config, T, n_seen)) for tensor in inner]
     return T > 1 and bool(inner) and all(

@@ -5,10 +5,10 @@ Where no bug fits, the first wrong tensor is explained from the right values bef
 which angle, which slot, which order would give these numbers. An explanation is a sentence that was checked: it
 reproduces the tensor as exactly as rounding allows.
 """
+import functools
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import bugs
 import numpy as np
@@ -49,10 +49,11 @@ def causes(candidates):
 
 def diagnose(tensors, rows, right, candidates):
     """The Diagnosis of a dump of which something differs."""
-    names = names_of(right.run.config.n_layers)
+    names, by_name = names_of(right.run.config.n_layers), {tensor.name: tensor for tensor in tensors}
     wrong = next((i for i, row in enumerate(rows) if row.wrong), None)
-    if wrong is None:                                     # shapes only: other tokens, or nothing we know
-        wrong = next(i for i, row in enumerate(rows) if row.verdict == "shape")
+    shapes = [i for i, row in enumerate(rows) if row.verdict == "shape"]
+    if 2 * len(shapes) > len(rows):                       # other tokens, or nothing we know
+        wrong = shapes[0]
         candidates = [c for c in candidates if c.applies and len(c.bug.apply(c.run).tokens) != len(c.run.tokens)]
     before = [t for t, row in zip(tensors[:wrong], rows) if row.verdict == "ok"]
     good = [t for t, row in zip(tensors, rows) if row.verdict == "ok"]
@@ -63,10 +64,15 @@ def diagnose(tensors, rows, right, candidates):
     def could_change(c, tensor):
         return names.index(tensor.name) >= names.index(c.bug.first)
 
+    @functools.cache
+    def to_right(name):
+        return right.distance(by_name[name])
+
     def contradiction(c, tensors):
         """The first of these tensors that is right, where the bug would have changed it."""
         for t in tensors:
-            if could_change(c, t) and (not c.agrees(t) or right.distance(t) < CLEARLY * c.distance(t)):
+            if could_change(c, t) and not np.array_equal(c.exact(t.name), right.exact(t.name)) and (
+                    not c.agrees(t) or to_right(t.name) < CLEARLY * c.distance(t)):
                 return t.name
         return None
 
@@ -74,7 +80,7 @@ def diagnose(tensors, rows, right, candidates):
     if not first.name.startswith(("embedding", "layers.0.")):      # spares long runs: most bugs show in layer 0
         early = [t for t in before if t.name.startswith("layers.0.")]
         suspects = [c for c in suspects if not contradiction(c, early[:1] + early[-1:])]
-    explains = [c for c in suspects if c.agrees(first) and c.distance(first) < CLEARLY * right.distance(first)]
+    explains = [c for c in suspects if c.agrees(first) and c.distance(first) < CLEARLY * to_right(first.name)]
     against = {c: contradiction(c, good) for c in explains}
     matching = [c for c in explains if against[c] is None]
     result = Diagnosis(first.name)
@@ -84,7 +90,7 @@ def diagnose(tensors, rows, right, candidates):
             result.found = causes(explains[:1])
             result.contradicted_by = against[explains[0]]
         elif not result.explanations:
-            near = min((c for c in suspects if c.distance(first, exact=False) < 0.3 * right.distance(first, exact=False)
+            near = min((c for c in suspects if c.distance(first, exact=False) < 0.3 * to_right(first.name)
                         and contradiction(c, good) is None), key=lambda c: c.distance(first, exact=False), default=None)
             result.closest = near and causes([near])[0]
         return result
@@ -99,7 +105,7 @@ def diagnose(tensors, rows, right, candidates):
     # Told apart in float64: some tensor of the dump is at least twice as near to the best candidate.
     same = [c for c in ranked if np.all(far[c] <= 2 * far[ranked[0]] + 1e-9)]
     top = ranked[0]
-    earlier = next((t.name for t in before if could_change(top, t) and top.distance(t) < CLEARLY * right.distance(t)),
+    earlier = next((t.name for t in before if could_change(top, t) and top.distance(t) < CLEARLY * to_right(t.name)),
                    None)
     result.found = causes(same)
     result.first = earlier or first.name
@@ -186,7 +192,7 @@ class Evidence:
             name = f"layers.{self.layer}.{local}"
         return self.right.exact(name)[..., -self.T:, :].astype(np.float64)
 
-    @cached_property
+    @functools.cached_property
     def all_positions(self):
         """The right trace of all positions at once, for keys and values that are in the cache."""
         return bugs.compute(replace(self.run, chunks=()), None, "float64")

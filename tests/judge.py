@@ -143,10 +143,17 @@ class Candidate:
         return tuple(limit + tensor.step / 2 for limit in self.limits[name, precision])
 
     def differences(self, tensor, like):
-        """(difference, what it is compared with) for each way to read the tensor, where the dump is finite."""
+        """(difference, what it is compared with) for each way to read the tensor, where the dump is finite.
+
+        The right run has the order of pairs that was found; a bug may have either, unless the dump is right as it is.
+        """
+        orders = [HALVES, META] if tensor.may_be_interleaved else [HALVES]
+        if tensor.may_be_interleaved and tensor.order and (
+                self.bug is None or tensor.agrees and tensor.order == HALVES):
+            orders = [tensor.order]
         for _, x in tensor.readings(like.shape):
             right = like[..., -x.shape[-2]:, :]
-            for y in [x, from_interleaved(x)] if tensor.may_be_interleaved else [x]:
+            for y in [x if order == HALVES else from_interleaved(x) for order in orders]:
                 bad = not_finite(tensor.name, y)
                 if bad.all():
                     continue
@@ -273,6 +280,7 @@ def compare(tensors, right, tokens=None, start=0):
             else:
                 tensor.precision = own
         seen = coarsest([seen, own])
+        tensor.order, tensor.agrees = orders[stage(tensor.name)], row.verdict == "ok"
         rows.append(row)
     mark_overwritten(tensors, rows, right)
     return rows
