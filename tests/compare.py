@@ -528,7 +528,8 @@ def main(argv=None):
     except BrokenPipeError:                               # the reader has seen enough: bugs.start ends it
         raise
     except (InputError, MemoryError, OSError) as error:   # OSError: a file that cannot be mapped into memory
-        print(f"error: {' '.join(str(error).split()) or 'not enough memory'}", file=sys.stderr)
+        kind = "not enough memory: " if isinstance(error, MemoryError) else ""
+        print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 

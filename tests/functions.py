@@ -1,8 +1,8 @@
-"""One function at a time, for ports that cannot run a model yet: rms_norm, rope, softmax, silu, attention, feed_forward,
-block, next_token_probs.
+"""One function at a time, for ports that cannot run a model yet: rms_norm, rope, softmax, silu, attention,
+feed_forward, block, next_token_probs.
 
-Inputs and PyTorch's outputs are in tests/reference/functions. A case becomes a run of a model of one layer in which what
-the function gets is given instead of computed, so that the judge and the bug zoo work on it as on a whole model.
+Inputs and PyTorch's outputs are in tests/reference/functions. A case becomes a run of a model of one layer in which
+what the function gets is given instead of computed, so that the judge and the bug zoo work on it as on a whole model.
 """
 from dataclasses import replace
 
@@ -78,7 +78,8 @@ def run_of(function, values):
         return one_layer(*v["x"].shape[:1], F=v["x"].shape[1], until=until, given={"layers.0.ffn.gate": v["x"]})
     if function == "attention":
         (H, T, d), (G, S, _) = v["q"].shape, v["k"].shape
-        q = np.concatenate([np.zeros((H, S - T, d), np.float32), v["q"]], axis=1)         # of cached positions: not used
+        cached = np.zeros((H, S - T, d), np.float32)      # queries of earlier positions are not used
+        q = np.concatenate([cached, v["q"]], axis=1)
         given = {"layers.0.attn.q_rope": q, "layers.0.attn.k_rope": v["k"], "layers.0.attn.v": v["v"]}
         return one_layer(S, H * d, H, G, d, chunks=tuple(filter(None, (S - T, T))), until=until, given=given)
     matrices = {name.removesuffix(".weight"): x.T if x.ndim == 2 else x for name, x in v.items() if "weight" in name}
@@ -186,7 +187,8 @@ def zoo_of(function, case, values):
     found = [bug for bug in bugs.BUGS if bug.first in begin]
     if function == "rope" and case.startswith("pairs"):
         found.append(Bug(
-            "rope-halves", "layers.0.attn.q_rope", "halves (x_i, x_i+d/2) are rotated, though pairs are neighbours here",
+            "rope-halves", "layers.0.attn.q_rope",
+            "halves (x_i, x_i+d/2) are rotated, though pairs are neighbours here",
             "fluent for about twenty tokens, then gibberish",
             "rotate neighbours (x_2i, x_2i+1), or reorder the rows of wq and wk",
             taps=bugs.ropes(lambda x, p, f, at: from_interleaved(bugs.turn(interleaved(x), p[:, None] * f)))))
@@ -237,7 +239,8 @@ def heated(logits, t):
 
 SAMPLING_BUGS = [
     ("temperature-multiplied", lambda x, t, k, p: nl.next_token_probs(x * t * t if t else x, t, k, p),
-     "logits are multiplied by the temperature", "a low temperature makes text wilder", "divide logits by the temperature"),
+     "logits are multiplied by the temperature", "a low temperature makes text wilder",
+     "divide logits by the temperature"),
     ("temperature-ignored", lambda x, t, k, p: nl.next_token_probs(x, 1.0, k, p),
      "the temperature is ignored", "no temperature changes the text", "divide logits by the temperature; 0 is greedy"),
     ("top-k-ignored", lambda x, t, k, p: nl.next_token_probs(x, t, 0, p),

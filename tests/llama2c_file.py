@@ -3,8 +3,8 @@
     python tests/llama2c_file.py tests/reference/checkpoints/llama2-float32-hf model.bin
     python tests/llama2c_file.py weights/fairytales model.bin --tokenizer tokenizer.bin
 
-The format of llama2.c's first version: seven integers (D, F, L, H, G, V, context; V is negative if the output is not the
-embedding), then float32 matrices (out, in), each kind for all layers, with queries and keys in Meta's order.
+The format of llama2.c's first version: seven integers (D, F, L, H, G, V, context; V is negative if the output is not
+the embedding), then float32 matrices (out, in), each kind for all layers, with queries and keys in Meta's order.
 """
 import argparse
 import sys
@@ -27,8 +27,8 @@ def write_model(folder, path):
     """Write the weights in a folder, a matrix at a time. Raises InputError for what the format cannot say."""
     config, tensors, is_meta = nl.open_checkpoint(folder)
     if config.head_dim * config.n_heads != config.dim:
-        raise nl.InputError(f"{folder}: llama2.c takes D / H = {config.dim / config.n_heads:g} for the width of a head, "
-                            f"not {config.head_dim}")
+        raise nl.InputError(f"{folder}: head_dim is {config.head_dim}, but llama2.c takes D / H = "
+                            f"{config.dim / config.n_heads:g} for the width of a head")
     tied = tensors["output", None] is tensors["embedding", None]
     c = config
     with open(path, "wb") as file:

@@ -373,7 +373,7 @@ def block_by_transformers(case, x, head_dim, cached, eps, theta, **weights):
 
 
 def write_functions(folder):
-    """For each function its cases, twice: all numbers of a .safetensors file are float32; JSON for who has no reader."""
+    """For each function its cases: in a .safetensors file, all numbers float32, and the same in JSON."""
     import torch
     (folder / "functions").mkdir()
     by_pytorch = functions()

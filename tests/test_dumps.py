@@ -6,18 +6,14 @@ where a tool cannot be installed here, names and layouts are written out by hand
 import json
 import math
 import re
-import subprocess
 
 import compare
-import dumps
-import ml_dtypes
 import numpy as np
 import numpy_llama as nl
 import pytest
 import torch
 import transformers
 from bugs import BUGS, Run, compute
-from conftest import FAIRYTALES, ROOT
 from make_reference import REFERENCE
 from safetensors.numpy import load_file, save_file
 
@@ -125,7 +121,7 @@ def test_ids_in_a_dump(trace, cli, fairytales):
     weights, config = fairytales
     tokens = (1, 50, 60, 70)
     dump = compute(Run(tokens, weights, config)) | {"input_ids": np.array([tokens])}
-    out = agree(cli(dump, "--json" if False else "--dtype", "float32"), len(dump) - 1)
+    out = agree(cli(dump, "--dtype", "float32"), len(dump) - 1)
     assert "The dump holds its own token ids, 1,50,60,70: compared with these." in out
     assert "the first 4, 1,50,60,70" in cli(dump, "--tokens", "1,50,60,70,80")[1]
     status, out, _ = cli(dump, "--tokens", "1,50,61,70")
@@ -262,7 +258,8 @@ def test_transformers_debugger(cli, tmp_path, monkeypatch):
     exec(code("python", "model_addition_debugger_context"),
          {"model": hugging_face(), "tokens": torch.tensor([CASES[CASE]["tokens"]])})
     out = agree(cli("debugged"), 31)
-    for name in ("embedding", "layers.0.attn.heads", "layers.0.x_attn", "layers.0.ffn.hidden", "layers.0.x_ffn", "logits"):
+    for name in ("embedding", "layers.0.attn.heads", "layers.0.x_attn", "layers.0.ffn.hidden", "layers.0.x_ffn",
+                 "logits"):
         assert f" {name} (" in out
     agree(cli("debugged/LlamaForCausalLM.model.layers.0.mlp.down_proj_inputs_args_0.safetensors"), 1)
 
@@ -453,7 +450,8 @@ def numbered(tensors):
 def test_llama_cpps_names(trace, cli):
     found = {name: x for name, x in numbered(llama_cpp(trace)).items() if name != "node_99"}
     out = agree(cli(found | {"result_output": trace["logits"]}), 35)
-    assert "layers.1.attn.k_rope" in out and "Left out, as no tensors of the trace: norm-0, kq-0, norm-1, kq-1, norm." in out
+    assert "layers.1.attn.k_rope" in out
+    assert "Left out, as no tensors of the trace: norm-0, kq-0, norm-1, kq-1, norm." in out
 
 
 def sglang(trace):
@@ -509,7 +507,8 @@ def transformer_lens(trace):
              "ln_final.hook_scale": np.ones((1, T, 1)), "ln_final.hook_normalized": trace["norm"][None] * 3}
     for i in range(2):
         p, m = f"layers.{i}.", f"blocks.{i}."
-        for hook, name in (("q", "q"), ("k", "k"), ("v", "v"), ("rot_q", "q_rope"), ("rot_k", "k_rope"), ("z", "heads")):
+        hooks = {"q": "q", "k": "k", "v": "v", "rot_q": "q_rope", "rot_k": "k_rope", "z": "heads"}
+        for hook, name in hooks.items():
             found[f"{m}attn.hook_{hook}"] = trace[f"{p}attn.{name}"].swapaxes(0, 1)[None]
         found |= {m + "hook_resid_pre": (trace[f"layers.{i - 1}.x_ffn"] if i else trace["embedding"])[None],
                   m + "attn.hook_attn_scores": trace[p + "attn.scores"][None],

@@ -1,7 +1,7 @@
 """Single functions: right outputs pass, each mistake is named, and other languages can read and write the files.
 
-Oracles: PyTorch's outputs in tests/reference/functions, numpy_llama.py's, compilers, and a reader of llama2.c's file that
-follows its layout byte by byte.
+Oracles: PyTorch's outputs in tests/reference/functions, compilers, and a reader of llama2.c's file that follows its
+layout byte by byte.
 """
 import io
 import json
@@ -79,7 +79,8 @@ def test_json_holds_the_same(function):
     text = (FOLDER / f"{function}.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
     cases = json.loads(text)["cases"]
-    assert {f"{case}.{name}" for case, about in cases.items() for part in about.values() for name in part} == set(tensors)
+    names = {f"{case}.{name}" for case, about in cases.items() for part in about.values() for name in part}
+    assert names == set(tensors)
     for case, about in cases.items():
         for name, value in (about["inputs"] | about["outputs"]).items():
             data = np.array([-math.inf if x is None else x for x in value["data"]], np.float32)
@@ -108,7 +109,8 @@ def test_every_mistake_is_named(function, cli):
         found = {cause["name"] for cause in report["diagnosis"]}
         assert status == 1 and alike(name, found), (name, found)
         seen += 1
-    assert seen >= {"rms_norm": 14, "rope": 13, "softmax": 2, "silu": 6, "feed_forward": 7, "next_token_probs": 8}[function]
+    assert seen >= {"rms_norm": 14, "rope": 13, "softmax": 2, "silu": 6, "feed_forward": 7,
+                    "next_token_probs": 8}[function]
 
 
 @pytest.mark.parametrize("function, name", [
@@ -183,7 +185,8 @@ function rmsNorm(x, weight, eps, T, D) {
   for (let t = 0; t < T; t++) {
     let sum = 0;
     for (let j = 0; j < D; j++) sum += x[t * D + j] ** 2;
-    for (let j = 0; j < D; j++) out[t * D + j] = x[t * D + j] / Math.sqrt(sum / D + (how === "wrong" ? 0 : eps)) * weight[j];
+    const scale = Math.sqrt(sum / D + (how === "wrong" ? 0 : eps));
+    for (let j = 0; j < D; j++) out[t * D + j] = x[t * D + j] / scale * weight[j];
   }
   return out;
 }
@@ -205,13 +208,14 @@ def test_ten_lines_of_other_languages(language, tmp_path):
     cases = list(read_cases("rms_norm", FOLDER))
     for how, status in (("right", 0), ("wrong", 1)):
         subprocess.run([*program, FOLDER / "rms_norm.safetensors", how, *cases], cwd=tmp_path, check=True)
-        done = subprocess.run([sys.executable, ROOT / "tests" / "compare.py", tmp_path / "mine.safetensors", "--function",
-                               "rms_norm"], capture_output=True, text=True)
+        command = [sys.executable, ROOT / "tests" / "compare.py", "mine.safetensors", "--function", "rms_norm"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == status
         text = " ".join(done.stdout.split())
         if how == "wrong":                                # a row of zeros without eps is NaN
-            assert done.returncode == 1 and ("RMSNorm has no eps" in text or "NaN" in text), text
+            assert ("RMSNorm has no eps" in text or "NaN" in text), text
         else:
-            assert done.returncode == 0 and f"All {len(cases)} tensors agree" in text, done.stdout + done.stderr
+            assert f"All {len(cases)} tensors agree" in text, done.stdout + done.stderr
 
 
 # ---- llama2.c's file -------------------------------------------------------------------------------------------------
