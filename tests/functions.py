@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import bugs
 import numpy as np
-import numpy_llama as nl
 from bugs import Bug, Run
 from dumps import DTYPES, Tensor, by_position, from_interleaved, joined, open_dump, read_entry, shorten, unusable
+
+import numpy_llama as nl
 from numpy_llama import InputError
 
 OUTPUTS = {     # the name of each output -> where it stands in the trace

@@ -4,6 +4,7 @@ numpy_llama.load(folder, lazy=True) does the same, faster, and in float32 only; 
 """
 import ml_dtypes  # noqa: F401  teaches NumPy the name bfloat16
 import numpy as np
+
 import numpy_llama as nl
 
 LARGE = 250_000_000              # parameters; smaller models are held in memory

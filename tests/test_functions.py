@@ -17,12 +17,13 @@ import compare
 import functions
 import llama2c_file
 import numpy as np
-import numpy_llama as nl
 import pytest
 from conftest import FAIRYTALES, ROOT
 from functions import OUTPUTS, prepared, read_cases, run_of, zoo_of
 from make_reference import REFERENCE
 from safetensors.numpy import load_file
+
+import numpy_llama as nl
 
 FOLDER = REFERENCE / "functions"
 

@@ -12,11 +12,12 @@ import checkpoints
 import compare
 import large_models
 import numpy as np
-import numpy_llama as nl
 import pytest
 from bugs import BUGS, Run
 from conftest import ROOT
 from make_reference import REFERENCE
+
+import numpy_llama as nl
 
 TOKENS = (1, 5, 23, 42, 8, 15)
 BUG = {bug.name: bug for bug in BUGS}

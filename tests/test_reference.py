@@ -10,12 +10,13 @@ import sys
 
 import make_reference
 import numpy as np
-import numpy_llama as nl
 import pytest
 import torch
 from conftest import ROOT
 from make_reference import REFERENCE
 from safetensors.numpy import load_file, save_file
+
+import numpy_llama as nl
 
 CASES = {name: case for file in ("cases.json", "cases-llama2.json")
          for name, case in json.loads((REFERENCE / file).read_text())["cases"].items()}
