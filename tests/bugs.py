@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import textwrap
+import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -1000,20 +1001,28 @@ def main(arguments):
     if trace is None:
         print(f"error: {bug.name} changes nothing in this model", file=sys.stderr)
         return 2
-    np.savez(arguments[1], **trace)
+    try:
+        np.savez(arguments[1], **trace)
+    except OSError as error:
+        print(f"error: {arguments[1]} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 
 def start(main):
-    """Run a command line; Ctrl-C and a reader who has seen enough just end it."""
+    """Run a command line: Ctrl-C just ends it, and what cannot be written or went wrong is no verdict: 2."""
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:
+    except OSError as error:                              # a full disk, a closed pipe
+        print(f"error: the result cannot be written: {error.strerror or error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = 2
+    except Exception:                                     # a mistake in this program must not look like a verdict
+        traceback.print_exc()
+        status = 2
     sys.exit(status)
 
 

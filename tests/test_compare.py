@@ -3,6 +3,7 @@
 Oracles: transformers, through plain forward hooks; NumPy's and safetensors' own writers.
 """
 import json
+import os
 import re
 import subprocess
 import sys
@@ -316,6 +317,23 @@ def test_the_zoo_writes_dumps(tmp_path, capsys):
         assert bugs.main([name, str(tmp_path / "x.npz")]) == 2
     assert capsys.readouterr().err.count("error: ") == 2
     assert bugs.main([]) == 0 and f"{len(BUGS)} bugs" in capsys.readouterr().out
+
+
+def test_what_is_no_verdict_ends_with_2(tmp_path, trace):
+    """A full disk, a closed pipe, a folder that is not there: one line on standard error, and status 2."""
+    np.savez(tmp_path / "dump.npz", **trace)
+    call = [sys.executable, str(ROOT / "tests" / "compare.py"), str(tmp_path / "dump.npz"), "--prompt", PROMPT]
+    full = open("/dev/full", "w")
+    done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    read, write = os.pipe()
+    os.close(read)                                        # nobody reads
+    done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "bugs.py"), "gelu", str(tmp_path / "no" / "x.npz")],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_live_sees_a_wrong_model(tmp_path, monkeypatch, capsys):
