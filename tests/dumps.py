@@ -635,7 +635,9 @@ def about_positions(entries, names):
     twice = next((name for name in plain if plain.count(name) > 1), None) if len(set(plain)) < len(plain) else None
     if not twice:
         return []
-    return [f"{shorten(twice)} is there {plain.count(twice)} times, and so are others: read as one position each."]
+    times = plain.count(twice)
+    return [f"{shorten(twice)} is there {times} times: read as one position each. A safetensors file may have "
+            "a name once only, so most programs will refuse it: write name@0, name@1, ... (tests/reference/README.md)."]
 
 
 def is_ids(entry):

@@ -6,6 +6,7 @@ where a tool cannot be installed here, names and layouts are written out by hand
 import json
 import math
 import re
+import types
 
 import compare
 import numpy as np
@@ -494,6 +495,32 @@ def mlx(trace):
                   m + "self_attn.rope": trace[p + "attn.q_rope"][None],
                   m + "self_attn.rope#2": trace[p + "attn.k_rope"][None], m[:-1]: trace[p + "x_ffn"][None]}
     return found
+
+
+def test_the_readmes_lines_for_mlx(trace, cli, tmp_path, monkeypatch):
+    """With modules that only have what those lines ask of MLX: named_modules, and a class that is called."""
+    class Module:
+        def __init__(self, *values):
+            self.values = list(values)
+
+        def __call__(self, tokens):
+            return self.values.pop(0)
+
+    class Model(Module):
+        def named_modules(self):
+            return [("", self), *self.parts.items()]
+
+        def __call__(self, tokens):
+            for part in (*self.parts.values(), rope):
+                part(tokens)
+
+    rope = Module(trace["layers.0.attn.q_rope"], trace["layers.0.attn.k_rope"])
+    model = Model()
+    model.parts = {"model.embed_tokens": Module(trace["embedding"]), "model.layers.0.self_attn.rope": rope}
+    monkeypatch.chdir(tmp_path)
+    exec(code("python", "mx.save_safetensors"), {"model": model, "tokens": None, "mx": types.SimpleNamespace(
+        array=np.ndarray, save_safetensors=lambda path, found: save_file(found, path))})
+    agree(cli("dump.safetensors"), 3)
 
 
 def tensorrt_llm(trace):

@@ -98,7 +98,7 @@ def alike(name, found):
 
 @pytest.mark.parametrize("function", ["rms_norm", "rope", "softmax", "silu", "feed_forward", "next_token_probs"])
 def test_every_mistake_is_named(function, cli):
-    some = "plain|code" if function == "rope" else ""     # all twelve take twelve seconds
+    some = "plain|halves-code" if function == "rope" else ""        # all twelve cases take twelve seconds
     right, seen = computed(function, None, some), 0
     names = {bug.name for case, values in read_cases(function, FOLDER).items()
              for bug in zoo_of(function, case, prepared(function, case, values))}
