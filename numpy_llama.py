@@ -1,78 +1,122 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["numpy>=2", "safetensors>=0.4", "ml_dtypes", "sentencepiece", "threadpoolctl", "tqdm"]
+# dependencies = ["numpy>=2,<3", "safetensors>=0.4,<1", "ml_dtypes>=0.5,<1", "sentencepiece>=0.2,<1",
+#                 "threadpoolctl>=3,<4", "tqdm>=4.60,<5"]
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, in the order of the papers.
 
-Read it from top to bottom; each section uses only those above it.
+Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... stand behind
+them: they raise InputError for what their names say.
 
-     1  taps         how an intermediate value is watched, recorded or changed
-     2  config       the numbers that define a Llama; the published sizes
-     3  primitives   softmax, silu, rms_norm, matmul
-     4  positions    rotary embeddings
-     5  attention    causal mask, heads, grouped-query attention, key/value cache
-     6  the model    feed-forward, block, forward
-     7  objective    next-token cross-entropy, perplexity
-     8  generation   from logits to tokens
-     9  tokenizer    SentencePiece, the Llama 2 chat format
-    10  weights      safetensors, and the two layouts in which Llamas are published
-    11  command line
+    the model   1 config   2 primitives   3 positions   4 taps   5 attention   6 forward   7 generation
+    around it   8 tokenizer   9 objective   10 sizes
+    real life   11 long prompts   12 weights   13 lazy weights   14 command line
+
+Two sections give up plainness: 11 for speed (a long prompt on all cores), 13 for memory (models that do not fit).
+Float32 by default, float64 on request; one sequence at a time: a batch is a for loop. The reference for every number
+is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
 
 Size letters, the same everywhere:
 
-    T new tokens   S tokens seen so far   D model width    F feed-forward width   V vocabulary
-    H query heads  G key/value heads      d head width     L layers
-
-One sequence at a time: a batch is a for loop. Float32 by default, float64 on request; the reference for every
-number is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
-
-Where speed or memory asks for more than the plain line, it stands in one place: side_by_side (section 6) uses all
-cores for a long prompt, and Stored (section 10) computes with weights that do not fit in memory.
+    T new tokens    S tokens seen so far, the T new ones included    V vocabulary
+    D model width   F feed-forward width    L layers
+    H query heads   G key/value heads       d head width
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
 """
-import argparse
-import contextvars
-import functools
-import itertools
-import json
 import math
-import os
-import sys
-import threading
-import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 
 class InputError(ValueError):
-    """Input that this file refuses, in one sentence for a person: a wrong number is worse than no number."""
+    """The input is refused, and the message is one sentence for a person: no number is better than a wrong one."""
 
 
-def refuse(wrong, message):
-    """Raise InputError if something is wrong."""
-    if wrong:
-        raise InputError(message)
+# ---- 1. Config -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1).
+
+    Raises InputError for a number that is not positive, and for heads that do not divide.
+    """
+    dim: int                     # D
+    n_layers: int                # L
+    n_heads: int                 # H
+    n_kv_heads: int              # G: multi-head if G = H, multi-query if G = 1, grouped-query attention between
+    hidden_dim: int              # F
+    vocab_size: int              # V
+    max_seq_len: int = 4096      # the context, in tokens
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    head_dim: int = None         # d: D / H unless given
+
+    def __post_init__(self):
+        check_config(self)
+        if self.head_dim is None:
+            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # frozen, but for this
 
 
-def read(path):
-    """The bytes of a file, or InputError."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+# ---- 2. Primitives -------------------------------------------------------------------------------------------
+
+def softmax(x):
+    """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
+    e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
+    np.exp(e, out=e)                                      # in place: two copies less of a large array
+    e /= e.sum(axis=-1, keepdims=True)
+    return e
 
 
-# ---- 1. Taps -------------------------------------------------------------------------------------------------
+def silu(x):
+    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 1)."""
+    with np.errstate(over="ignore"):                      # exp(-x) = inf is right: x / inf = 0
+        return x / (1 + np.exp(-x))
+
+
+def rms_norm(x, weight, eps):
+    """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
+    return x / np.sqrt(mean_square + eps) * weight
+
+
+# ---- 3. Positions --------------------------------------------------------------------------------------------
+
+def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
+    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
+
+    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
+    """
+    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So, in float32, each step is rounded
+    # where Hugging Face's code rounds it; only the power is exact first, as float32 powers differ between libraries.
+    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
+    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
+    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
+    return np.cos(angles), np.sin(angles)
+
+
+def rope(x, cos, sin):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
+
+    Both the query at position m and the key at position n are turned, so their product depends on m - n alone.
+
+    The paper and Meta's files pair neighbours (x_2i, x_2i+1), Hugging Face's files pair halves. Only the order of the
+    columns of wq and wk differs, and `load` (section 12) puts Meta's into this one.
+    """
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+# ---- 4. Taps -------------------------------------------------------------------------------------------------
 #
 # The model passes every intermediate value through a tap, and goes on with what the tap returns:
 #
 #     q = tap("q_rope", rope(q, cos, sin))
 #
-# So a tap can watch a value, record it, or change it, and there is no second code path to keep true.
+# So a tap can watch a value, record it, or change it, and all of that is the same code as a plain run.
 
 def ignore(name, x):
     """The tap that does nothing."""
@@ -91,141 +135,15 @@ class Trace(dict):
 
 def under(prefix, tap):
     """The same tap, with `prefix.` before every name."""
-    return tap if tap is ignore else lambda name, x: tap(f"{prefix}.{name}", x)
-
-
-# ---- 2. Config -----------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Config:
-    """The numbers that define a Llama (LLaMA, table 2; Llama 2, table 1, for context and grouped queries).
-
-    Raises InputError for sizes that are not positive integers, and for heads that do not divide.
-    """
-    dim: int                     # D
-    n_layers: int                # L
-    n_heads: int                 # H
-    n_kv_heads: int              # G: H is multi-head, 1 multi-query, in between grouped-query attention
-    hidden_dim: int              # F
-    vocab_size: int              # V
-    max_seq_len: int = 4096      # the context, in tokens
-    norm_eps: float = 1e-5       # 1e-6 in Llama 1
-    rope_theta: float = 10000.0
-    head_dim: int = None         # d; D / H unless given
-
-    def __post_init__(self):
-        for name, value in asdict(self).items():
-            check_field(name, value, name)
-        if self.head_dim is None:
-            refuse(self.dim % self.n_heads,
-                   f"n_heads {self.n_heads} does not divide dim {self.dim}, and head_dim is not given")
-            object.__setattr__(self, "head_dim", self.dim // self.n_heads)
-        refuse(self.n_heads % self.n_kv_heads, f"n_kv_heads {self.n_kv_heads} does not divide n_heads {self.n_heads}")
-        refuse(self.head_dim % 2, f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
-
-
-def check_field(name, value, label):
-    """Raise InputError, which speaks of `label`, for a value that this field of Config cannot have."""
-    kind, types, limit = "integer", (int,), 2**31
-    if name in ("norm_eps", "rope_theta"):
-        kind, types, limit = "number", (int, float), 1e38
-    refuse((type(value) not in types or not 0 < value < limit) and (name, value) != ("head_dim", None),
-           f"{label} must be a positive {kind}, not {value!r}")
-
-
-def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
-    """F: two thirds of 4 D, so that three matrices cost what two did (LLaMA, section 2.2), rounded up as Meta does."""
-    return -(-int(multiplier * (2 * 4 * dim // 3)) // multiple_of) * multiple_of
-
-
-def parameter_counts(config, tied=False):
-    """How many parameters each component has, as {component: count}; `tied` shares embedding and output."""
-    c = config
-    return {
-        "embedding": c.vocab_size * c.dim,
-        "attention": c.n_layers * 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim,
-        "feed-forward": c.n_layers * 3 * c.dim * c.hidden_dim,
-        "norms": (2 * c.n_layers + 1) * c.dim,
-        "output": 0 if tied else c.dim * c.vocab_size,
-    }
-
-
-LLAMA_1 = dict(vocab_size=32000, max_seq_len=2048, norm_eps=1e-6)
-LLAMA_2 = dict(vocab_size=32000, max_seq_len=4096, norm_eps=1e-5)
-PRESETS = {                #  D     L   H   G   F
-    "llama-1-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_1),
-    "llama-1-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_1),
-    "llama-1-33b": Config(6656, 60, 52, 52, feed_forward_dim(6656), **LLAMA_1),
-    "llama-1-65b": Config(8192, 80, 64, 64, feed_forward_dim(8192), **LLAMA_1),
-    "llama-2-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_2),
-    "llama-2-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_2),
-    "llama-2-34b": Config(8192, 48, 64, 8, feed_forward_dim(8192), **LLAMA_2),     # never released
-    "llama-2-70b": Config(8192, 80, 64, 8, feed_forward_dim(8192, 4096, 1.3), **LLAMA_2),
-}
-
-
-# ---- 3. Primitives -------------------------------------------------------------------------------------------
-
-def softmax(x):
-    """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
-    e = x - x.max(axis=-1, keepdims=True)                 # the largest is exp(0): nothing overflows
-    np.exp(e, out=e)
-    e /= e.sum(axis=-1, keepdims=True)
-    return e
-
-
-def silu(x):
-    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 1)."""
-    with np.errstate(over="ignore"):                      # exp(-x) = inf is right: x / inf = 0
-        return x / (1 + np.exp(-x))
-
-
-def rms_norm(x, weight, eps):
-    """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
-    mean_square = np.sum(x * x, axis=-1, keepdims=True) / x.shape[-1]
-    return x / np.sqrt(mean_square + eps) * weight
-
-
-def matmul(x, w):
-    """x @ w, added up in two halves: (T, n), (n, m) -> (T, m).
-
-    Rounding errors grow with the number of terms added in a row; two shorter sums have less of it. Used where the
-    residual stream and the logits are written, it makes float32 logits as exact as PyTorch's in the median model.
-    """
-    half = len(w) // 2
-    return x[:, :half] @ w[:half] + x[:, half:] @ w[half:]
-
-
-# ---- 4. Positions --------------------------------------------------------------------------------------------
-
-def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
-    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
-
-    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
-    """
-    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So each step is rounded to float32
-    # where transformers rounds it; the power is taken in float64 first, as float32 powers differ between libraries.
-    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
-    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
-    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
-    return np.cos(angles), np.sin(angles)
-
-
-def rope(x, cos, sin):
-    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
-
-    The paper and Meta's files pair neighbours (x_2i, x_2i+1); Hugging Face pairs halves. Section 10 reorders
-    Meta's weights once, at load, after which the two are the same.
-    """
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    if tap is ignore:                                     # no names to build: faster
+        return ignore
+    return lambda name, x: tap(f"{prefix}.{name}", x)
 
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 
 def causal_mask(positions, n_seen):
-    """True where the token at a position may look at a token seen so far: (T,) -> (T, S)."""
+    """True where a new token may look: at tokens up to its own position, (T,) -> (T, S)."""
     return positions[:, None] >= np.arange(n_seen)
 
 
@@ -242,28 +160,30 @@ def merge_heads(x):
 def attention(q, k, v, mask, tap=ignore):
     """Each query's average of the values, weighted by how well the keys match it.
 
-    (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d)
+    (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
     Query head h uses key/value head h // (H / G): G = H is multi-head, G = 1 multi-query attention, anything
     between grouped-query attention (GQA, section 2.2). The queries that share a key head are stacked as rows.
     """
     H, T, d = q.shape
     G, S, _ = k.shape
-    scores = (q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)).reshape(H, T, S)
-    scores /= math.sqrt(d)
-    np.copyto(scores, -np.inf, where=~mask)
+    scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
+    scores = scores.reshape(H, T, S)
+    scores /= math.sqrt(d)                                # q·k has d terms: its spread grows with the root of d
+    np.copyto(scores, -np.inf, where=~mask)               # the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
-    return tap("heads", (probs.reshape(G, H // G * T, S) @ v).reshape(H, T, d))
+    heads = probs.reshape(G, (H // G) * T, S) @ v         # (G, H/G * T, d)
+    return tap("heads", heads.reshape(H, T, d))
 
 
 class KVCache:
-    """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d).
-
-    One per layer: cache = [KVCache(config, n) for _ in range(config.n_layers)]
-    """
+    """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
 
     def __init__(self, config, max_len=None, dtype=np.float32):
-        self.k, self.v = np.zeros((2, config.n_kv_heads, max_len or config.max_seq_len, config.head_dim), dtype)
+        shape = (config.n_kv_heads, max_len or config.max_seq_len, config.head_dim)
+        self.k = np.zeros(shape, dtype)
+        self.v = np.zeros(shape, dtype)
+        self.max_len = shape[1]
         self.length = 0
 
     def extend(self, k, v):
@@ -272,15 +192,17 @@ class KVCache:
         Raises InputError, and changes nothing, if they do not fit.
         """
         end = self.length + k.shape[1]
-        refuse(end > self.k.shape[1], f"the cache is full: {end} tokens do not fit in {self.k.shape[1]}")
-        self.k[:, self.length:end], self.v[:, self.length:end] = k, v
+        if end > self.max_len:
+            raise InputError(f"the cache is full: {end} tokens do not fit in {self.max_len}")
+        self.k[:, self.length:end] = k
+        self.v[:, self.length:end] = v
         self.length = end
         return self.k[:, :end], self.v[:, :end]
 
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
     """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2)."""
-    head_dim = 2 * cos.shape[-1]
+    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
     v = tap("v", split_heads(x @ wv, head_dim))           # (G, T, d)
@@ -288,16 +210,24 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
     k = tap("k_rope", rope(k, cos, sin))
     if cache is not None:
         k, v = cache.extend(k, v)                         # (G, S, d)
-    return tap("out", matmul(merge_heads(attention(q, k, v, mask, tap)), wo))
+    heads = attention(q, k, v, mask, tap)
+    return tap("out", merge_heads(heads) @ wo)
 
 
 # ---- 6. The model --------------------------------------------------------------------------------------------
+#
+# `weights` is a nested dict of arrays. Its keys are the argument names of the functions below, which are called with
+# **layer, **attn and **ffn:
+#
+#     embedding (V, D)   norm (D,)   output (D, V)
+#     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
+#                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
 def feed_forward(x, gate, up, down, tap=ignore):
-    """SwiGLU: (silu(x gate) * (x up)) down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    silu_gate = tap("silu", silu(tap("gate", x @ gate)))  # (T, F)
-    hidden = tap("hidden", silu_gate * tap("up", x @ up))
-    return tap("out", matmul(hidden, down))
+    """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
+    gated = tap("silu", silu(tap("gate", x @ gate)))      # (T, F)
+    hidden = tap("hidden", gated * tap("up", x @ up))
+    return tap("out", hidden @ down)
 
 
 def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, tap=ignore):
@@ -306,128 +236,77 @@ def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, ta
     h = self_attention(h, **attn, cos=cos, sin=sin, mask=mask, cache=cache, tap=under("attn", tap))
     x = tap("x_attn", x + h)
     h = tap("ffn_norm", rms_norm(x, ffn_norm, eps))
-    return tap("x_ffn", x + feed_forward(h, **ffn, tap=under("ffn", tap)))
+    h = feed_forward(h, **ffn, tap=under("ffn", tap))
+    return tap("x_ffn", x + h)
 
 
 def forward(tokens, weights, config, cache=None, tap=ignore):
     """The logits of the token after each token: (T,) -> (T, V).
 
-    With a cache, the tokens continue those that it holds, and are added to it.
+    `cache` is a list with a KVCache for each layer: the tokens continue those that it holds, and are added to it.
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
     start = cache[0].length if cache else 0
-    seen = start + len(tokens)
-    refuse(seen > config.max_seq_len, f"{seen} tokens do not fit in the context of {config.max_seq_len}")
-    positions = np.arange(start, seen)
-    dtype = weights["norm"].dtype
+    n_seen = start + len(tokens)
+    if n_seen > config.max_seq_len:
+        raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
+    positions = np.arange(start, n_seen)
+    dtype = weights["norm"].dtype                         # to compute in; an embedding may be stored in 16 bits
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
-    mask = causal_mask(positions, seen)
+    mask = causal_mask(positions, n_seen)
 
     x = tap("embedding", weights["embedding"][tokens].astype(dtype, copy=False))
+    caches = cache or [None] * config.n_layers
     for i, layer in enumerate(weights["layers"]):
-        x = block(x, **layer, cos=cos, sin=sin, mask=mask, eps=config.norm_eps,
-                  cache=cache[i] if cache else None, tap=under(f"layers.{i}", tap))
+        x = block(x, **layer, cos=cos, sin=sin, mask=mask, eps=config.norm_eps, cache=caches[i],
+                  tap=under(f"layers.{i}", tap))
     x = tap("norm", rms_norm(x, weights["norm"], config.norm_eps))
-    return tap("logits", matmul(x, weights["output"]))
+    return tap("logits", x @ weights["output"])
 
 
-def check_tokens(tokens, vocab_size):
-    """Token ids as an array (T,), or InputError: NumPy would take -1 for the last token of the vocabulary."""
-    tokens = np.asarray(tokens)
-    refuse(tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu",
-           f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
-    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
-    if len(outside):
-        raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
-    return tokens
+# ---- 7. Generation -------------------------------------------------------------------------------------------
 
+def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
+    """The distribution to draw the next token from: (V,) -> (V,), in float64 so that it sums to 1.
 
-@functools.cache
-def blas():
-    """Control of the threads that BLAS uses for one matrix product; ours are of use only if BLAS starts no more."""
-    from threadpoolctl import ThreadpoolController
-    return ThreadpoolController().select(user_api="blas")
-
-
-def cores():
-    """How many cores there are to use: as many as BLAS uses now, or all, if it does not tell (macOS's Accelerate)."""
-    return max((library["num_threads"] for library in blas().info()), default=os.cpu_count() or 1)
-
-
-CHUNK = 128                # rows enough to keep BLAS busy, few enough that little of their scores is masked
-
-def forward_in_chunks(tokens, weights, config, cache, last=False):
-    """Logits of a long prompt, yielded (<= CHUNK, V) at a time, or (1, V): with `last`, of each chunk's last row.
-
-    Scores never hold (H, T, T) at once. Raises InputError before any work if the prompt is too long, and at the first
-    logits that are not finite.
+    Temperature divides the logits (0 is greedy); top_k keeps the k most likely tokens, and any that tie with the
+    last of them; top_p then keeps the smallest set of most likely tokens whose probabilities add up to at least p.
     """
-    start, context = cache[0].length, min(config.max_seq_len, cache[0].k.shape[1])
-    refuse(start + len(tokens) > context,
-           f"a prompt of {start + len(tokens)} tokens does not fit in the context of {context}")
-    chunks = [tokens[i:i + CHUNK] for i in range(0, len(tokens), CHUNK)]
-    decoding = [forward(tokens, weights, config, cache)] if len(tokens) == 1 else []
-    for chunk, logits in zip(chunks, decoding or side_by_side(chunks, weights, config, cache, last)):
-        start, finite = start + len(chunk), np.isfinite(logits).all(axis=-1)
-        if not finite.all():
-            bad = start - len(logits) + np.argmin(finite)
-            raise InputError(f"the logits at position {bad} are not finite: the weights are damaged")
-        yield logits
+    check_sampling(temperature, top_k, top_p)
+    logits = np.asarray(logits, np.float64)
+    if not np.isfinite(logits).all():
+        raise InputError("the logits are not finite: the weights are damaged")
+    if temperature == 0:
+        probs = np.zeros(len(logits))
+        probs[np.argmax(logits)] = 1
+        return probs
+    with np.errstate(over="ignore"):                      # by a tiny temperature to -inf: probability 0
+        logits = (logits - np.max(logits)) / temperature
+    if 0 < top_k < len(logits):
+        kth_largest = np.partition(logits, -top_k)[-top_k]
+        logits[logits < kth_largest] = -np.inf
+    probs = softmax(logits)
+    if top_p < 1:
+        # To sort all tokens would take long. Those below this bound together hold less than 1 - top_p: none is kept.
+        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))
+        order = likely[np.argsort(-probs[likely], kind="stable")]
+        before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
+        kept = order[before < top_p]
+        nucleus = np.zeros(len(probs))
+        nucleus[kept] = probs[kept]
+        probs = nucleus / np.sum(nucleus)
+    return probs
 
 
-def side_by_side(chunks, weights, config, cache, last):
-    """The logits of each chunk of a prompt, in order, from a thread for each core.
-
-    What a layer does to a chunk needs of the others only the keys and values before it. So all go through the model
-    at the same time, each behind the one before: at each layer a tap waits until those are in the cache. In this way
-    every line of the model uses all cores, not only BLAS.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-    from tqdm import tqdm
-    starts = [cache[0].length + CHUNK * c for c in range(len(chunks))]
-    n_cores, running, turn, trouble = cores(), [], threading.Condition(), []
-    n_threads = min(n_cores, len(chunks))
-
-    def wait(c, layer):
-        with turn:
-            turn.wait_for(lambda: trouble or cache[layer].length == starts[c])
-        if trouble:
-            raise trouble[0]
-
-    def give_up(error):
-        with turn:
-            trouble.append(error)
-            turn.notify_all()
-
-    def run(c):
-        def follow(name, x):
-            if name.endswith("attn_norm"):
-                wait(c, int(name.split(".")[1]))
-            elif name.endswith("scores"):                 # its own keys are in the cache
-                with turn:
-                    turn.notify_all()
-                    progress.update()
-            return x[-1:] if name == "norm" and last else x
-
-        try:
-            wait(c, 0)                                    # forward asks layer 0 at which position it starts
-            return forward(chunks[c], weights, config, cache, follow)
-        except BaseException as error:
-            give_up(error)                                # the others would wait for ever
-            raise
-
-    progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    with progress, blas().limit(limits=n_cores // n_threads), ThreadPoolExecutor(n_threads) as threads:
-        try:
-            for c in range(len(chunks) + n_threads):      # no more are under way than there are threads
-                if c < len(chunks):
-                    running.append(threads.submit(contextvars.copy_context().run, run, c))
-                if c >= n_threads:
-                    yield running.pop(0).result()
-        finally:
-            give_up(GeneratorExit())
-            threads.shutdown(cancel_futures=True)
+def sample(logits, rng, temperature=1.0, top_k=0, top_p=1.0):
+    """Draw a token id: (V,) -> int. Temperature 0 takes the most likely one, and needs no random number."""
+    probs = next_token_probs(logits, temperature, top_k, top_p)
+    if temperature == 0:
+        return int(np.argmax(probs))
+    sums = np.cumsum(probs)
+    sums /= sums[-1]                                      # the last is 1 but for rounding
+    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first whose sum is larger
 
 
 def new_cache(weights, config, max_len):
@@ -435,125 +314,184 @@ def new_cache(weights, config, max_len):
     return [KVCache(config, max_len, weights["norm"].dtype) for _ in range(config.n_layers)]
 
 
-# ---- 7. The objective ----------------------------------------------------------------------------------------
-
-def cross_entropy(logits, targets):
-    """How surprised the model is by each next token, in nats: (T, V), (T,) -> (T,).
-
-    -log softmax(logits)[target], without ever forming a probability that could underflow.
-    """
-    targets = check_tokens(targets, logits.shape[-1])
-    shifted = logits - np.max(logits, axis=-1, keepdims=True)
-    return np.log(np.sum(np.exp(shifted), axis=-1)) - shifted[np.arange(len(targets)), targets]
-
-
-def sequence_losses(tokens, weights, config):
-    """Nats of every token but the first, yielded as arrays, for a sequence of any length.
-
-    A window of the whole context moves by half its length, so that every token is predicted from at least half
-    a context, or from all that comes before it.
-    """
-    tokens = check_tokens(tokens, config.vocab_size)
-    refuse(min(len(tokens), config.max_seq_len) < 2, "a loss needs at least two tokens")
-    context, half = config.max_seq_len, config.max_seq_len // 2
-    for start in range(0, max(len(tokens) - context + half, 1), half):
-        window = tokens[start:start + context]
-        chunks = forward_in_chunks(window[:-1], weights, config, new_cache(weights, config, len(window)))
-        losses = [cross_entropy(logits, window[1 + i * CHUNK:][:len(logits)]) for i, logits in enumerate(chunks)]
-        yield np.concatenate(losses)[context - half - 1 if start else 0:]          # the rest was in the window before
-
-
-def perplexity(tokens, weights, config):
-    """exp of the mean cross-entropy: between how many equally likely tokens the model hesitates: (T,) -> number."""
-    losses = np.concatenate(list(sequence_losses(tokens, weights, config)))
-    return float(np.exp(np.mean(losses, dtype=np.float64)))
-
-
-# ---- 8. Generation -------------------------------------------------------------------------------------------
-
-def check_sampling(temperature, top_k, top_p):
-    """Raise InputError for settings outside their range."""
-    refuse(not 0 <= temperature < math.inf, f"temperature must be 0 (greedy) or a positive number, not {temperature}")
-    refuse(top_k < 0, f"top_k must be 0 (off) or a positive integer, not {top_k}")
-    refuse(not 0 < top_p <= 1, f"top_p must be above 0 and at most 1 (off), not {top_p}")
-
-
-def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
-    """The distribution to draw the next token from: (V,) -> (V,), in float64 so that it sums to 1.
-
-    Temperature divides the logits (0 is greedy); top_k keeps the k most likely tokens, and any that tie with the
-    last of them; top_p then keeps the smallest set of most likely tokens that holds at least p.
-    """
-    check_sampling(temperature, top_k, top_p)
-    logits = np.asarray(logits, np.float64)
-    refuse(not np.isfinite(logits).all(), "the logits are not finite")
-    if temperature == 0:
-        return np.eye(1, len(logits), np.argmax(logits))[0]       # all on the largest
-    with np.errstate(over="ignore"):                      # a tiny temperature: -inf is right
-        logits = (logits - np.max(logits)) / temperature
-    if 0 < top_k < len(logits):
-        logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
-    probs = softmax(logits)
-    if top_p < 1:
-        likely = np.flatnonzero(probs > (1 - top_p) / len(probs))     # all others together hold less than 1 - top_p
-        order = likely[np.argsort(-probs[likely], kind="stable")]
-        before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
-        rest = np.ones(len(probs), bool)
-        rest[order[before < top_p]] = False
-        probs[rest] = 0
-        probs /= np.sum(probs)
-    return probs
-
-
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield new token ids, one by one; a stop id is yielded and ends it, and so does a full context.
+    """Yield new token ids, one by one, until a stop id has been yielded or the context is full.
 
-    With a cache, the tokens continue those that it holds. The last token yielded has not been through the model.
+    With a cache, the tokens continue those that it holds. The last token yielded is not in it: nothing follows it.
+    Raises InputError for what `forward` refuses, and for logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
-    rng = rng or np.random.default_rng()
     tokens = check_tokens(tokens, config.vocab_size)
+    rng = rng or np.random.default_rng()
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
-    room = min(config.max_seq_len, cache[0].k.shape[1]) - cache[0].length - len(tokens)
-    for _ in range(min(max_new_tokens, max(room, 0) + 1)):   # the last token needs no room of its own
-        *_, logits = forward_in_chunks(tokens, weights, config, cache, last=True)
-        if temperature == 0:
-            token = int(np.argmax(logits[-1]))            # to draw from a distribution of one would take 5 % longer
-        else:
-            sums = np.cumsum(next_token_probs(logits[-1], temperature, top_k, top_p))
-            token = int(np.searchsorted(sums / sums[-1], rng.random(), side="right"))
+    room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
+    n_max = min(max_new_tokens, room + 1)                 # the last one takes no room
+
+    logits = prefill(tokens, weights, config, cache)      # forward(...)[-1], in chunks to save memory (section 11)
+    for n in range(1, n_max + 1):
+        token = sample(logits, rng, temperature, top_k, top_p)
         yield token
-        if token in stop:
+        if token in stop or n == n_max:
             return
-        tokens = np.array([token])
+        position = cache[0].length
+        logits = forward([token], weights, config, cache)[-1]
+        check_finite(logits, position)
 
 
-# ---- 9. Tokenizer --------------------------------------------------------------------------------------------
+# ==== For real life: from here on, more than NumPy ============================================================
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+
+def check_config(config):
+    """Numbers that are not positive, and heads that do not divide, are refused."""
+    c = config
+    for name, value in asdict(c).items():
+        if name != "head_dim" or value is not None:
+            check_number(name, value, label=name)
+    if c.n_heads % c.n_kv_heads:
+        raise InputError(f"n_kv_heads {c.n_kv_heads} does not divide n_heads {c.n_heads}")
+    if c.head_dim is None and c.dim % c.n_heads:
+        raise InputError(f"n_heads {c.n_heads} does not divide dim {c.dim}, and head_dim is not given")
+    head_dim = c.head_dim or c.dim // c.n_heads
+    if head_dim % 2:
+        raise InputError(f"head_dim {head_dim} is odd: rotary embeddings turn pairs")
+
+
+def check_number(name, value, label):
+    """A value that the field `name` of Config cannot have is refused; the message calls it `label`."""
+    kind, types, limit = "integer", (int,), 2**31
+    if name in ("norm_eps", "rope_theta"):
+        kind, types, limit = "number", (int, float), 1e38
+    if type(value) not in types or not 0 < value < limit:
+        raise InputError(f"{label} must be a positive {kind}, not {value!r}")
+
+
+def check_tokens(tokens, vocab_size):
+    """Token ids as an array (T,); ids outside the vocabulary are refused: NumPy would take -1 for the last one."""
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 1 or len(tokens) == 0 or tokens.dtype.kind not in "iu":
+        raise InputError(f"tokens must be a sequence of at least one integer, not {tokens.dtype} {tokens.shape}")
+    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
+    if len(outside):
+        raise InputError(f"token id {outside[0]} is outside the vocabulary of {vocab_size}")
+    return tokens
+
+
+def check_sampling(temperature, top_k, top_p):
+    """Settings that mean nothing are refused."""
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be 0 (greedy) or a positive number, not {temperature}")
+    if top_k < 0:
+        raise InputError(f"top_k must be 0 (off) or a positive integer, not {top_k}")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p must be above 0 and at most 1 (off), not {top_p}")
+
+
+def check_finite(logits, position):
+    """Logits (T, V) or (V,) that are not finite are refused; the first row stands at `position`."""
+    finite = np.isfinite(logits).all(axis=-1)
+    if not finite.all():
+        raise InputError(f"the logits at position {position + np.argmin(finite)} are not finite: "
+                         "the weights are damaged")
+
+
+def read_file(path):
+    """The bytes of a file, or InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def check_downloaded(path, start):
+    """Raise InputError if a file begins like what is found in the place of one that was not downloaded."""
+    if start.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder")
+    if start[:100].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise InputError(f"{path} is a web page, not the file itself: download it again")
+
+
+def read_json(path):
+    """The object in a JSON file, or InputError."""
+    data = read_file(path)
+    check_downloaded(path, data)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def read_optional_json(path):
+    """The same, or {} if there is no such file."""
+    return read_json(path) if path.exists() else {}
+
+
+# ---- 8. Tokenizer --------------------------------------------------------------------------------------------
 
 class Tokenizer:
-    """Text to token ids and back, by the SentencePiece model that comes with the weights."""
+    """Text to token ids and back, by the SentencePiece model that comes with the weights.
+
+    Of two files beside it, if they are there, tokenizer_config.json says whether a text begins with <s>, and
+    added_tokens.json names ids beyond the SentencePiece model.
+    """
 
     def __init__(self, path):
         import sentencepiece                              # here, because the model itself does not need it
-        data = read(path)
-        refuse(not data, f"{path} is empty")
+        data = read_file(path)
+        check_downloaded(path, data)
+        if not data:
+            raise InputError(f"{path} is empty")
         try:
             self.sp = sentencepiece.SentencePieceProcessor(model_proto=data)
             self.bos, self.eos, self.vocab_size = self.sp.bos_id(), self.sp.eos_id(), self.sp.vocab_size()
             self.sp.id_to_piece(list(range(self.vocab_size)))                 # raises if a piece is not UTF-8
         except (RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not a SentencePiece model: {error}") from None
-        refuse(min(self.bos, self.eos) < 0, f"{path} has no <s> or no </s>")
+        if self.bos < 0 or self.eos < 0:
+            raise InputError(f"{path} has no <s> or no </s>")
+        folder = Path(path).parent
+        self.add_bos = read_optional_json(folder / "tokenizer_config.json").get("add_bos_token") is not False
+        added = read_optional_json(folder / "added_tokens.json")
+        self.added = {i: name for name, i in added.items() if type(i) is int and i >= self.vocab_size}
 
-    def encode(self, text, bos=True):
-        """Text to a list of ids. `<s>` inside the text is text: only `bos` puts the control token in front."""
-        refuse(text.encode(errors="ignore").decode() != text, "the text is not valid Unicode")
+    def encode(self, text, bos=None):
+        """Text to a list of ids, with <s> in front unless `bos` or tokenizer_config.json says no.
+
+        `<s>` inside the text is text.
+        """
+        if text.encode(errors="ignore").decode() != text:
+            raise InputError("the text is not valid Unicode")
+        if bos is None:
+            bos = self.add_bos
         return [self.bos] * bos + self.sp.encode(text)
 
     def decode(self, ids):
-        """Ids to text; control tokens are silent, and bytes that are not UTF-8 become U+FFFD."""
-        return self.sp.decode([int(i) for i in check_tokens(ids, self.vocab_size)]) if len(ids) else ""
+        """Ids to text: control tokens and padding are silent, and bytes that are not UTF-8 become U+FFFD."""
+        if len(ids) == 0:
+            return ""
+        ids = check_tokens(ids, math.inf).tolist()        # an embedding may have more rows than there are pieces
+        known = [i for i in ids if i < self.vocab_size or i in self.added]
+        text = ""
+        for is_piece, run in itertools.groupby(known, lambda i: i < self.vocab_size):
+            ids = list(run)
+            text += self.sp.decode(ids) if is_piece else "".join(self.added[i] for i in ids)
+        return text
 
 
 def stream_text(ids, tokenizer):
@@ -578,30 +516,200 @@ def chat_tokens(messages, tokenizer):
     Each user message and its answer are one string between <s> and </s>. An optional system message comes first,
     then user and assistant take turns. Raises InputError for any other order.
     """
-    system, turns = "", list(messages)
+    turns = list(messages)
+    system = ""
     if turns and turns[0]["role"] == "system":
         system = f"<<SYS>>\n{turns.pop(0)['content']}\n<</SYS>>\n\n"
     roles = [turn["role"] for turn in turns]
-    refuse(not roles or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)),
-           f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
-    texts = [(system * (i == 0) + turn["content"]).strip() for i, turn in enumerate(turns)]
+    expected = ["user", "assistant"] * len(roles)
+    if not roles or roles != expected[:len(roles)]:
+        raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
+    texts = [turn["content"].strip() for turn in turns]
+    texts[0] = (system + turns[0]["content"]).strip()
     ids = []
     for user, answer in itertools.zip_longest(texts[::2], texts[1::2]):
-        ids += tokenizer.encode(f"[INST] {user} [/INST]" + ("" if answer is None else f" {answer} "))
-        ids += [] if answer is None else [tokenizer.eos]
+        if answer is None:
+            ids += tokenizer.encode(f"[INST] {user} [/INST]", bos=True)
+        else:
+            ids += tokenizer.encode(f"[INST] {user} [/INST] {answer} ", bos=True) + [tokenizer.eos]
     return ids
 
 
-# ---- 10. Weights ---------------------------------------------------------------------------------------------
-#
-# `weights` is a nested dict of arrays, and the wiring diagram of the model:
-#
-#     embedding (V, D)   norm (D,)   output (D, V)
-#     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
-#                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
+# ---- 9. The objective ----------------------------------------------------------------------------------------
+
+def cross_entropy(logits, targets):
+    """How surprised the model is by each next token, in nats: (T, V), (T,) -> (T,).
+
+    -log softmax(logits)[target], without ever forming a probability that could underflow.
+    """
+    targets = check_tokens(targets, logits.shape[-1])
+    shifted = logits - np.max(logits, axis=-1, keepdims=True)
+    return np.log(np.sum(np.exp(shifted), axis=-1)) - shifted[np.arange(len(targets)), targets]
+
+
+def sequence_losses(tokens, weights, config):
+    """Nats of every token but the first, yielded as arrays, for a sequence of any length.
+
+    A window of the whole context moves by half its length, so that every token is predicted from at least half
+    a context, or from all that comes before it.
+    """
+    tokens = check_tokens(tokens, config.vocab_size)
+    context = config.max_seq_len
+    if min(len(tokens), context) < 2:
+        raise InputError("a loss needs at least two tokens")
+    half = context // 2
+    for start in range(0, max(len(tokens) - context + half, 1), half):
+        window = tokens[start:start + context]
+        targets, losses = window[1:], []
+        for logits in forward_in_chunks(window[:-1], weights, config, new_cache(weights, config, len(window))):
+            losses.append(cross_entropy(logits, targets[:len(logits)]))
+            targets = targets[len(logits):]
+        losses = np.concatenate(losses)
+        if start > 0:
+            losses = losses[context - half - 1:]          # the rest was in the window before
+        yield losses
+
+
+def perplexity(tokens, weights, config):
+    """exp of the mean cross-entropy: (T,) -> number.
+
+    The model is as uncertain as if it had to choose among this many equally likely tokens.
+    """
+    losses = np.concatenate(list(sequence_losses(tokens, weights, config)))
+    return float(np.exp(np.mean(losses, dtype=np.float64)))
+
+
+# ---- 10. Sizes -----------------------------------------------------------------------------------------------
+
+def feed_forward_dim(dim, multiple_of=256, multiplier=1.0):
+    """F: two thirds of 4 D, so that three matrices cost what two did (LLaMA, section 2.2), rounded up as Meta does."""
+    width = int(multiplier * (2 * 4 * dim // 3))
+    return math.ceil(width / multiple_of) * multiple_of
+
+
+def parameter_counts(config, tied=False):
+    """How many parameters each component has, as {component: count}; `tied` shares embedding and output."""
+    c = config
+    return {
+        "embedding": c.vocab_size * c.dim,
+        "attention": c.n_layers * 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim,
+        "feed-forward": c.n_layers * 3 * c.dim * c.hidden_dim,
+        "norms": (2 * c.n_layers + 1) * c.dim,
+        "output": 0 if tied else c.dim * c.vocab_size,
+    }
+
+
+LLAMA_1 = dict(vocab_size=32000, max_seq_len=2048, norm_eps=1e-6)
+LLAMA_2 = dict(vocab_size=32000, max_seq_len=4096, norm_eps=1e-5)
+PRESETS = {                #  D     L   H   G   F
+    "llama-1-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_1),
+    "llama-1-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_1),
+    "llama-1-33b": Config(6656, 60, 52, 52, feed_forward_dim(6656), **LLAMA_1),
+    "llama-1-65b": Config(8192, 80, 64, 64, feed_forward_dim(8192), **LLAMA_1 | {"norm_eps": 1e-5}),
+    "llama-2-7b":  Config(4096, 32, 32, 32, feed_forward_dim(4096), **LLAMA_2),
+    "llama-2-13b": Config(5120, 40, 40, 40, feed_forward_dim(5120), **LLAMA_2),
+    "llama-2-34b": Config(8192, 48, 64, 8, feed_forward_dim(8192), **LLAMA_2),     # never released
+    "llama-2-70b": Config(8192, 80, 64, 8, feed_forward_dim(8192, 4096, 1.3), **LLAMA_2),
+}
+
+
+# ---- 11. Long prompts ----------------------------------------------------------------------------------------
+
+CHUNK = 128                # rows enough to keep BLAS busy, few enough that little of their scores is masked
+
+
+@functools.cache
+def blas():
+    """Control of the threads that BLAS uses for a matrix product: ours help only if BLAS starts none of its own."""
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController().select(user_api="blas")
+
+
+def cores():
+    """How many cores there are to use: as many as BLAS uses now, or all, if it does not tell (macOS's Accelerate)."""
+    return max((library["num_threads"] for library in blas().info()), default=os.cpu_count() or 1)
+
+
+def prefill(tokens, weights, config, cache):
+    """A prompt of any length through the cache: the logits after its last token, (T,) -> (V,).
+
+    The same as forward(tokens, weights, config, cache)[-1], but scores never hold (H, T, T). Raises InputError before
+    any work if the prompt does not fit, and at the first logits that are not finite.
+    """
+    [logits] = deque(forward_in_chunks(tokens, weights, config, cache, last=True), maxlen=1)     # of the last chunk
+    return logits[-1]
+
+
+def forward_in_chunks(tokens, weights, config, cache, last=False):
+    """The logits of a prompt, yielded chunk by chunk: (<= CHUNK, V), or with `last` (1, V), of the chunk's last row.
+
+    All that a layer needs of earlier chunks is their keys and values. So each chunk goes through the model on a thread
+    of its own, and at each layer a tap makes it wait until the chunk before has cached its keys: every line of forward
+    then uses all cores, not only the matrix products.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor                # here, as they take time to import
+    from tqdm import tqdm
+    tokens, done = check_tokens(tokens, config.vocab_size), cache[0].length
+    context = min(config.max_seq_len, cache[0].max_len)
+    if done + len(tokens) > context:
+        raise InputError(f"a prompt of {done + len(tokens)} tokens does not fit in the context of {context}")
+    chunks = np.array_split(tokens, math.ceil(len(tokens) / CHUNK))
+    n_threads = min(cores(), len(chunks))
+    keys_cached = [[Future() for _ in cache] for _ in chunks]
+    numpy_errors = np.geterr()                            # a new thread does not inherit them
+
+    def run(c):
+        def follow(name, x):
+            if name.endswith("attn_norm") and c > 0:
+                keys_cached[c - 1][layer_of(name)].result()
+            elif name.endswith("scores"):                 # its own keys are in the cache
+                keys_cached[c][layer_of(name)].set_result(None)
+                with tqdm.get_lock():
+                    progress.update()
+            elif name == "norm" and last:
+                x = x[-1:]
+            return x
+
+        try:
+            if c > 0:
+                keys_cached[c - 1][0].result()            # forward asks layer 0 at which position it starts
+            with np.errstate(**numpy_errors):
+                return forward(chunks[c], weights, config, cache, follow)
+        finally:
+            give_up(keys_cached[c])                       # after an error, those behind would wait for ever
+
+    progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
+    with progress, blas().limit(limits=cores() // n_threads), ThreadPoolExecutor(n_threads) as threads:
+        try:
+            running = deque()
+            for c in range(len(chunks) + n_threads):      # no more than one is done and not yet wanted
+                if c < len(chunks):
+                    running.append(threads.submit(run, c))
+                if c >= n_threads:
+                    logits = running.popleft().result()
+                    done += len(chunks[c - n_threads])
+                    check_finite(logits, done - len(logits))
+                    yield logits
+        finally:                                          # Ctrl-C, an error, or nobody wants the rest
+            give_up(itertools.chain(*keys_cached))
+            threads.shutdown(cancel_futures=True)
+
+
+def layer_of(name):
+    """The i in layers.i.attn.scores."""
+    return int(name.split(".")[1])
+
+
+def give_up(futures):
+    """Cancel those that are not done: who waits for one of them, or sets its result, gets an error."""
+    for future in futures:
+        future.cancel()
+
+
+# ---- 12. Weights ---------------------------------------------------------------------------------------------
 #
 # Matrices are (out, in) on disk and (in, out) in memory, so that every line reads x @ w, as in the papers: transposed
-# once, when they are loaded, or in place of an array a Stored, which stays in the file.
+# once, when they are loaded, or in place of an array a LazyMatrix (section 13), which stays in the file.
 
 TENSORS = {     # ours: (Hugging Face's name, Meta's name, shape on disk)
     "embedding": ("model.embed_tokens.weight", "tok_embeddings.weight", "V D"),
@@ -626,116 +734,93 @@ CONFIG_KEYS = {     # ours, and Meta's in params.json: Hugging Face's in config.
     "max_seq_len": "max_position_embeddings", "norm_eps": "rms_norm_eps", "rope_theta": "rope_theta",
     "head_dim": "head_dim",
 }
-LLAMA_ONLY = {      # what config.json may say of features that we do not compute
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
-    "attention_bias": False, "mlp_bias": False, "sliding_window": False, "quantization_config": False,
-    "num_experts": False, "num_local_experts": False, "partial_rotary_factor": 1, "rope_type": "default",
-    "type": "default", "use_scaled_rope": False,
+LLAMA_ONLY = {      # what these keys of a config may say, if anything: all else is a feature not computed here
+    "model_type": ["llama"],
+    "architectures": [["LlamaForCausalLM"], ["LLaMAForCausalLM"]],            # the second in early 2023
+    "hidden_act": ["silu"], "attention_bias": [False], "mlp_bias": [False],
+    "sliding_window": [False], "quantization_config": [False], "num_experts": [False], "num_local_experts": [False],
+    "partial_rotary_factor": [1],                         # the share of each head that is rotated
+    "rope_type": ["default"], "type": ["default"],        # the kind of rope_scaling, by its new and its old name
+    "use_scaled_rope": [False],                           # Meta's word for it, in params.json
 }
+DEFAULT_CONTEXT = 2048      # where a config states none: what transformers takes, and the context of Llama 1
 
 
-def load(folder, dtype=np.float32, lazy=False):
+def load(folder, dtype=np.float32, lazy=False, max_seq_len=None):
     """Read a folder of safetensors weights: (weights, config), every array in `dtype` (float32 or float64).
 
     Hugging Face's or Meta's layout; F64, F32, F16 or BF16; one file, or shards with an index; tied or untied.
-    With lazy=True matrices stay in the files, and cost time instead of memory: see Stored.
-    Raises InputError for whatever is missing, inconsistent, or not Llama 1 or 2.
+    With lazy=True matrices stay in the files, and cost time instead of memory: see LazyMatrix. max_seq_len sets
+    another context than the folder's. Raises InputError for whatever is missing, inconsistent, or not Llama 1 or 2.
     """
+    config, tensors, is_meta = open_checkpoint(folder, max_seq_len)
+    return read_weights(config, tensors, is_meta, dtype, lazy), config
+
+
+def read_weights(config, tensors, is_meta, dtype=np.float32, lazy=False):
+    """The weights of a checkpoint that open_checkpoint has checked."""
     from tqdm import tqdm
-    refuse(np.dtype(dtype) not in (np.float32, np.float64), f"dtype must be float32 or float64, not {np.dtype(dtype)}")
-    refuse(lazy and dtype != np.float32, "lazy=True computes in float32 only")
-    config, tensors, is_meta = open_checkpoint(folder)
-    if lazy:
-        pool()                                            # a thread for each core that BLAS had: its own, waiting for
-        blas().limit(limits=1)                            # work, would keep the cores from them
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise InputError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+    if lazy and dtype != np.float32:
+        raise InputError("lazy=True computes in float32 only")
 
-    def array(name, layer=None):
-        w = tensors[name, layer].map()
-        if w.ndim == 1 or name == "embedding":            # of which each token takes one row
-            return w if lazy and w.ndim == 2 else w.astype(dtype)
-        rows = None
+    def vector(name, layer=None):
+        return tensors[name, layer].map().astype(dtype)
+
+    def matrix(name, layer=None):
+        w, order = tensors[name, layer].map(), None
         if is_meta and name in ("wq", "wk"):
-            rows = interleaved_to_halves(np.arange(len(w))[:, None], config.head_dim)[:, 0]
-        return Stored(w, rows) if lazy else Stored(w, rows).transposed(dtype)
+            order = interleaved_to_halves(np.arange(len(w))[:, None], config.head_dim)[:, 0]
+        return LazyMatrix(w, order) if lazy else transposed(w, order, dtype)
 
-    top = {name: array(name) for name in ("embedding", "norm", "output")}
-    layers = [{"attn_norm": array("attn_norm", i), "attn": {w: array(w, i) for w in ("wq", "wk", "wv", "wo")},
-               "ffn_norm": array("ffn_norm", i), "ffn": {w: array(w, i) for w in ("gate", "up", "down")}}
+    embedding = tensors["embedding", None].map()          # of which each token takes one row: never transposed
+    if not lazy:
+        embedding = embedding.astype(dtype)
+    layers = [{"attn_norm": vector("attn_norm", i), "attn": {w: matrix(w, i) for w in ("wq", "wk", "wv", "wo")},
+               "ffn_norm": vector("ffn_norm", i), "ffn": {w: matrix(w, i) for w in ("gate", "up", "down")}}
               for i in tqdm(range(config.n_layers), "loading", unit="layer", delay=2, leave=False)]
-    return {**top, "layers": layers}, config
+    return {"embedding": embedding, "layers": layers, "norm": vector("norm"), "output": matrix("output")}
 
 
-class Stored:
-    """A matrix (out, in) in a file, used as (in, out): x @ it is computed from the file, in float32.
+def transposed(w, order, dtype):
+    """An array (in, out) of a matrix (out, in): one row times it is up to 3.5 times as fast as times a view of w."""
+    out = np.empty(w.shape[::-1], dtype)
 
-    The file is mapped into memory, which the system fills and frees as it likes. A block of rows at a time, small
-    enough to stay in cache, is widened to float32 and multiplied, by a thread for each core: numbers of 16 bits are
-    read once and never kept as 32. So a model runs that would not fit, at about half the speed of one that does.
+    def copy(rows):
+        out[:, rows] = some_rows(w, order, rows).astype(dtype).T
+
+    for_blocks(copy, w)
+    return out
+
+
+def some_rows(w, order, rows):
+    """The rows of w in that slice, counted in another order if one is given."""
+    return w[rows] if order is None else w[order[rows]]
+
+
+def for_blocks(work, w):
+    """work(slice of rows) for all rows of w; each thread takes its share of the blocks.
+
+    A block is small enough for a core's cache, and so large that the time of a call does not matter.
     """
-    __array_ufunc__ = None                                # NumPy leaves x @ w to us
+    step = max(1, 2**19 // w.shape[1])
+    blocks = [slice(i, i + step) for i in range(0, len(w), step)]
+    threads, n_threads = pool()
 
-    def __init__(self, w, rows=None):
-        self.w, self.rows = w, rows                       # rows: their order, if it is not that of the file
+    def share(k):
+        for rows in blocks[k::n_threads]:
+            work(rows)
 
-    def __len__(self):
-        return self.w.shape[1]
-
-    def __getitem__(self, some):
-        return Stored(self.w[:, some], self.rows)
-
-    def for_blocks(self, work):
-        """work(slice of rows, those rows) for all rows; each thread takes its share."""
-        threads, n = pool()
-        step = max(1, 2**19 // len(self))
-        slices = [slice(i, i + step) for i in range(0, len(self.w), step)]
-
-        def share(k):
-            for s in slices[k::n]:
-                work(s, self.w[s if self.rows is None else self.rows[s]])
-
-        list(threads.map(share, range(n)))                # an error in a thread is raised here
-
-    def transposed(self, dtype):
-        """An array (in, out): a row times it is up to 3.5 times as fast as times a view of (out, in)."""
-        out = np.empty((len(self), len(self.w)), dtype)
-        self.for_blocks(lambda s, block: np.copyto(out[:, s], block.astype(dtype).T))
-        return out
-
-    def __rmatmul__(self, x):
-        out = np.empty((len(x), len(self.w)), np.float32)
-        scale = np.float32(2**56 if self.w.dtype == np.float16 else 1)     # see widen
-        x = x * scale
-        self.for_blocks(lambda s, block: np.matmul(x, widen(block).T, out=out[:, s]))
-        return out * scale
+    list(threads.map(share, range(n_threads)))            # list: an error in a thread is raised here
 
 
 @functools.cache
 def pool():
-    """Threads for Stored, and how many they are: one for each core."""
+    """Threads for blocks, and how many they are: one for each core."""
     from concurrent.futures import ThreadPoolExecutor
-    return ThreadPoolExecutor(cores()), cores()
-
-
-def widen(w):
-    """16-bit numbers to float32 by shifting bits, many times as fast as astype: (n, m) -> (n, m).
-
-    bfloat16 is the upper half of a float32. float16 has three bits less of exponent, so that what comes out is 2^112
-    times too small: to multiply by 2^56 before and after a product puts that right, to the bit above 1e-18.
-    """
-    wide = np.empty(w.shape, np.float32)
-    if w.dtype == np.float16:
-        refuse((w.view(np.uint16) & 0x7FFF).max() >= 0x7C00, "a weight is not finite: the weights are damaged")
-        bits = wide.view(np.int32)
-        bits[:] = w.view(np.int16)
-        bits <<= 13
-        bits &= ~0x70000000                               # the sign, which int16 to int32 repeats in the bits after it
-    elif w.dtype.itemsize == 2:
-        bits = wide.view(np.uint32)
-        bits[:] = w.view(np.uint16)
-        bits <<= 16
-    else:
-        wide[:] = w
-    return wide
+    n_threads = cores()
+    return ThreadPoolExecutor(n_threads), n_threads
 
 
 def interleaved_to_halves(w, head_dim):
@@ -747,33 +832,42 @@ def interleaved_to_halves(w, head_dim):
     return pairs.swapaxes(1, 2).reshape(w.shape)
 
 
-def open_checkpoint(folder):
+def open_checkpoint(folder, max_seq_len=None):
     """Check a folder: (config, {(our name, layer or None): tensor on disk}, is it Meta's layout?).
 
     No numbers are read, unless an output is stored that should be tied to the embedding.
     """
     folder = Path(folder)
     on_disk = {name: tensor for name, tensor in open_tensors(folder).items() if not name.endswith(STALE_TABLES)}
-    is_meta = "tok_embeddings.weight" in on_disk
+    is_meta = "tok_embeddings.weight" in on_disk or "output.weight" in on_disk
     config, tied = read_config(folder, on_disk)
+    if max_seq_len is not None:
+        config = replace(config, max_seq_len=max_seq_len)
+    embedding_name, output_name = TENSORS["embedding"][is_meta], TENSORS["output"][is_meta]
+    if tied:                                              # the files may hold either of the two
+        for one, other in ((embedding_name, output_name), (output_name, embedding_name)):
+            if one not in on_disk and other in on_disk:
+                on_disk[one] = on_disk[other]
     sizes = {"V": config.vocab_size, "D": config.dim, "F": config.hidden_dim,
              "Hd": config.n_heads * config.head_dim, "Gd": config.n_kv_heads * config.head_dim}
     tensors = {}
     for ours, (*names, letters) in TENSORS.items():
         expected = tuple(sizes[size] for size in letters.split())
-        for layer in range(config.n_layers) if "{}" in names[0] else [None]:
+        in_layers = "{}" in names[0]
+        for layer in range(config.n_layers) if in_layers else [None]:
             name = names[is_meta].format(layer)
-            if ours == "output" and tied and name not in on_disk:
-                tensors[ours, None] = tensors["embedding", None]
-                continue
-            refuse(name not in on_disk, f"{folder}: tensor {name} is missing")
-            tensor = tensors[ours, layer] = on_disk.pop(name)
-            refuse(tensor.shape != expected or tensor.dtype not in ("F64", "F32", "F16", "BF16"),
-                   f"{folder}: tensor {name} is {tensor.dtype} {tensor.shape}, not {expected} in F64, F32, F16 or BF16")
-    refuse(on_disk, f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk, default=None)}")
-    output, embedding = tensors["output", None], tensors["embedding", None]
-    refuse(tied and output is not embedding and not np.array_equal(output.map(), embedding.map()),
-           f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
+            if name not in on_disk:
+                raise InputError(f"{folder}: tensor {name} is missing")
+            tensor = on_disk.pop(name)
+            if tensor.shape != expected or tensor.dtype not in ("F64", "F32", "F16", "BF16"):
+                raise InputError(f"{folder}: tensor {name} is {tensor.dtype} {tensor.shape}, "
+                                 f"not {expected} in F64, F32, F16 or BF16")
+            tensors[ours, layer] = tensor
+    if on_disk:
+        raise InputError(f"{folder}: a Llama of {config.n_layers} layers has no tensor {min(on_disk)}")
+    embedding, output = tensors["embedding", None], tensors["output", None]
+    if tied and output is not embedding and not np.array_equal(output.map(), embedding.map()):
+        raise InputError(f"{folder}: tie_word_embeddings is true, but output and embedding are two different tensors")
     return config, tensors, is_meta
 
 
@@ -794,86 +888,182 @@ class Tensor:
 def open_tensors(folder):
     """Every tensor in the folder's safetensors files, by its name on disk, without reading the numbers."""
     import ml_dtypes                                      # noqa: F401  teaches NumPy the name bfloat16
-    from safetensors import safe_open
-    refuse(not folder.is_dir(), f"{folder} is not a folder")
-    files, index = sorted(path.name for path in folder.glob("*.safetensors")), folder / "model.safetensors.index.json"
-    if "model.safetensors" in files:
-        files = ["model.safetensors"]
-    elif index.exists():
-        weight_map = read_json(index).get("weight_map")
-        refuse(not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()),
-               f"{index} has no weight_map from tensors to files")
-        files = sorted(set(weight_map.values()))
-    if not files:
-        others = min((path.name for path in folder.iterdir() if path.suffix in OTHER_FORMATS), default=None)
-        raise InputError(f"{folder} has no .safetensors file" + (f", only {others}: a pickle could run code, so only "
-                         "safetensors are read; weights/README.md says how to convert" if others else ""))
     tensors = {}
-    for file in files:
-        path = folder / file
-        refuse(Path(file).name != file, f"{index} points outside the folder: {file}")
-        refuse(not path.is_file(), f"{path} is missing")
-        try:
-            with safe_open(path, framework="numpy"), path.open("rb") as data:      # which checks the header
-                size = int.from_bytes(data.read(8), "little")
-                header = json.loads(data.read(size))
-            header.pop("__metadata__", None)
-            found = {name: Tensor(path, t["dtype"], tuple(t["shape"]), 8 + size + t["data_offsets"][0])
-                     for name, t in header.items()}
-        except Exception as error:                        # whatever the library finds wrong with the header
-            raise InputError(f"{path} is not a valid safetensors file: {error}") from None
-        refuse(tensors.keys() & found.keys(), f"{path} holds tensors that another file holds too")
+    for path in weight_files(folder):
+        found = read_header(path)
+        if tensors.keys() & found.keys():
+            raise InputError(f"{path} holds tensors that another file holds too")
         tensors |= found
     return tensors
 
 
-def read_json(path):
-    """The object in a JSON file, or InputError."""
+def weight_files(folder):
+    """The folder's safetensors files: model.safetensors, or the shards of the index, or all there are."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    files = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("._"))    # macOS's
+    index = folder / "model.safetensors.index.json"
+    if "model.safetensors" in files:
+        files = ["model.safetensors"]
+    elif index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise InputError(f"{index} has no weight_map from tensors to files")
+        files = sorted(set(weight_map.values()))
+    if not files:
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_FORMATS)
+        if others:
+            raise InputError(f"{folder} has no .safetensors file, only {others[0]}: a pickle could run code, so only "
+                             "safetensors are read; weights/README.md says how to convert")
+        raise InputError(f"{folder} has no .safetensors file")
+    for file in files:
+        if Path(file).name != file:
+            raise InputError(f"{index} points outside the folder: {file}")
+        if not (folder / file).is_file():
+            raise InputError(f"{folder / file} is missing")
+    return [folder / file for file in files]
+
+
+def read_header(path):
+    """The tensors of one safetensors file: {name on disk: Tensor}."""
+    from safetensors import safe_open
     try:
-        value = json.loads(read(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
-    refuse(not isinstance(value, dict), f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
+        with path.open("rb") as data:
+            start = data.read(100)
+            check_downloaded(path, start)
+            with safe_open(path, framework="numpy"):      # which checks the header
+                pass
+            size = int.from_bytes(start[:8], "little")
+            data.seek(8)
+            header = json.loads(data.read(size))
+        header.pop("__metadata__", None)
+        return {name: Tensor(path, t["dtype"], tuple(t["shape"]), 8 + size + t["data_offsets"][0])
+                for name, t in header.items()}
+    except InputError:
+        raise
+    except Exception as error:                            # whatever the library finds wrong with the header
+        raise InputError(f"{path} is not a valid safetensors file: {error}") from None
 
 
 def read_config(folder, tensors):
     """(Config, is the output tied to the embedding?) from config.json, or Meta's params.json."""
-    path = next((folder / name for name in ("config.json", "params.json") if (folder / name).exists()), None)
-    refuse(path is None, f"{folder} has no config.json (or params.json, in Meta's layout)")
+    path = folder / "config.json"
+    if not path.exists():
+        path = folder / "params.json"
+    if not path.exists():
+        raise InputError(f"{folder} has no config.json (or params.json, in Meta's layout)")
     raw = read_json(path)
     for key in ("rope_scaling", "rope_parameters"):       # before and since transformers 5
-        rope = raw.pop(key, None) or {}
-        refuse(not isinstance(rope, dict), f"{path}: {key} must be an object, not {rope!r}")
-        raw |= rope
-    for key, value in LLAMA_ONLY.items():
-        refuse(raw.get(key) not in (None, value), f"{path} is not Llama 1 or 2: {key} is {raw.get(key)!r}")
-    keys = CONFIG_KEYS if path.name == "config.json" else {key: key for key in CONFIG_KEYS}
-    defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"])}
-    if keys is not CONFIG_KEYS:                           # Meta leaves three numbers to be worked out
-        multiplier = raw.get("ffn_dim_multiplier") or 1
-        refuse(type(multiplier) not in (int, float) or not 0 < multiplier < 100,
-               f"{path}: ffn_dim_multiplier must be a number from 0 to 100, not {multiplier!r}")
-        for key in ("dim", "multiple_of"):
-            check_field("dim", raw.get(key), f"{path}: {key}")
-        defaults["hidden_dim"] = feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)
-        defaults["max_seq_len"] = 2048 if raw.get("norm_eps") == 1e-6 else 4096       # Llama 1 or 2
-        if raw.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in tensors:
-            raw["vocab_size"] = (*tensors["tok_embeddings.weight"].shape, 0)[0]      # 0 is refused below
-    fields = {ours: defaults.get(ours) if raw.get(key) is None else raw[key] for ours, key in keys.items()}
+        rope_settings = raw.pop(key, None) or {}
+        if not isinstance(rope_settings, dict):
+            raise InputError(f"{path}: {key} must be an object, not {rope_settings!r}")
+        raw |= rope_settings
+    for key, values in LLAMA_ONLY.items():
+        if raw.get(key) is not None and raw[key] not in values:
+            raise InputError(f"{path} is not Llama 1 or 2: {key} is {raw[key]!r}")
+    keys = CONFIG_KEYS if path.name == "config.json" else {ours: ours for ours in CONFIG_KEYS}
+    defaults = {"rope_theta": 10000.0, "n_kv_heads": raw.get(keys["n_heads"]),
+                "max_seq_len": raw.get("max_sequence_length", DEFAULT_CONTEXT)}                 # a name of early 2023
+    if keys is not CONFIG_KEYS:
+        defaults |= meta_defaults(path, raw, tensors)
+    fields = {}
     for ours, key in keys.items():
-        refuse(fields[ours] is None and ours != "head_dim", f"{path}: the key {key} is missing")
-        check_field(ours, fields[ours], f"{path}: {key}")
+        value = raw.get(key)
+        if value is None:
+            value = defaults.get(ours)
+        if value is None and ours == "head_dim":
+            continue
+        if value is None:
+            raise InputError(f"{path}: the key {key} is missing")
+        check_number(ours, value, f"{path}: {key}")
+        fields[ours] = value
     return Config(**fields), bool(raw.get("tie_word_embeddings"))
 
 
-# ---- 11. Command line ----------------------------------------------------------------------------------------
+def meta_defaults(path, raw, tensors):
+    """What Meta's params.json leaves to be worked out: F, and V where it says -1."""
+    multiplier = raw.get("ffn_dim_multiplier") or 1
+    if type(multiplier) not in (int, float) or not 0 < multiplier < 100:
+        raise InputError(f"{path}: ffn_dim_multiplier must be a number from 0 to 100, not {multiplier!r}")
+    for key in ("dim", "multiple_of"):
+        check_number("dim", raw.get(key), f"{path}: {key}")
+    if raw.get("vocab_size") == -1:
+        raw["vocab_size"] = None
+    defaults = {"hidden_dim": feed_forward_dim(raw["dim"], raw["multiple_of"], multiplier)}
+    embedding = tensors.get("tok_embeddings.weight")
+    if embedding is not None and len(embedding.shape) == 2:
+        defaults["vocab_size"] = embedding.shape[0]
+    return defaults
+
+
+# ---- 13. Lazy weights ----------------------------------------------------------------------------------------
+
+ONE_PRODUCT = threading.Lock()      # each uses all cores
+
+
+class LazyMatrix:
+    """A matrix (out, in) in a file, used as (in, out): x @ it is computed from the file, in float32.
+
+    The file is mapped into memory, which the system fills and frees as it likes. A block of rows at a time is widened
+    to float32 and multiplied, by a thread for each core: numbers of 16 bits are read once and never kept as 32. So a
+    model runs that would not fit, at about half the speed of one that does.
+    """
+    __array_ufunc__ = None                                # NumPy leaves x @ w to us
+
+    def __init__(self, w, order=None):
+        pool()                                            # while BLAS still tells how many cores there are
+        self.w, self.order = w, order                     # order: of the rows, if it is not that of the file
+
+    def __getitem__(self, key):
+        """lazy[:, columns], as of an array."""
+        _, columns = key
+        return LazyMatrix(self.w[columns], self.order)
+
+    def __rmatmul__(self, x):
+        out = np.empty((len(x), len(self.w)), np.float32)
+        scale = np.float32(1)
+        if self.w.dtype == np.float16:
+            scale = np.float32(2**56)                     # see to_float32
+        x = x * scale
+
+        def multiply(rows):
+            block = to_float32(some_rows(self.w, self.order, rows))
+            if len(x) == 1:                               # np.matmul would keep Python's lock for results this small:
+                np.dot(block, x[0], out=out[0, rows])     # the other threads would wait
+            else:
+                np.matmul(x, block.T, out=out[:, rows])
+
+        with ONE_PRODUCT, blas().limit(limits=1):
+            for_blocks(multiply, self.w)
+        return out * scale
+
+
+def to_float32(w):
+    """16-bit numbers to float32: (n, m) -> (n, m); float16 comes out 2^112 times too small, but five times as fast.
+
+    float16 has three bits of exponent less than float32: its bits in the place of a float32's are the number times
+    2^-112. To multiply by 2^56 before and after a product puts that right, to the bit above 1e-18.
+    """
+    if w.dtype != np.float16:
+        return w.astype(np.float32)
+    if (w.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
+        raise InputError("a weight is not finite: the weights are damaged")
+    wide = np.empty(w.shape, np.float32)
+    bits = wide.view(np.int32)
+    bits[:] = w.view(np.int16)
+    bits <<= 13
+    bits &= ~0x70000000                                   # the sign, which int16 to int32 repeats in the bits after it
+    return wide
+
+
+# ---- 14. Command line ----------------------------------------------------------------------------------------
 
 EXAMPLES = """\
 examples:
   python numpy_llama.py                                    a story, from "Once upon a time"
   python numpy_llama.py "The old king" -n 100 --seed 1     100 tokens; the same seed gives the same text
   python numpy_llama.py "The old king" --temperature 0     always the most likely token
+  echo "The old king" | python numpy_llama.py -            the prompt from standard input
   python numpy_llama.py "The old king" --trace run.npz     every intermediate value, by name
   python numpy_llama.py --perplexity book.txt              how well the model predicts a text
   python numpy_llama.py --model Llama-2-7b-chat-hf --chat --system "Answer in one sentence."
@@ -881,42 +1071,65 @@ examples:
 """
 
 
+class Mode(argparse.Action):
+    """An option with a file that says what to run instead of `complete`."""
+
+    def __call__(self, parser, args, file, option=None):
+        args.run, args.file = self.const, file
+
+
 def parse(argv):
     """The command line's options, checked."""
     def error(message):
-        raise InputError(f"{message} (--help shows the options)")
+        hint = "--help shows the options"
+        if "unrecognized" in message or "argument -n" in message:
+            hint += "; put -- before a prompt that starts with a dash"
+        raise InputError(f"{message} ({hint})")
 
     parser = argparse.ArgumentParser(
         prog="numpy_llama.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Continue a text with a Llama 1 or 2, computed step by step in NumPy.")
-    parser.error, add = error, parser.add_argument
-    add("prompt", nargs="?", metavar="PROMPT", help='text to continue (default: "Once upon a time")')
+    parser.error = error
+    parser.set_defaults(run=complete)
+    add = parser.add_argument
+    add("prompt", nargs="?", metavar="PROMPT",
+        help='text to continue, or - to read it from standard input (default: "Once upon a time")')
     add("--model", metavar="DIR", type=Path, default=Path(__file__).resolve().parent / "weights" / "fairytales",
         help="folder with config.json, safetensors and tokenizer.model (default: the small model that ships)")
     add("-n", "--max-new-tokens", metavar="N", type=int, default=256, help="stop after N tokens (default: 256)")
-    add("--temperature", metavar="X", type=float, default=0.8, help="0 is greedy, 1 the model's own (default: 0.8)")
-    add("--top-k", metavar="K", type=int, default=0, help="draw from the K most likely tokens (default: 0, all)")
+    add("--temperature", metavar="X", type=float, default=0.8,
+        help="0 always takes the most likely token, 1 samples as the model predicts (default: 0.8)")
+    add("--top-k", metavar="K", type=int, default=0, help="sample from the K most likely tokens (default: 0, all)")
     add("--top-p", metavar="P", type=float, default=0.95,
-        help="... from the likeliest that hold P together (default: 0.95)")
+        help="sample from the smallest set of tokens whose probabilities add up to P (default: 0.95)")
     add("--seed", metavar="N", type=int, default=int(np.random.SeedSequence().entropy % 10**6),
         help="same seed, same text (default: a new one each time, shown at the end)")
+    add("--context", metavar="N", type=int, help="use a context of N tokens instead of the folder's own")
     add("--lazy", action="store_true",
         help="leave the weights in their file: little memory, half the speed (default: if they do not fit)")
     add("--system", metavar="TEXT", help="with --chat: how the assistant should behave")
+    add("--chat-format", choices=["llama-2"], help="with --chat: use this format, whatever the folder's own is")
     mode = parser.add_mutually_exclusive_group().add_argument
-    mode("--chat", action="store_true", help="talk in the Llama 2 chat format, a line at a time")
-    mode("--trace", metavar="FILE", type=Path, help="list and save every intermediate value (.safetensors or .npz)")
-    mode("--perplexity", metavar="FILE", type=Path, help="how well the model predicts a text file")
-    mode("--info", action="store_true", help="sizes, parameters and memory, without reading weights")
+    mode("--chat", dest="run", action="store_const", const=chat,
+         help="talk in the Llama 2 chat format, a line at a time")
+    mode("--trace", metavar="FILE", type=Path, action=Mode, const=save_trace,
+         help="list and save every intermediate value (.safetensors or .npz)")
+    mode("--perplexity", metavar="FILE", type=Path, action=Mode, const=show_perplexity,
+         help="how well the model predicts a text file")
+    mode("--info", dest="run", action="store_const", const=show_info,
+         help="sizes, parameters and memory, without reading the weights")
     args = parser.parse_args(argv)
     check_sampling(args.temperature, args.top_k, args.top_p)
-    refuse(args.max_new_tokens < 1, f"--max-new-tokens must be positive, not {args.max_new_tokens}")
-    refuse(args.seed < 0, f"--seed must not be negative, not {args.seed}")
-    refuse(args.system is not None and not args.chat, "--system goes with --chat")
-    if args.prompt is None and not args.chat:
-        args.prompt = "Once upon a time"
-    args.sampling = dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed),
-                         temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    if args.max_new_tokens < 1:
+        raise InputError(f"--max-new-tokens must be positive, not {args.max_new_tokens}")
+    if args.seed < 0:
+        raise InputError(f"--seed must not be negative, not {args.seed}")
+    if args.context is not None:
+        check_number("max_seq_len", args.context, "--context")
+    if args.run is not chat and (args.system is not None or args.chat_format):
+        raise InputError("--system and --chat-format go with --chat")
+    if args.run in (show_perplexity, show_info) and args.prompt is not None:
+        raise InputError(f"--perplexity and --info take no PROMPT, but there is one: {args.prompt}")
     return args
 
 
@@ -925,20 +1138,30 @@ def main(argv=None):
     try:
         with np.errstate(all="ignore"):                   # damaged weights: logits are checked before they are used
             args = parse(argv)
-            run = (show_info if args.info else save_trace if args.trace else
-                   show_perplexity if args.perplexity else chat if args.chat else tell)
-            run(args)
+            status = args.run(args) or 0
             sys.stdout.flush()
-        return 0
+        return status
     except KeyboardInterrupt:
         print(file=sys.stderr)                            # the shell's next prompt gets a line of its own
         return 130
     except BrokenPipeError:                               # the reader has what it wanted; nothing is left to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeDecodeError as error:
+        return fail(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}")
     except (InputError, MemoryError, OSError) as error:   # OSError: a full disk, a name that is too long
-        print(f"error: {' '.join(str(error).split())[:500] or 'not enough memory'}", file=sys.stderr)
-        return 2
+        return fail(str(error) or "not enough memory")
+
+
+def fail(message):
+    """Print one line on standard error and return the exit status of an error."""
+    print(f"error: {' '.join(message.split())[:500]}", file=sys.stderr)
+    return 2
+
+
+def note(message):
+    """Print a line on standard error that is not an error."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def memory():
@@ -946,22 +1169,53 @@ def memory():
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
 
 
-def load_with_tokenizer(folder, lazy):
-    """(weights, config, tokenizer, ids that end a text); `lazy` or not, weights that do not fit stay in their file."""
-    config, tensors, _ = open_checkpoint(folder)          # so that a wrong tokenizer is refused before weights are read
-    vocab_size, size = config.vocab_size, sum(4 * math.prod(tensor.shape) for tensor in tensors.values())
-    tokenizer = Tokenizer(folder / "tokenizer.model")
-    refuse(tokenizer.vocab_size > vocab_size,
-           f"{folder}: tokenizer.model has {tokenizer.vocab_size} pieces, the embedding {vocab_size}")
+def context_is_assumed(args):
+    """Does nobody say how long the context is? Meta's params.json does not."""
+    is_meta = not (args.model / "config.json").exists() and (args.model / "params.json").exists()
+    return is_meta and args.context is None
+
+
+def load_model(args):
+    """(weights, config, tokenizer, ids that end a text) of --model; weights that do not fit stay in their file."""
+    config, tensors, is_meta = open_checkpoint(args.model, args.context)
+    if context_is_assumed(args):
+        note(f"{args.model / 'params.json'} states no context: {config.max_seq_len} tokens are assumed "
+             "(--context N sets another)")
+    tokenizer = Tokenizer(args.model / "tokenizer.model")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(f"{args.model}: tokenizer.model has {tokenizer.vocab_size} pieces, "
+                         f"the embedding {config.vocab_size}")
     stop = {tokenizer.eos}
-    for path in (folder / "config.json", folder / "generation_config.json"):
-        ids = read_json(path).get("eos_token_id") if path.exists() else None
+    for file in ("config.json", "generation_config.json"):
+        ids = read_optional_json(args.model / file).get("eos_token_id")
         stop |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
-    if size > 0.9 * memory() and not lazy:
-        lazy = True
-        print(f"{size / 2**30:.1f} GiB in float32 do not fit in {memory() / 2**30:.1f} GiB of memory: "
-              "the weights stay in their file (--lazy)", file=sys.stderr)
-    return *load(folder, lazy=lazy), tokenizer, stop
+    size = sum(4 * math.prod(tensor.shape) for tensor in tensors.values())
+    lazy = args.lazy or size > 0.9 * memory()
+    if lazy and not args.lazy:
+        note(f"{size / 2**30:.1f} GiB in float32 do not fit in {memory() / 2**30:.1f} GiB of memory: "
+             "the weights stay in their file (--lazy)")
+    return read_weights(config, tensors, is_meta, lazy=lazy), config, tokenizer, stop
+
+
+def without_padding(weights, tokenizer):
+    """The same weights without the columns of `output` that stand for no token, so that none of them is sampled."""
+    n_tokens = max([tokenizer.vocab_size - 1, *tokenizer.added]) + 1
+    return weights | {"output": weights["output"][:, :n_tokens]}
+
+
+def sampling(args):
+    """The settings of `generate` that are options."""
+    return dict(max_new_tokens=args.max_new_tokens, rng=np.random.default_rng(args.seed),
+                temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+
+
+def read_prompt(args):
+    """The text to continue."""
+    if args.prompt is None:
+        return "Once upon a time"
+    if args.prompt == "-":
+        return sys.stdin.read().removesuffix("\n")
+    return args.prompt
 
 
 def show(ids, tokenizer):
@@ -973,58 +1227,133 @@ def show(ids, tokenizer):
     return list(ids)
 
 
-def tell(args):
-    """Print the prompt and what the model makes of it, then one line of figures on standard error."""
-    weights, config, tokenizer, stop = load_with_tokenizer(args.model, args.lazy)
-    prompt = tokenizer.encode(args.prompt)
-    began, new = time.perf_counter(), generate(prompt, weights, config, stop=stop, **args.sampling)
-    first_id, first = next(new), time.perf_counter()      # before anything is shown, so that a refusal stands alone
+def rate(n_tokens, seconds):
+    """Tokens per second, with two significant digits where it is slow."""
+    per_second = n_tokens / seconds
+    return f"{per_second:.0f} tokens/s" if per_second >= 10 else f"{per_second:.2g} tokens/s"
+
+
+def complete(args):
+    """Print the prompt and how the model continues it, then one line of figures on standard error."""
+    weights, config, tokenizer, stop = load_model(args)
+    prompt = tokenizer.encode(read_prompt(args))
+    began = time.perf_counter()
+    new = generate(prompt, without_padding(weights, tokenizer), config, stop=stop, **sampling(args))
+    first_id = next(new)                                  # before anything is shown, so that a refusal stands alone
+    first = time.perf_counter()
     n_new = len(show(itertools.chain(prompt, [first_id], new), tokenizer)) - len(prompt)
-    rate = f", {(n_new - 1) / (time.perf_counter() - first):.0f} tokens/s" if n_new > 1 else ""
-    print(f"prompt {len(prompt)} tokens, {len(prompt) / (first - began):.0f} tokens/s; "
-          f"new {n_new} tokens{rate}; seed {args.seed}", file=sys.stderr)
+    figures = f"prompt {len(prompt)} tokens, {rate(len(prompt), first - began)}; new {n_new} tokens"
+    if n_new > 1:
+        figures += f", {rate(n_new - 1, time.perf_counter() - first)}"
+    note(f"{figures}; seed {args.seed}")
+
+
+def check_chat_template(folder):
+    """Raise InputError if the folder has a chat template that is not Llama 2's."""
+    template = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
+    jinja = folder / "chat_template.jinja"
+    if jinja.exists():
+        template = read_file(jinja).decode(errors="replace")
+    template = str(template or "[INST] <<SYS>>")          # some folders have a list of templates
+    if "[INST]" not in template or "<<SYS>>" not in template:
+        marker = re.search(r"<\|\w+\|>|\[[A-Z_]+\]|### ?\w+|\b[A-Z]\w+:", template)
+        found = f"it begins with {marker[0]}" if marker else "it has no <<SYS>>"
+        raise InputError(f"the chat template of {folder} is not Llama 2's ({found}): --chat-format llama-2 talks in "
+                         "Llama 2's format all the same")
+
+
+def without_oldest(messages, tokenizer, room):
+    """(messages, their tokens) of a chat, without as many of its oldest turns as it takes to leave `room` tokens.
+
+    The system message and the last message stay, even if they alone are more.
+    """
+    n_system = int(messages[0]["role"] == "system")
+    system, turns = messages[:n_system], messages[n_system:]
+    tokens = chat_tokens(messages, tokenizer)
+    while len(tokens) > room and len(turns) > 1:
+        turns = turns[2:]                                 # a message and its answer
+        tokens = chat_tokens(system + turns, tokenizer)
+    return system + turns, tokens
+
+
+class Conversation:
+    """A chat and its cache, of which only tokens that the cache does not hold go through the model."""
+
+    def __init__(self, args):
+        if not args.chat_format:
+            check_chat_template(args.model)
+        weights, self.config, self.tokenizer, self.stop = load_model(args)
+        self.weights = without_padding(weights, self.tokenizer)
+        self.sampling = sampling(args)
+        self.messages = [{"role": "system", "content": args.system}] if args.system else []
+        self.cache, self.cached_tokens = new_cache(self.weights, self.config, 1), []
+
+    def answer(self, text):
+        """Print the answer to a message, or refuse one that does not fit: exit status 0 or 2.
+
+        When there is no room, the oldest messages are dropped.
+        """
+        asked, context = [*self.messages, {"role": "user", "content": text}], self.config.max_seq_len
+        n_new = self.sampling["max_new_tokens"]
+        kept, tokens = without_oldest(asked, self.tokenizer, context - min(n_new, context // 2))
+        if len(tokens) > context:
+            return fail(f"a message of {len(tokens)} tokens does not fit in the context of {context}")
+        if len(kept) < len(asked):
+            note(f"the context of {context} tokens is full: the oldest {len(asked) - len(kept)} messages are dropped")
+        self.rewind(tokens, min(len(tokens) + n_new, context))
+        new = generate(tokens[self.cache[0].length:], self.weights, self.config, stop=self.stop, cache=self.cache,
+                       **self.sampling)
+        answer = show(new, self.tokenizer)
+        self.messages = [*kept, {"role": "assistant", "content": self.tokenizer.decode(answer)}]
+        self.cached_tokens = (tokens + answer)[:self.cache[0].length]
+        return 0
+
+    def rewind(self, tokens, max_len):
+        """Let the cache hold the tokens that it shares with these, and have room for max_len."""
+        if self.cache[0].max_len < max_len:               # grows with the chat: a context may have a million tokens
+            small, n = self.cache, self.cache[0].length
+            self.cache = new_cache(self.weights, self.config, min(2 * max_len, self.config.max_seq_len))
+            for large_layer, small_layer in zip(self.cache, small, strict=True):
+                large_layer.extend(small_layer.k[:, :n], small_layer.v[:, :n])
+        shared = zip(tokens[:-1], self.cached_tokens, strict=False)         # an answer may come back in other tokens
+        differs = [a != b for a, b in shared]
+        for layer in self.cache:
+            layer.length = [*differs, True].index(True)
 
 
 def chat(args):
-    """Read a line, answer it, and so on. Only tokens that the cache does not hold go through the model."""
-    weights, config, tokenizer, stop = load_with_tokenizer(args.model, args.lazy)
-    cache, held = new_cache(weights, config, config.max_seq_len), []      # held: the tokens in the cache
-    messages = [{"role": "system", "content": args.system}] if args.system else []
-    for line in itertools.chain([args.prompt or ""], iter(sys.stdin.readline, "")):
+    """Read a line, answer it, and so on; the exit status is 2 if a message was refused."""
+    conversation, status = Conversation(args), 0
+    first = read_prompt(args) if args.prompt else ""
+    for line in itertools.chain([first], iter(sys.stdin.readline, "")):
         if line.strip():
-            messages.append({"role": "user", "content": line})
-            tokens = chat_tokens(messages, tokenizer)
-            same = [a == b for a, b in zip(tokens, held)] + [False]
-            for layer in cache:                           # an answer may be spelled in other tokens than it came in
-                layer.length = same.index(False)
-            new = generate(tokens[cache[0].length:], weights, config, stop=stop, cache=cache, **args.sampling)
-            answer = show(new, tokenizer)
-            messages.append({"role": "assistant", "content": tokenizer.decode(answer)})
-            held = (tokens + answer)[:cache[0].length]
+            status = max(status, conversation.answer(line))
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
     if sys.stdin.isatty():                                # Ctrl-D
         print(file=sys.stderr)
+    return status
 
 
 def save_trace(args):
     """Print name, shape, mean and standard deviation of every intermediate value, and save them all."""
     from safetensors.numpy import save_file
-    refuse(args.trace.suffix not in (".safetensors", ".npz") or args.trace.is_dir(),
-           f"{args.trace} must be a file that ends in .safetensors or .npz")
-    part, trace = args.trace.with_name(f".part-{args.trace.name}"), Trace()
+    path = args.file
+    if path.suffix not in (".safetensors", ".npz") or path.is_dir():
+        raise InputError(f"{path} must be a file that ends in .safetensors or .npz")
+    part, trace = path.with_name(f".part-{path.name}"), Trace()
     try:
         part.touch()                                      # no work is done in vain, and no older trace is lost
     except OSError as error:
-        raise InputError(f"{args.trace} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
     try:
-        weights, config, tokenizer, _ = load_with_tokenizer(args.model, args.lazy)
-        forward(tokenizer.encode(args.prompt), weights, config, tap=trace)
-        if args.trace.suffix == ".npz":
+        weights, config, tokenizer, _ = load_model(args)
+        forward(tokenizer.encode(read_prompt(args)), weights, config, tap=trace)
+        if path.suffix == ".npz":
             np.savez(part, **trace)
         else:
             save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, part)
-        os.replace(part, args.trace)
+        os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     for name, x in trace.items():
@@ -1032,14 +1361,20 @@ def save_trace(args):
         print(f"{name:28} {str(x.shape):16} mean {seen.mean():10.5f}  std {seen.std():10.5f}")
 
 
+def read_text(path):
+    """The text of a file, however it was saved: with a byte order mark or not, with any line ends."""
+    try:
+        text = read_file(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def show_perplexity(args):
     """Print nats per token, perplexity and bits per byte of a text file."""
     from tqdm import tqdm
-    try:
-        text = read(args.perplexity).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{args.perplexity} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    weights, config, tokenizer, _ = load_with_tokenizer(args.model, args.lazy)
+    text = read_text(args.file)
+    weights, config, tokenizer, _ = load_model(args)
     tokens, nats = tokenizer.encode(text), 0.0
     with tqdm(total=len(tokens) - 1, unit="token", delay=2, leave=False) as progress:
         for some in sequence_losses(tokens, weights, config):
@@ -1052,24 +1387,38 @@ def show_perplexity(args):
 
 def show_info(args):
     """Print configuration, parameters by component, memory, and the published sizes that match."""
-    config, tensors, is_meta = open_checkpoint(args.model)
+    config, tensors, is_meta = open_checkpoint(args.model, args.context)
     tied = tensors["output", None] is tensors["embedding", None]
-    counts, mib = parameter_counts(config, tied), 4 / 2**20               # MiB of a float32
-    total, cache = sum(counts.values()), 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
+    counts = parameter_counts(config, tied)
+    total = sum(counts.values())
+    n_weights = total + tied * counts["embedding"]        # in memory there are two of them
+    n_cache = 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
+    mib = 4 / 2**20                                       # of a float32
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))
     print(f"{args.model.resolve().name}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
     for name, value in asdict(config).items():
-        print(f"  {name:14} {value}")
+        remark = "   assumed: params.json states none" if name == "max_seq_len" and context_is_assumed(args) else ""
+        print(f"  {name:14} {value}{remark}")
     print(f"{total:,} parameters{', output tied to embedding' * tied}")
     for name, count in counts.items():
         print(f"  {name:14} {count:14,}  {count / total:6.1%}")
-    print(f"memory in float32\n  weights        {mib * (total + tied * counts['embedding']):,.1f} MiB\n"
-          f"  cache          {mib * cache:,.1f} MiB for {config.max_seq_len} tokens")
+    print(f"memory in float32\n  weights        {mib * n_weights:,.1f} MiB\n"
+          f"  cache          {mib * n_cache:,.1f} MiB for {config.max_seq_len} tokens")
     same = [name for name, preset in PRESETS.items()
             if replace(preset, max_seq_len=config.max_seq_len, norm_eps=config.norm_eps) == config]
     print(f"sizes of {' and '.join(same)}" if same else "not one of the published sizes")
 
 
+def prepare_streams():
+    """Standard streams in UTF-8, whatever the locale says; a closed one reads as empty and writes to nobody."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):                # not so in a notebook or in IDLE
+            stream.reconfigure(encoding="utf-8", errors="strict" if name == "stdin" else "backslashreplace")
+
+
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")              # whatever the locale says
+    prepare_streams()
     sys.exit(main())

@@ -33,7 +33,8 @@ def test_published_sizes(name):
     c, (D, L, H, G, F, parameters, kib) = nl.PRESETS[name], PUBLISHED[name[-3:].strip("-")]
     assert (c.dim, c.n_layers, c.n_heads, c.n_kv_heads, c.hidden_dim) == (D, L, H, G, F)
     assert (c.head_dim, c.vocab_size, c.rope_theta) == (128, 32000, 10000)
-    assert (c.max_seq_len, c.norm_eps) == ((2048, 1e-6) if "llama-1" in name else (4096, 1e-5))
+    assert c.max_seq_len == (2048 if "llama-1" in name else 4096)
+    assert c.norm_eps == (1e-6 if "llama-1" in name and "65b" not in name else 1e-5)     # of the published checkpoints
     assert sum(nl.parameter_counts(c).values()) == parameters
     assert sum(nl.parameter_counts(c, tied=True).values()) == parameters - 32000 * D
     assert 2 * L * nl.KVCache(c, 1, np.float16).k.nbytes == 1024 * kib       # keys and values of one token
@@ -95,11 +96,11 @@ def test_head_dim_that_is_not_the_quotient(tmp_path):
 
 
 @pytest.mark.parametrize("changes, expected", [
-    ({}, {}), ({"norm_eps": 1e-6}, {"norm_eps": 1e-6, "max_seq_len": 2048}), ({"vocab_size": 320}, {}),
+    ({}, {}), ({"norm_eps": 1e-6}, {"norm_eps": 1e-6}), ({"vocab_size": 320}, {}),
     ({"ffn_dim_multiplier": None, "multiple_of": 24}, {"hidden_dim": 48}),
     ({"ffn_dim_multiplier": 0.55}, {}), ({"rope_theta": 1e6}, {"rope_theta": 1e6})], ids=str)
 def test_params_json(changes, expected, tmp_path):
-    expected = nl.replace(CONFIG, **{"max_seq_len": 4096} | expected)
+    expected = nl.replace(CONFIG, **{"max_seq_len": 2048} | expected)
     files, F = checkpoints.meta(**changes), expected.hidden_dim
     tensors = checkpoints.random_tensors(checkpoints.CONFIG | {"intermediate_size": F})
     files["consolidated.safetensors"] = checkpoints.safetensors_bytes(checkpoints.meta_tensors(tensors, 4))

@@ -43,14 +43,14 @@ def memory(kind):
 
 def test_every_bfloat16_is_widened_exactly():
     bits = np.arange(2**16, dtype=np.uint16)[None]
-    wide = nl.widen(bits.view(ml_dtypes.bfloat16))
+    wide = nl.to_float32(bits.view(ml_dtypes.bfloat16))
     np.testing.assert_array_equal(wide.view(np.uint32)[0], bits[0] * np.uint32(2**16))
 
 
 def test_every_finite_float16_is_widened_exactly():
     numbers = np.arange(2**16, dtype=np.uint16)[None].view(np.float16)
     numbers = numbers[np.isfinite(numbers)][None]
-    wide = nl.widen(numbers).astype(np.float64) * 2.0**112
+    wide = nl.to_float32(numbers).astype(np.float64) * 2.0**112
     np.testing.assert_array_equal(wide, numbers)
     np.testing.assert_array_equal(np.signbit(wide), np.signbit(numbers))
 
@@ -60,7 +60,7 @@ def test_a_float16_that_is_not_finite_is_refused(bad):
     w = np.ones((5, 4), np.float16)
     w[3, 2] = bad
     with pytest.raises(nl.InputError, match="not finite"):
-        np.ones((1, 4), np.float32) @ nl.Stored(w)
+        np.ones((1, 4), np.float32) @ nl.LazyMatrix(w)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1, 1e4, 1e8])
@@ -69,7 +69,7 @@ def test_the_scale_of_float16_costs_no_bit(size):
     x = np.float32(size) * np.random.default_rng(1).normal(size=(3, 24)).astype(np.float32)
     # Sums of powers of two times the same numbers, by the same kernel.
     with nl.blas().limit(limits=1):
-        np.testing.assert_array_equal(x @ nl.Stored(w), x @ w.astype(np.float32).T)
+        np.testing.assert_array_equal(x @ nl.LazyMatrix(w), x @ w.astype(np.float32).T)
 
 
 # ---- Lazy weights --------------------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def tap(name, x):
     peak = max(peak, memory("RssAnon") - before)
     return x
 
-widen = nl.widen
-nl.widen = lambda w: tap("", widen(w))                    # while a block is held
+to_float32 = nl.to_float32
+nl.to_float32 = lambda w: tap("", to_float32(w))                    # while a block is held
 x = np.ones((1, config.dim), np.float32)
 nl.block(x, **weights["layers"][1], cos=cos, sin=sin, mask=np.ones((1, 1), bool), eps=1e-5, tap=tap)
 print(json.dumps([loaded, peak]))""", tmp_path)
@@ -202,17 +202,21 @@ def test_a_decoded_token_copies_no_keys():
 
 # ---- Work ----------------------------------------------------------------------------------------------------
 
+class Watched(np.ndarray):
+    """A matrix that notes how many rows are multiplied by it."""
+    rows = []
+
+    def __rmatmul__(self, x):
+        self.rows.append(len(x))
+        return x @ self.view(np.ndarray)
+
+
 def test_of_a_prompt_only_last_rows_meet_the_output_matrix(monkeypatch):
-    weights, rows, matmul = tiny.random_weights(LONG), [], nl.matmul
-
-    def watched(x, w):
-        if w is weights["output"]:
-            rows.append(len(x))
-        return matmul(x, w)
-
-    monkeypatch.setattr(nl, "matmul", watched)
+    weights = tiny.random_weights(LONG)
+    weights["output"] = weights["output"].view(Watched)
+    monkeypatch.setattr(Watched, "rows", [])
     list(nl.generate([1] * 300, weights, LONG, 3))
-    assert rows == [1] * (3 + 2)
+    assert Watched.rows == [1] * (3 + 2)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -223,7 +227,7 @@ def test_side_by_side_is_one_after_the_other(threads, last, monkeypatch):
     weights, tokens = tiny.random_weights(LONG), np.random.default_rng(0).integers(0, 31, 10 * nl.CHUNK + 3)
     cache, again = tiny.new_cache(LONG), tiny.new_cache(LONG)
     with nl.blas().limit(limits=1):
-        expected = [nl.forward(tokens[i:i + nl.CHUNK], weights, LONG, cache) for i in range(0, len(tokens), nl.CHUNK)]
+        expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, 11)]
     found = list(nl.forward_in_chunks(tokens, weights, LONG, again, last))
     for ours, theirs in zip(found, expected, strict=True):
         if last:                                              # one row times the output matrix is another kernel's sum
@@ -305,8 +309,8 @@ def test_lazy_tells_the_same_story(capsys):
 
 
 def test_lazy_is_chosen_where_the_weights_do_not_fit(capsys, monkeypatch):
-    given, load = [], nl.load
-    monkeypatch.setattr(nl, "load", lambda folder, lazy: given.append(lazy) or load(folder, lazy=lazy))
+    given, read = [], nl.read_weights
+    monkeypatch.setattr(nl, "read_weights", lambda *args, lazy: given.append(lazy) or read(*args, lazy=lazy))
     size = 4 * 5_803_264                                      # of the model that ships
     for have, lazy in ((size / 0.89, False), (size / 0.91, True), (size / 2, True)):
         monkeypatch.setattr(nl, "memory", lambda have=have: have)

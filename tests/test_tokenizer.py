@@ -3,6 +3,7 @@
 Text comes back as it was, but for one character: U+2581, which is SentencePiece's own sign for a space.
 """
 import itertools
+import json
 import re
 
 import numpy as np
@@ -100,10 +101,32 @@ def test_control_tokens_are_silent():
     assert TOKENIZER.decode([]) == TOKENIZER.decode([BOS]) == TOKENIZER.decode([EOS, EOS]) == ""
 
 
-@pytest.mark.parametrize("ids", [[-1], [len(SP)], [5, 10**9], [2**70], [1.5], [None], "12"])
+@pytest.mark.parametrize("ids", [[-1], [5, -2], [2**70], [1.5], [None], "12"])
 def test_ids_that_are_none(ids):
     with pytest.raises(nl.InputError):
         TOKENIZER.decode(ids)
+
+
+def test_an_id_beyond_the_pieces_is_silent_or_has_a_name(tmp_path):
+    """Padded vocabularies, and added_tokens.json (Alpaca, Nous-Hermes, CodeLlama)."""
+    king = SP.encode("king")
+    assert TOKENIZER.decode([*king, len(SP), 10**9]) == TOKENIZER.decode([len(SP), *king]) == "king"
+    (tmp_path / "tokenizer.model").write_bytes((FAIRYTALES / "tokenizer.model").read_bytes())
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[PAD]": len(SP) + 1, "<s>": 1}))
+    added = nl.Tokenizer(tmp_path / "tokenizer.model")
+    assert added.decode([*king, len(SP), len(SP) + 1, *king]) == "king[PAD]king"
+    assert added.decode([BOS, *king]) == "king"
+
+
+def test_tokenizer_config_may_leave_out_the_first_token(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes((FAIRYTALES / "tokenizer.model").read_bytes())
+    for says, bos in (({"add_bos_token": False}, []), ({"add_bos_token": True}, [BOS]), ({}, [BOS])):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(says))
+        tokenizer = nl.Tokenizer(tmp_path / "tokenizer.model")
+        assert tokenizer.encode("king") == bos + SP.encode("king")
+        assert tokenizer.encode("king", bos=True) == [BOS, *SP.encode("king")]
+        assert tokenizer.encode("king", bos=False) == SP.encode("king")
+        assert nl.chat_tokens([{"role": "user", "content": "king"}], tokenizer)[0] == BOS      # the format asks for it
 
 
 # ---- Streaming ---------------------------------------------------------------------------------------------------
