@@ -431,6 +431,24 @@ def gate_surface(gate, up, reach=4):
     return figure
 
 
+def draw_neuron():
+    """One neuron of a gated step: a row in, two dot products, their product, and the row that is added: a figure."""
+    figure, ax = sheet(40, 9.4)
+    for x, y, width, text, colour in (
+            (0.2, 3.6, 6.2, "x, one row (D)", GREEN), (9.6, 6.2, 10.2, "· its column of gate", PURPLE),
+            (9.6, 1.0, 10.2, "· its column of up", PURPLE), (22.6, 6.2, 4.4, "Swish", ORANGE),
+            (33.4, 3.6, 6.4, "its row of down", GREEN)):
+        box(ax, x, y, width, 2.2, text, colour)
+    ax.add_patch(plt.Circle((29.0, 4.7), 0.9, facecolor="white", edgecolor=BLACK, linewidth=1))
+    ax.text(29.0, 4.7, "×", ha="center", va="center", fontsize=13)
+    for start, end in (((6.4, 4.7), (9.6, 7.3)), ((6.4, 4.7), (9.6, 2.1)), ((19.8, 7.3), (22.6, 7.3)),
+                       ((27.0, 7.3), (28.6, 5.5)), ((19.8, 2.1), (28.4, 4.0)), ((29.9, 4.7), (33.4, 4.7))):
+        arrow(ax, start, end)
+    for x, y, text in ((21.2, 8.8, "if?"), (23.4, 1.6, "how much?"), (31.7, 5.5, "a number"), (36.6, 6.4, "what to add")):
+        ax.text(x, y, text, fontsize=9.5, ha="center", va="center", color=GREY)
+    return figure
+
+
 # ---- 07 The whole forward pass -------------------------------------------------------------------------------
 
 def addends(parts, total):
