@@ -77,7 +77,7 @@ def lesson(number):
     tasks = exercises(number)
 
     def check(function, hint=None):
-        """Try your function on the exercise of its name and say what that shows; with `hint=1`, 2 or 3, print a hint."""
+        """Try your function on the exercise of its name and say what that shows; `hint=1`, 2 or 3 prints a hint."""
         name = function.__name__
         if name not in tasks:
             say(f"There is no exercise called {name} in this lesson: keep the name that the function had.")
