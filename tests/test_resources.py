@@ -228,7 +228,7 @@ def test_side_by_side_is_one_after_the_other(threads, last, monkeypatch):
     cache, again = tiny.new_cache(LONG), tiny.new_cache(LONG)
     with nl.blas().limit(limits=1):
         expected = [nl.forward(chunk, weights, LONG, cache) for chunk in np.array_split(tokens, 11)]
-    found = list(nl.forward_in_chunks(tokens, weights, LONG, again, last))
+        found = list(nl.forward_in_chunks(tokens, weights, LONG, again, last))
     for ours, theirs in zip(found, expected, strict=True):
         if last:                                              # one row times the output matrix is another kernel's sum
             np.testing.assert_allclose(ours, theirs[-1:], rtol=0, atol=1e-6 * np.abs(theirs).max())
