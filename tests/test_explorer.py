@@ -34,7 +34,7 @@ PROMPT = "Once upon a time there was a king who"
 OTHER = "The old wolf went into the dark wood and"
 
 # How far the page's numbers may be from NumPy's, as a share of a tensor's largest number. The page adds up in float64,
-# NumPy in float32; measured, over all tests here: 3e-6.
+# NumPy in float32; measured, over all tests here: 4e-6.
 ALLOWED = 1e-5
 
 
@@ -303,7 +303,7 @@ def test_a_norm_that_is_off_is_left_out(run, fairytales, tokenizer, tmp_path):
             return right(now, right[source] if now == name else x)
 
         nl.forward(tokens, *fairytales, tap=tap)
-        assert_same(trace, right, 1e-4)                   # scores of thousands, rounded, move a probability by 2e-5
+        assert_same(trace, right, 1e-4)                   # scores of thousands, rounded, move a probability by 3e-5
 
 
 def neighbours(x, cos, sin):
@@ -381,11 +381,7 @@ def test_mistakes_are_those_of_the_bug_zoo(model, chunks, run, tmp_path):
     right = bugs.compute(bugs.Run(tokens, weights, config, chunks))
     for name, trace in zip(offered, found):
         wrong = bugs.compute(bugs.Run(tokens, weights, config, chunks), zoo[name]) or right
-        assert_same(trace, wrong, 1e-4 if name in ROUGH else ALLOWED)
-
-
-# Numbers that nothing normalises grow from layer to layer, and with them what rounding does.
-ROUGH = {"norm-forgotten", "embedding-scaled"}
+        assert_same(trace, wrong)
 
 
 def test_first_tensor_that_a_mistake_changes(run):

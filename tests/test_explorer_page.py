@@ -443,6 +443,17 @@ def test_a_seed_draws_numpys_tokens_and_fills_the_cache(page, model):
         assert page.evaluate("explorer.now.tokens") == tokens + right
         drawn(page, lambda: page.click("#tab-cache"))
         assert "30 of 128 slots" in page.inner_text(".cache .sentence")
+        drawn(page, lambda: page.click(".cache button:has-text('only the prompt')"))
+        page.evaluate("""() => {
+            window.filled = [];
+            const words = document.querySelector(".cache .sentence");
+            new MutationObserver(() => filled.push(Number(words.textContent.match(/(\\d+) of/)[1])))
+                .observe(words, { childList: true });
+        }""")
+        page.click(".cache button:has-text('draw 20')")
+        page.wait_for_function("explorer.now.tokens.length === 30")
+        filled = page.evaluate("filled")
+        assert filled == sorted(filled) and set(range(10, 30)) <= set(filled)
         drawn(page, lambda: page.click("#tab-next"))
         drawn(page, lambda: page.click("button:has-text('only the prompt')"))
     second = bars(page)[1][0]
@@ -501,8 +512,12 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     difference = right["layers.0.attn.scores"][head, t, s] - trace["layers.0.attn.scores"][head, t, s]
     click_cell(page, head, t, s, "hover")
     assert shown_number(page.inner_text(".tip").split(": ")[-1]) == pytest.approx(difference, abs=1e-4)
-    (tmp_path / "no.safetensors").write_bytes(b"nothing")
-    drawn(page, lambda: page.set_input_files("#file", tmp_path / "no.safetensors"))
+    drop = """() => {
+        const data = new DataTransfer();
+        data.items.add(new File(["nothing"], "no.safetensors"));
+        dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+    }"""
+    drawn(page, lambda: page.evaluate(drop))
     assert "is not .safetensors" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click("button:has-text('close it')"))
 

@@ -1,16 +1,19 @@
 // The key/value cache of one layer: a slot for each position, filled as tokens are drawn.
 import { join } from "./names.js";
 import { limitOf, paint } from "./colours.js";
-import { el } from "./dom.js";
+import { el, row } from "./dom.js";
 import { MAX_TOKENS } from "./state.js";
 
 const FLOAT_BYTES = 4;
 const KIB = 1024;
 
-export function makeCacheView(root) {
+export function makeCacheView(root, { drawTokens, onlyPrompt }) {
   const words = el("p", { className: "sentence" });
   const maps = el("div", { className: "cache-maps" });
-  root.append(words, maps);
+  const button = (text, onclick) => el("button", { textContent: text, onclick });
+  const buttons = row(el("span", { textContent: "Watch the slots fill:" }), button("draw 1", () => drawTokens(1)),
+    button("draw 20", () => drawTokens(20)), button("only the prompt", onlyPrompt));
+  root.append(words, buttons, maps);
 
   return function draw(now) {
     const { n_kv_heads } = now.model.config;

@@ -2,13 +2,13 @@
 import { unpackWeights } from "./weights.js";
 import { makeTokenizer } from "./tokenizer.js";
 import { randomFrom } from "./random.js";
-import { toText, withChange, same } from "./changes.js";
-import { moved, sameShape } from "./differ.js";
-import { join, namesOf, split } from "./names.js";
+import { same, withChange } from "./changes.js";
+import { join, split } from "./names.js";
 import { byId, nextPaint } from "./dom.js";
 import { num, placeWords, valueAt } from "./format.js";
 import { END, MAX_TOKENS, freshState, fromHash, toHash } from "./state.js";
 import { everyPart, makeRuns } from "./runs.js";
+import { lookAt } from "./look.js";
 import { makeBackground } from "./background.js";
 import { makeTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
@@ -28,7 +28,7 @@ import { makeMerges } from "./merges.js";
 import { makeCacheView } from "./cache_view.js";
 import { makePatch } from "./patch.js";
 import { makeMistakes } from "./mistakes.js";
-import { compareWithFile, makeTraces } from "./traces.js";
+import { makeTraces } from "./traces.js";
 
 const LONG = 100;                                         // milliseconds, after which the page says what it is doing
 const times = { opened: performance.now() };
@@ -36,13 +36,24 @@ const times = { opened: performance.now() };
 // ---- What is chosen, and what belongs to it ------------------------------------------------------------------
 
 const model = readModel();
-let state = freshState(), runs = null, made = null, now = null, file = null, depth = 0, lastLayer = 3;
+let state = fresh();
+let runs = null;                                          // makes runs, once the weights are there
+let made = null;                                          // the last run, and the same as trained
+let now = null;                                           // what the views have drawn
+let file = null;                                          // a trace that was dropped: {name, buffer, opened}
+let depth = 0;                                            // how many steps back there are within this page
 let notice = "";                                          // a sentence that stays until something else is chosen
-let isWaiting = false, isRendering = false, wantsPush = false, isDragging = false;
+let isWaiting = false, isRendering = false;               // an update that is to come, one that is under way
+let wantsPush = false;                                    // whether it becomes a step of the history
+let isDragging = false;
 
 function readModel() {
   const { model: name, config, tokenizer, reference, bugs, aliases } = JSON.parse(byId("data").textContent);
   return { name, config, reference, bugs, aliases, tokenizer: makeTokenizer(tokenizer, config), weights: null };
+}
+
+function fresh() {                                        // a model without a tokenizer takes ids for a text
+  return model.tokenizer.bos === null ? { ...freshState(), text: "0 1 2 3" } : freshState();
 }
 
 function promptTokens() {
@@ -55,36 +66,6 @@ function allTokens() {                                    // of the prompt and o
   const many = `This is ${tokens.length} tokens, and the page shows up to ${MAX_TOKENS}.`;
   if (tokens.length > MAX_TOKENS) throw Error(many);
   return tokens;
-}
-
-function lookAt({ run, base, tokens, promptLength }) {        // all that a view may need to know
-  const names = namesOf(model.config.n_layers);
-  if (!names.includes(state.selected)) state.selected = "logits";
-  const name = state.selected, x = run.trace.get(name), { layer, short } = split(name);
-  state.index = clampIndex(state.index, x.shape);
-  if (x.shape.length < 3) state.head = null;
-  else if (state.head !== null) state.head = state.index[0];
-  lastLayer = Math.min(layer ?? lastLayer, model.config.n_layers - 1);
-  const comparison = file && compareWithFile(run, file, model.aliases);
-  return {
-    model, state, run, base, tokens, promptLength, file, comparison, name, x, layer, short,
-    index: state.index, position: state.index.at(-2), openLayer: lastLayer, lastLayer,
-    isChanged: run !== base, moved: run === base ? new Map() : moved(run, base),
-    inFile: comparison?.byName, other: otherTrace(name, x, base, comparison), ramps: ramps(),
-    canGoBack: false, live: null,
-  };
-}
-
-// The trace that is subtracted from what is shown, if any.
-function otherTrace(name, x, base, comparison) {
-  const trace = { trained: base.trace, file: comparison?.tensors }[state.show];
-  return trace?.has(name) && sameShape(trace.get(name), x) ? trace : null;
-}
-
-function clampIndex(index, shape) {                       // an index of another tensor keeps its position, if it can
-  const head = shape.length === 3 ? [0] : [], lastTwo = [index.at(-2) ?? END, index.at(-1) ?? 0];
-  const whole = shape.length === index.length ? index : [...head, ...lastTwo];
-  return whole.map((i, axis) => Math.max(0, Math.min(shape[axis] - 1, Math.floor(i) || 0)));
 }
 
 // ---- Drawing -------------------------------------------------------------------------------------------------
@@ -106,19 +87,26 @@ async function render() {
   const push = wantsPush;
   wantsPush = false;
   try {
+    await tryToCompute();
+    drawAll(push);
+  } finally {
+    isRendering = false;
+  }
+}
+
+async function tryToCompute() {                           // where it cannot be done, the last run stays
+  try {
     await compute();
     showProblem(notice);
   } catch (error) {
     showProblem(error.message);
     if (!made) await computeAnyway(error.message);
   }
-  drawAll(push);
-  isRendering = false;
 }
 
 async function computeAnyway(problem) {                   // the link that opened the page cannot be shown
   notice = problem;
-  state = freshState();
+  state = fresh();
   await compute();
 }
 
@@ -137,7 +125,8 @@ async function compute() {
 
 function drawAll(push) {
   const began = performance.now(), { run } = made;
-  now = lookAt(made);
+  now = lookAt(made, { model, state, file, openLayer: now?.openLayer ?? 0, ramps: ramps() });
+  state = now.state;
   writeHash(push);
   now.canGoBack = depth > 0;
   for (const draw of views) draw(now);
@@ -166,9 +155,9 @@ function readHash() {
   depth = history.state?.depth ?? 0;
   notice = "";
   try {
-    state = location.hash.length > 1 ? fromHash(location.hash, model.config) : freshState();
+    state = location.hash.length > 1 ? fromHash(location.hash, model.config) : fresh();
   } catch (error) {
-    state = freshState();
+    state = fresh();
     notice = `This link cannot be read: ${error.message}.`;
   }
 }
@@ -209,7 +198,7 @@ const actions = {
   reset: () => setState({ changes: [] }),
   back: () => history.back(),
   pick: setPosition,
-  setText: text => setState({ text, keep: null, extra: [], index: atEnd() }),
+  setText: text => text !== state.text && setState({ text, keep: null, extra: [], index: atEnd() }),
   setShow: show => setState({ show }),
   setNumber: (name, index, value) => change({ kind: "set", name, index, value }),
   showHead: head => setState({ head, index: head === null ? state.index : [head, ...state.index.slice(1)] }),
@@ -266,7 +255,7 @@ function runText(text) {                                  // {run} of another pr
 
 async function openFile(chosen) {
   try {
-    file = { name: chosen.name, buffer: await chosen.arrayBuffer() };
+    file = { name: chosen.name, buffer: await chosen.arrayBuffer(), opened: performance.now() };
     setState({ tab: "traces" });
   } catch (error) {
     notice = `${chosen.name}: ${error.message}`;
@@ -293,7 +282,7 @@ function continuation({ run, base, tokens }, count) {     // {now, trained}: tex
 // {bug}: the mistake that gives a file's numbers, null if none does; or null: not yet.
 function tryMistakes({ base, tokens, file: theirs }) {
   const work = bug => runs.agreeing(tokens, bug, theirs);
-  const found = trials.results(`${theirs.name} ${base.id}`, model.bugs, work, "trying each mistake");
+  const found = trials.results(`${theirs.opened} ${base.id}`, model.bugs, work, "trying each mistake");
   if (!found) return null;
   const [best, count] = [...found].sort((a, b) => b[1] - a[1])[0];
   return { bug: count > 0 ? best : null };

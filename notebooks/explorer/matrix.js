@@ -73,7 +73,8 @@ export function makeMatrix(root, { select, showHead, toggleHead, showRow }) {
     const cell = cellAt(panels, x, y);
     tip.hidden = !cell;
     if (!cell) return;
-    tip.textContent = spec.tell(cell.panel.head ?? 0, cell.row, cell.column);
+    const where = [cell.panel.head ?? 0, cell.row, cell.column];
+    tip.textContent = spec.tell(spec.value(...where), ...where);
     tip.style.left = Math.max(0, Math.min(x + 14, root.clientWidth - tip.offsetWidth - 4)) + "px";
     tip.style.top = (y > root.clientHeight - 50 ? y - 34 : y + 18) + "px";
   }

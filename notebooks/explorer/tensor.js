@@ -1,8 +1,9 @@
 // Middle: the selected tensor with its name, what it is, a legend, and the matrix.
-import { letters, split } from "./names.js";
+import { flatIndex } from "./explain.js";
+import { letters } from "./names.js";
 import { limitOf } from "./colours.js";
 import { choice, el, redraw } from "./dom.js";
-import { isAttentionMap, keyHeadOf, num, placeWords, shapeText, shown, valueAt } from "./format.js";
+import { isAttentionMap, keyHeadOf, num, placeWords, shapeText, shown } from "./format.js";
 import { makeMatrix } from "./matrix.js";
 import { rowOf } from "./next.js";
 import { plainWords } from "./plain_words.js";
@@ -33,30 +34,45 @@ function largestOf(data) {
 
 // All that the canvas, the table of a row and the legend need to know.
 export function matrixSpec(now) {
-  const { x, name, index, model, run } = now, { config, tokenizer } = model, axes = letters(name);
-  const [rows, width] = x.shape.slice(-2), heads = axes.length === 3 ? x.shape[0] : 0;
+  const grid = gridOf(now);
+  return { ...grid, ...numbersOf(now, grid), ...wordsOf(now, grid), head: now.state.head, ramps: now.ramps,
+    off: letters(now.name)[0] === "H" ? headsOff(now) : null };
+}
+
+// How many rows, columns and heads there are, and what place in the tensor each cell has.
+function gridOf(now) {
+  const { x, name, index, model } = now, { n_heads, n_kv_heads } = model.config;
+  const [rows, width] = x.shape.slice(-2), heads = x.shape.length === 3 ? x.shape[0] : 0;
   const ids = now.short === "logits" ? vocabularyColumns(now) : null;
-  const columnOf = c => ids ? ids[c] : c;
-  const data = numbersShown(now), share = now.short === "attn.probs" && !now.other;
-  const place = (head, row, c) => heads ? [head, row, columnOf(c)] : [row, columnOf(c)];
-  const value = (head, row, c) => data[(head * rows + row) * width + columnOf(c)];
-  const isQuery = axes[0] === "H", perGroup = config.n_heads / config.n_kv_heads;
-  const perRow = isQuery && perGroup > 1 ? perGroup : Math.ceil(Math.sqrt(heads));
-  const tokenLabels = run.tokens.map(id => shown(tokenizer, id));
-  const columns = ids ? ids.length : width;
+  const columnOf = column => ids ? ids[column] : column;
+  const isGrouped = letters(name)[0] === "H" && n_heads > n_kv_heads;
   return {
-    name, rows, columns, heads, perRow, place, value, share,
-    key: [name, now.state.show, run.id, now.ramps.ink, ids].join(),
-    head: now.state.head,
+    name, rows, heads, ids, columnOf, columns: ids ? ids.length : width,
+    perRow: isGrouped ? n_heads / n_kv_heads : Math.ceil(Math.sqrt(heads)),       // a row is what shares a key head
     at: [heads ? index[0] : 0, now.position, ids ? ids.indexOf(index[1]) : index.at(-1)],
-    limit: limitOf(data, share), largest: largestOf(data), masked: isAttentionMap(name),
-    ramps: now.ramps,
-    rowLabels: tokenLabels,
-    columnLabels: isAttentionMap(name) ? tokenLabels : ids?.map(id => shown(tokenizer, id)) ?? null,
+    place: (head, row, column) => heads ? [head, row, columnOf(column)] : [row, columnOf(column)],
+  };
+}
+
+function numbersOf(now, { rows, ids, columnOf }) {
+  const data = numbersShown(now), share = now.short === "attn.probs" && !now.other, width = now.x.shape.at(-1);
+  return {
+    share, limit: limitOf(data, share), largest: largestOf(data), masked: isAttentionMap(now.name),
+    value: (head, row, column) => data[(head * rows + row) * width + columnOf(column)],
+    key: [now.name, now.state.show, now.run.id, now.file?.opened, now.ramps.ink, ids].join(),
+  };
+}
+
+function wordsOf(now, { ids, place }) {
+  const { name, index, x, run } = now, { config, tokenizer } = now.model, { data, shape } = x;
+  const tokens = run.tokens.map(id => shown(tokenizer, id)), isQuery = letters(name)[0] === "H";
+  const numberAt = where => num(data[flatIndex(shape, where)]);
+  return {
+    rowLabels: tokens,
+    columnLabels: isAttentionMap(name) ? tokens : ids?.map(id => shown(tokenizer, id)) ?? null,
     headLabel: head => isQuery ? `head ${head} · key ${keyHeadOf(config, head)}` : `key head ${head}`,
-    off: isQuery ? headsOff(now) : null,
-    aria: `${name}: ${placeWords(now, name, index)}: ${num(valueAt(x, index))}. ${KEYS_HERE}`,
-    tell: (head, row, c) => `${placeWords(now, name, place(head, row, c))}: ${num(value(head, row, c))}`,
+    aria: `${name}: ${placeWords(now, name, index)}: ${numberAt(index)}. ${KEYS_HERE}`,
+    tell: (value, ...where) => `${placeWords(now, name, place(...where))}: ${num(value)}`,
   };
 }
 

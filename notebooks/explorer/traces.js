@@ -19,11 +19,18 @@ export function firstWrong(table, trace) {                // {name, index} of th
   return { name: wrong.name, index: wrong.at === null ? undefined : indexOf(trace.get(wrong.name).shape, wrong.at) };
 }
 
+const compared = new WeakMap();                           // run -> {file, comparison}: made once for all that is drawn
+
 // How a file differs from a run: {tensors, table, byName, ignored, problem}; tensors are those that fit the run.
 export function compareWithFile(run, file, aliases) {
+  if (compared.get(run)?.file !== file) compared.set(run, { file, comparison: compare(run, file, aliases) });
+  return compared.get(run).comparison;
+}
+
+function compare(run, file, aliases) {
   const read = readLike(run, file, aliases);
   const table = read.problem ? [] : differences(run.trace, read.tensors, ALLOWED[read.dtype]);
-  return { ...read, table, byName: new Map(table.map(row => [row.name, row])) };
+  return { ...read, table, byName: new Map(table.map(line => [line.name, line])) };
 }
 
 function readLike(run, { buffer }, aliases) {

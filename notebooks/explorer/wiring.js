@@ -34,7 +34,7 @@ export function makeWiring(root, { go }) {
   let now = null, painted = "", wired = "", size = [0, 0];
   root.append(rail, layer);
 
-  const openLayer = () => split(now.name).layer ?? now.lastLayer;
+  const openLayer = () => now.openLayer;
   const nameOf = short => short === "in" ? inputs(join(openLayer(), "attn_norm"), now.model.config)[0]
     : join(openLayer(), short);
   function stopName(key) {                                // the same tensor in another layer, or the layer's end
