@@ -21,7 +21,8 @@ import functions  # noqa: E402
 import large_models  # noqa: E402
 import numpy_llama as nl  # noqa: E402
 from bugs import names_of  # noqa: E402
-from dumps import Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten  # noqa: E402
+from dumps import (Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten,  # noqa: E402
+                   without_padding)
 from explain import OPERATIONS, Diagnosis, between, diagnose, hidden, local_name  # noqa: E402
 from judge import (ALONE, MASKED, META, NOISE, Candidate, coarsest, compare, difference, largest,  # noqa: E402
                    not_finite, rms, set_precisions, unmasked)
@@ -312,7 +313,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     for wrong, message in (
         (args.dump is None and args.live is None, "a dump is missing"),
-        (args.live and (args.dump or args.reference or args.model or args.function), "--live goes with --prompt or --tokens only"),
+        (args.live and (args.dump or args.reference or args.model or args.function),
+         "--live goes with --prompt or --tokens only"),
         (args.other and (args.model or args.prompt or args.tokens or args.reference or args.chunks or args.function),
          "two dumps are compared without a model"),
         (args.function and (args.model or args.chunks), "--function brings its own numbers"),
@@ -455,9 +457,13 @@ def run_dump(args):
         run = replace(run, chunks=(S - 1, 1))
         notes.insert(0, f"Its shapes are of one position: compared with the last token, as --chunks {S - 1},1 does.")
     report = judge(run, trace, tensors, label, args.dtype, notes=notes)
-    report.dump = str(args.dump)
-    if report.diagnosis and not report.diagnosis.found:
+    if report.diagnosis and not report.diagnosis.found and all(row.verdict == "shape" for row in report.rows):
+        seen, padding = without_padding(tensors, config, S)
+        if padding:
+            note = f"The dump has {padding} positions more than the {S} tokens: left out, as padding."
+            report = judge(run, trace, seen, label, args.dtype, notes=[*notes, note])
         check_shapes(report.rows, args.dump)
+    report.dump = str(args.dump)
     return report
 
 
@@ -483,7 +489,8 @@ def run_function(args):
         notes.append(f"{len(cases) - len(reports)} of {len(cases)} cases are not in the dump.")
     precision = coarsest(report.precision for report in reports)
     diagnosis = functions.common_diagnosis([report for report in reports if not report.agrees])
-    return Report(str(args.dump), label, precision, rows, [*notes, *functions.overflows(args.function, rows)], diagnosis)
+    notes += functions.overflows(args.function, rows)
+    return Report(str(args.dump), label, precision, rows, notes, diagnosis)
 
 
 def run_live(args):

@@ -102,6 +102,18 @@ def test_buffers_that_are_longer_than_what_is_in_them(trace, cli):
           2)
 
 
+def test_a_prompt_that_was_padded(cli, fairytales):
+    """What follows the prompt does not change it; a token too many that has a name is still named."""
+    weights, config = fairytales
+    padded = compute(Run((1, 50, 60, 70, 0, 0, 0), weights, config))
+    out = agree(cli(padded, "--tokens", "1,50,60,70"), len(padded))
+    assert "The dump has 3 positions more than the 4 tokens: left out, as padding." in out
+    wrong = padded | {"layers.3.ffn.up": padded["layers.3.ffn.up"] + np.float32(0.1)}
+    assert "layers.3.ffn.up is the first tensor that differs" in cli(wrong, "--tokens", "1,50,60,70")[1]
+    ended = compute(Run((1, 50, 60, 70, 2), weights, config))
+    assert "the prompt ends with </s>" in cli(ended, "--tokens", "1,50,60,70")[1]
+
+
 def test_key_heads_repeated_after_positions(trace, cli):
     agree(cli({"layers.0.attn.k_rope": np.repeat(trace["layers.0.attn.k_rope"], H // G, 0).swapaxes(0, 1)[None]}), 1)
 
