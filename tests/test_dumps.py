@@ -94,8 +94,10 @@ def test_buffers_that_are_longer_than_what_is_in_them(trace, cli):
                      "layers.0.ffn.up": longer(trace["layers.0.ffn.up"].ravel(), 0),
                      "layers.1.attn.probs": longer(probs, 2)}), 4)
     assert "Zeros at the end left out: 3 tensors" in out and "columns beyond the last key left out" in out.lower()
-    stale = longer(norm, 0) + np.float32(1)               # what follows is no zeros: another shape, and not guessed at
-    assert cli({"norm": stale})[0] == 2
+    stale = longer(norm, 0)
+    stale[T:] = 7                                         # no zeros: rows that do not belong to the prompt
+    assert "The dump has 20 positions more than the 12 tokens" in agree(cli({"norm": stale}), 1)
+    assert cli({"norm": stale + np.float32(1)})[0] == 1
     scores = longer(trace["layers.1.attn.scores"], 2)
     scores[..., T:] = -np.inf
     agree(cli({"layers.1.attn.scores": scores, "layers.0.attn.probs": longer(trace["layers.0.attn.probs"], 2).ravel()}),
