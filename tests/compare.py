@@ -122,8 +122,8 @@ def precisions_in(rows, most):
     judged = [row for row in rows if row.precision and row.verdict != "shape"]
     for last, row in zip(judged, judged[1:]):
         if last.precision == "float32" and row.precision in ("float16", "bfloat16"):
-            sentences.append(f"{row.name} is the first that is no more than {row.precision}; {last.name}, before it, is "
-                             f"float32: {OPERATIONS[local_name(row.name)]} is computed or kept in {row.precision}.")
+            sentences.append(f"{row.name} is the first that is no more than {row.precision}; {last.name}, before it, "
+                             f"is float32: {OPERATIONS[local_name(row.name)]} is computed or kept in {row.precision}.")
             break
     return sentences
 
@@ -147,9 +147,9 @@ def describe_first(row, last_ok):
     if 0 < w["indices_beyond"] < w["indices"]:
         parts.append(beyond("indices", "keys" if row.name.endswith(("scores", "probs")) else "indices"))
     several = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    return (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index {w['index']} "
-            f"it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are {several}."
-            + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else ""))
+    return (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index "
+            f"{w['index']} it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are "
+            f"{several}." + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else ""))
 
 
 def print_cause(cause, first):
@@ -179,8 +179,8 @@ def print_report(report):
         last_ok = next((row.name for row in reversed(rows[:rows.index(first)]) if row.verdict == "ok"), None)
         say(describe_first(first, None if earlier else last_ok))
         if earlier:
-            say(f"Compared in float64, it begins with {diagnosis.first}: in {report.precision} the difference is no more "
-                "than rounding there.")
+            say(f"Compared in float64, it begins with {diagnosis.first}: in {report.precision} the difference is no "
+                "more than rounding there.")
     else:
         print_agreement(rows, report.precision)
     if diagnosis:
@@ -220,8 +220,8 @@ def print_diagnosis(report, first):
     for cause in diagnosis.found:
         print_cause(cause, name)
     if diagnosis.contradicted_by:
-        say(f"But this would have changed {diagnosis.contradicted_by} too, which is right: it happens here only, or it is "
-            "something else that gives the same numbers.", "  ")
+        say(f"But this would have changed {diagnosis.contradicted_by} too, which is right: it happens here only, or it "
+            "is something else that gives the same numbers.", "  ")
     elif diagnosis.until:
         say(f"This explains the dump up to {diagnosis.until}: from there on, something else differs too. Fix this "
             "first and compare again.", "  ")

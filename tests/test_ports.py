@@ -76,7 +76,8 @@ def ours_of(theirs):
     parts = theirs.split(".")
     inside = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn.q", "self_attn.k_proj": "attn.k",
               "self_attn.v_proj": "attn.v", "self_attn.o_proj": "attn.out", "post_attention_layernorm": "ffn_norm",
-              "mlp.gate_proj": "ffn.gate", "mlp.act_fn": "ffn.silu", "mlp.up_proj": "ffn.up", "mlp.down_proj": "ffn.out"}
+              "mlp.gate_proj": "ffn.gate", "mlp.act_fn": "ffn.silu", "mlp.up_proj": "ffn.up",
+              "mlp.down_proj": "ffn.out"}
     whole = {"model.embed_tokens": "embedding", "model.norm": "norm", "lm_head": "logits"}
     if theirs in whole:
         return whole[theirs]
@@ -90,7 +91,8 @@ class IntegerDivision(Port):
         for i in range(0, len(x), 2):
             angle = position * self.c.rope_theta ** -(i % d // d)
             a, b = x[i], x[i + 1]
-            wrong[i], wrong[i + 1] = a * math.cos(angle) - b * math.sin(angle), a * math.sin(angle) + b * math.cos(angle)
+            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
+            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
         return wrong
 
 
@@ -100,7 +102,8 @@ class PairsFromOne(Port):
         for i in range(0, len(x), 2):
             angle = position * self.c.rope_theta ** -((i % d + 2) / d)
             a, b = x[i], x[i + 1]
-            wrong[i], wrong[i + 1] = a * math.cos(angle) - b * math.sin(angle), a * math.sin(angle) + b * math.cos(angle)
+            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
+            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
         return wrong
 
 
