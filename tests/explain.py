@@ -225,13 +225,13 @@ class Evidence:
 
 def times(factor, config=None):
     """"" for 1, else "2.5 times "."""
-    if abs(factor - 1) < 2e-3:
+    if abs(factor - 1) < 1e-5:
         return ""
     known = {} if config is None else {
         math.sqrt(config.head_dim): "sqrt(d)", 1 / math.sqrt(config.head_dim): "1 / sqrt(d)", config.head_dim: "d",
         1 / config.head_dim: "1 / d", math.sqrt(config.dim): "sqrt(D)", 1 / math.sqrt(config.dim): "1 / sqrt(D)"}
     alike = next((f" ({name})" for value, name in known.items() if abs(factor / value - 1) < 2e-3), "")
-    return f"{factor:.4g}{alike} times "
+    return f"{factor:.{6 if abs(factor - 1) < 0.01 else 4}g}{alike} times "
 
 
 def explain(tensor, tensors, rows, right, before):
@@ -838,9 +838,10 @@ def looks_random(e):
 def systematic(e):
     """Does the error repeat over positions or over heads? Rounding does not."""
     d = np.where(e.y > MASKED, e.x - e.y, 0)
+    along = d * unmasked(e.y)                             # scaled by the same number wherever the sign is another
     for axis in range(d.ndim - 1):
         n = d.shape[axis]
-        if n >= 3 and rms(d.mean(axis=axis)) > 3 / math.sqrt(n) * rms(d):
+        if n >= 3 and any(rms(x.mean(axis=axis)) > 1.7 / math.sqrt(n) * rms(x) for x in (d, along)):
             return True
     return False
 
