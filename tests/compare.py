@@ -21,7 +21,8 @@ import functions  # noqa: E402
 import large_models  # noqa: E402
 import numpy_llama as nl  # noqa: E402
 from bugs import names_of  # noqa: E402
-from dumps import Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten  # noqa: E402
+from dumps import (Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten,  # noqa: E402
+                   without_padding)
 from explain import OPERATIONS, Diagnosis, between, diagnose, hidden, local_name  # noqa: E402
 from judge import (ALONE, MASKED, META, NOISE, Candidate, coarsest, compare, difference, largest,  # noqa: E402
                    not_finite, rms, set_precisions, unmasked)
@@ -121,8 +122,8 @@ def precisions_in(rows, most):
     judged = [row for row in rows if row.precision and row.verdict != "shape"]
     for last, row in zip(judged, judged[1:]):
         if last.precision == "float32" and row.precision in ("float16", "bfloat16"):
-            sentences.append(f"{row.name} is the first that is no more than {row.precision}; {last.name}, before it, is "
-                             f"float32: {OPERATIONS[local_name(row.name)]} is computed or kept in {row.precision}.")
+            sentences.append(f"{row.name} is the first that is no more than {row.precision}; {last.name}, before it, "
+                             f"is float32: {OPERATIONS[local_name(row.name)]} is computed or kept in {row.precision}.")
             break
     return sentences
 
@@ -146,9 +147,9 @@ def describe_first(row, last_ok):
     if 0 < w["indices_beyond"] < w["indices"]:
         parts.append(beyond("indices", "keys" if row.name.endswith(("scores", "probs")) else "indices"))
     several = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    return (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index {w['index']} "
-            f"it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are {several}."
-            + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else ""))
+    return (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index "
+            f"{w['index']} it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are "
+            f"{several}." + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else ""))
 
 
 def print_cause(cause, first):
@@ -178,8 +179,8 @@ def print_report(report):
         last_ok = next((row.name for row in reversed(rows[:rows.index(first)]) if row.verdict == "ok"), None)
         say(describe_first(first, None if earlier else last_ok))
         if earlier:
-            say(f"Compared in float64, it begins with {diagnosis.first}: in {report.precision} the difference is no more "
-                "than rounding there.")
+            say(f"Compared in float64, it begins with {diagnosis.first}: in {report.precision} the difference is no "
+                "more than rounding there.")
     else:
         print_agreement(rows, report.precision)
     if diagnosis:
@@ -219,8 +220,8 @@ def print_diagnosis(report, first):
     for cause in diagnosis.found:
         print_cause(cause, name)
     if diagnosis.contradicted_by:
-        say(f"But this would have changed {diagnosis.contradicted_by} too, which is right: it happens here only, or it is "
-            "something else that gives the same numbers.", "  ")
+        say(f"But this would have changed {diagnosis.contradicted_by} too, which is right: it happens here only, or it "
+            "is something else that gives the same numbers.", "  ")
     elif diagnosis.until:
         say(f"This explains the dump up to {diagnosis.until}: from there on, something else differs too. Fix this "
             "first and compare again.", "  ")
@@ -312,7 +313,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     for wrong, message in (
         (args.dump is None and args.live is None, "a dump is missing"),
-        (args.live and (args.dump or args.reference or args.model or args.function), "--live goes with --prompt or --tokens only"),
+        (args.live and (args.dump or args.reference or args.model or args.function),
+         "--live goes with --prompt or --tokens only"),
         (args.other and (args.model or args.prompt or args.tokens or args.reference or args.chunks or args.function),
          "two dumps are compared without a model"),
         (args.function and (args.model or args.chunks), "--function brings its own numbers"),
@@ -455,9 +457,13 @@ def run_dump(args):
         run = replace(run, chunks=(S - 1, 1))
         notes.insert(0, f"Its shapes are of one position: compared with the last token, as --chunks {S - 1},1 does.")
     report = judge(run, trace, tensors, label, args.dtype, notes=notes)
-    report.dump = str(args.dump)
-    if report.diagnosis and not report.diagnosis.found:
+    if report.diagnosis and not report.diagnosis.found and all(row.verdict == "shape" for row in report.rows):
+        seen, padding = without_padding(tensors, config, S)
+        if padding:
+            note = f"The dump has {padding} positions more than the {S} tokens: left out, as padding."
+            report = judge(run, trace, seen, label, args.dtype, notes=[*notes, note])
         check_shapes(report.rows, args.dump)
+    report.dump = str(args.dump)
     return report
 
 
@@ -483,7 +489,8 @@ def run_function(args):
         notes.append(f"{len(cases) - len(reports)} of {len(cases)} cases are not in the dump.")
     precision = coarsest(report.precision for report in reports)
     diagnosis = functions.common_diagnosis([report for report in reports if not report.agrees])
-    return Report(str(args.dump), label, precision, rows, [*notes, *functions.overflows(args.function, rows)], diagnosis)
+    notes += functions.overflows(args.function, rows)
+    return Report(str(args.dump), label, precision, rows, notes, diagnosis)
 
 
 def run_live(args):

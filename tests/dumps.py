@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -694,3 +694,19 @@ def is_of_last_position(tensors, config, T, n_seen):
     readings = [tensor.readings(shape_of(tensor.name, config, T, n_seen)) for tensor in inner]
     return T > 1 and bool(inner) and all(
         found and all(x.shape[-2] == 1 for _, x in found) for found in readings)
+
+
+def without_padding(tensors, config, n_seen):
+    """(the tensors of a prompt that was made longer, cut to its n_seen tokens; by how many), or (None, 0).
+
+    A causal model gives the first tokens the same numbers, whatever follows.
+    """
+    for longer in range(n_seen + 1, 4 * n_seen + 64):
+        readings = [tensor.readings(shape_of(tensor.name, config, longer, longer)) for tensor in tensors]
+        whole = [[x for _, x in found if x.shape[-2] == longer] for found in readings]
+        if all(whole):
+            cut = [x[0][..., :n_seen, :] for x in whole]
+            by_key = [tensor.name.endswith(("scores", "probs")) for tensor in tensors]
+            cut = [x[..., :n_seen] if keys else x for x, keys in zip(cut, by_key)]
+            return [replace(tensor, x=x) for tensor, x in zip(tensors, cut)], longer - n_seen
+    return None, 0

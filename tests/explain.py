@@ -14,9 +14,8 @@ import bugs
 import numpy as np
 import numpy_llama as nl
 from bugs import names_of
-from dumps import from_interleaved
-from judge import (CLEARLY, FLOOR, HALVES, MASKED, META, NOISE, Candidate, coarsest, difference, largest, not_finite,
-                   readings_of, rms, unmasked, which)
+from judge import (CLEARLY, FLOOR, HALVES, MASKED, META, NOISE, difference, largest, not_finite, readings_of, rms,
+                   unmasked, which)
 
 
 @dataclass
@@ -226,13 +225,13 @@ class Evidence:
 
 def times(factor, config=None):
     """"" for 1, else "2.5 times "."""
-    if abs(factor - 1) < 2e-3:
+    if abs(factor - 1) < 1e-5:
         return ""
     known = {} if config is None else {
         math.sqrt(config.head_dim): "sqrt(d)", 1 / math.sqrt(config.head_dim): "1 / sqrt(d)", config.head_dim: "d",
         1 / config.head_dim: "1 / d", math.sqrt(config.dim): "sqrt(D)", 1 / math.sqrt(config.dim): "1 / sqrt(D)"}
     alike = next((f" ({name})" for value, name in known.items() if abs(factor / value - 1) < 2e-3), "")
-    return f"{factor:.4g}{alike} times "
+    return f"{factor:.{6 if abs(factor - 1) < 0.01 else 4}g}{alike} times "
 
 
 def explain(tensor, tensors, rows, right, before):
@@ -434,7 +433,7 @@ def partly(e):
         shape[axis] = -1
         mask = wrong.reshape(shape)
         start = e.positions[0] if word == "position" else 0
-        words = f"{word} {which(wrong, start)} of {len(wrong)}" if word != "position" else f"{word} {which(wrong, start)}"
+        words = f"{word} {which(wrong, start)}" + ("" if word == "position" else f" of {len(wrong)}")
         options = {"0": np.zeros_like(e.y)} | same_shape(e)
         for name, value in options.items():
             if e.fits(np.where(mask, value, e.y)):
@@ -475,7 +474,7 @@ def turned(e, angles, wanted, frequencies, usable, slack):
     for shift in [k for k in range(-2 * len(e.run.tokens), 2 * len(e.run.tokens) + 1) if k]:
         if all_same((e.positions + shift)[:, None] * frequencies):
             return e.cause(f"is turned as if each position were {abs(shift)} {'later' if shift > 0 else 'earlier'}",
-                           "look at the position that the rotation gets: the number of tokens in the cache plus the row")
+                           "look at the position that the rotation gets: the tokens in the cache plus the row")
     good = (same(angles, wanted) | ~usable).all(axis=(0, 1))
     heads = (same(angles, wanted) | ~usable).all(axis=(1, 2))
     row = int(np.argmax(~(same(angles, wanted) | ~usable).all(axis=(0, 2))))
@@ -502,8 +501,8 @@ def other_order(e):
             mine = "neighbours (x_2i, x_2i+1)" if option.order == META else "halves (x_i, x_i+d/2)"
             theirs = "halves" if option.order == META else "neighbours"
             partner = "queries" if ".k" in e.name else "keys"
-            return e.cause(f"is right if {mine} are its pairs, but the {partner}' are {theirs}: their products mix what "
-                           "does not belong together", "bring queries and keys into the same order")
+            return e.cause(f"is right if {mine} are its pairs, but the {partner}' are {theirs}: their products mix "
+                           "what does not belong together", "bring queries and keys into the same order")
     return None
 
 
@@ -585,8 +584,9 @@ def other_keys(e):
     words = []
     for s in wrong[:3]:
         i, kind, j = found[s]
-        where = "zeros" if kind == "nothing" else f"the {'turned' if kind == 'k_rope' else 'unturned'} key of position " \
-            f"{j}" + ("" if i == e.layer else f" of layer {i}")
+        turned_or_not = "turned" if kind == "k_rope" else "unturned"
+        where = f"the {turned_or_not} key of position {j}" + ("" if i == e.layer else f" of layer {i}")
+        where = "zeros" if kind == "nothing" else where
         words.append(f"slot {s} holds {where}")
     return e.cause(f"is the product with what the cache holds in the wrong place: {', '.join(words)}"
                    + (f" ({len(wrong)} of {S} slots)" if len(wrong) > 3 else ""),
@@ -605,7 +605,7 @@ def other_sums(e):
     low, high = float(sums.min()), float(sums.max())
     if e.fits(sums * e.y):
         return e.cause(f"is right but for a factor for each row: rows sum to {low:.4g} to {high:.4g}, not to 1",
-                       "softmax divides by the sum over exactly the keys that are visible: not over the rest of a buffer")
+                       "softmax divides by the sum over the keys that are visible: not over the rest of a buffer")
     return e.cause(f"has rows that sum to {low:.4g} to {high:.4g}, not to 1",
                    "softmax runs over the keys, the last axis, and divides by the sum of the exponentials")
 
@@ -838,9 +838,10 @@ def looks_random(e):
 def systematic(e):
     """Does the error repeat over positions or over heads? Rounding does not."""
     d = np.where(e.y > MASKED, e.x - e.y, 0)
+    along = d * unmasked(e.y)                             # scaled by the same number wherever the sign is another
     for axis in range(d.ndim - 1):
         n = d.shape[axis]
-        if n >= 3 and rms(d.mean(axis=axis)) > 3 / math.sqrt(n) * rms(d):
+        if n >= 3 and any(rms(x.mean(axis=axis)) > 1.7 / math.sqrt(n) * rms(x) for x in (d, along)):
             return True
     return False
 

@@ -42,7 +42,8 @@ def own_precision(tensor):
     """
     if tensor.dtype in ("float16", "bfloat16"):
         return tensor.dtype
-    if tensor.name == "embedding" or tensor.name.endswith(("scores", "probs")) or np.count_nonzero(np.isfinite(tensor.x) & (tensor.x != 0)) < 16:
+    few = np.count_nonzero(np.isfinite(tensor.x) & (tensor.x != 0)) < 16
+    if few or tensor.name == "embedding" or tensor.name.endswith(("scores", "probs")):
         return tensor.dtype
     return grid_of(tensor.x)
 
@@ -308,8 +309,9 @@ def judge_tensor(tensor, right, orders, tokens, start):
         verdict = "differs"
         remarks.append(f"the sum over all numbers is {tensor.total:.7g} and should be {best.reference.sum():.7g}")
     where = None if verdict == "ok" else locate(best, limits[0], tokens, start)
-    return Row(tensor.name, tensor.theirs, tensor.x.shape, verdict, ", ".join(filter(None, remarks)), largest(d), rms(d),
-               cosine(np.where(left_out, 0, x), np.where(left_out, 0, best.reference)), limits[0], tensor.precision, where)
+    alike = cosine(np.where(left_out, 0, x), np.where(left_out, 0, best.reference))
+    return Row(tensor.name, tensor.theirs, tensor.x.shape, verdict, ", ".join(filter(None, remarks)), largest(d),
+               rms(d), alike, limits[0], tensor.precision, where)
 
 
 def sum_fits(tensor, reference, limit):

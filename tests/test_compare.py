@@ -396,7 +396,8 @@ def test_wrong_shapes(cli, trace):
 def test_not_finite_is_a_verdict(value, cli, trace):
     probs = trace["layers.1.attn.probs"].copy()
     probs[2, 3, 1] = value
-    dump = {"logits": trace["logits"] * value, "layers.1.attn.probs": probs, "layers.1.attn.v": trace["layers.1.attn.v"]}
+    dump = {"logits": trace["logits"] * value, "layers.1.attn.probs": probs,
+            "layers.1.attn.v": trace["layers.1.attn.v"]}
     status, out, _ = cli(dump, "--prompt", PROMPT, "--json")
     report = json.loads(out)
     assert status == 1 and report["first"] == "layers.1.attn.probs" and not report["diagnosis"]

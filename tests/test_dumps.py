@@ -94,12 +94,26 @@ def test_buffers_that_are_longer_than_what_is_in_them(trace, cli):
                      "layers.0.ffn.up": longer(trace["layers.0.ffn.up"].ravel(), 0),
                      "layers.1.attn.probs": longer(probs, 2)}), 4)
     assert "Zeros at the end left out: 3 tensors" in out and "columns beyond the last key left out" in out.lower()
-    stale = longer(norm, 0) + np.float32(1)               # what follows is no zeros: another shape, and not guessed at
-    assert cli({"norm": stale})[0] == 2
+    stale = longer(norm, 0)
+    stale[T:] = 7                                         # no zeros: rows that do not belong to the prompt
+    assert "The dump has 20 positions more than the 12 tokens" in agree(cli({"norm": stale}), 1)
+    assert cli({"norm": stale + np.float32(1)})[0] == 1
     scores = longer(trace["layers.1.attn.scores"], 2)
     scores[..., T:] = -np.inf
     agree(cli({"layers.1.attn.scores": scores, "layers.0.attn.probs": longer(trace["layers.0.attn.probs"], 2).ravel()}),
           2)
+
+
+def test_a_prompt_that_was_padded(cli, fairytales):
+    """What follows the prompt does not change it; a token too many that has a name is still named."""
+    weights, config = fairytales
+    padded = compute(Run((1, 50, 60, 70, 0, 0, 0), weights, config))
+    out = agree(cli(padded, "--tokens", "1,50,60,70"), len(padded))
+    assert "The dump has 3 positions more than the 4 tokens: left out, as padding." in out
+    wrong = padded | {"layers.3.ffn.up": padded["layers.3.ffn.up"] + np.float32(0.1)}
+    assert "layers.3.ffn.up is the first tensor that differs" in cli(wrong, "--tokens", "1,50,60,70")[1]
+    ended = compute(Run((1, 50, 60, 70, 2), weights, config))
+    assert "the prompt ends with </s>" in cli(ended, "--tokens", "1,50,60,70")[1]
 
 
 def test_key_heads_repeated_after_positions(trace, cli):

@@ -3,6 +3,7 @@
 What they use of the allowed distances is printed; the table in tests/reference/README.md is these numbers.
 """
 import json
+import math
 from collections import Counter
 
 import bugs
@@ -75,12 +76,100 @@ def ours_of(theirs):
     parts = theirs.split(".")
     inside = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn.q", "self_attn.k_proj": "attn.k",
               "self_attn.v_proj": "attn.v", "self_attn.o_proj": "attn.out", "post_attention_layernorm": "ffn_norm",
-              "mlp.gate_proj": "ffn.gate", "mlp.act_fn": "ffn.silu", "mlp.up_proj": "ffn.up", "mlp.down_proj": "ffn.out"}
+              "mlp.gate_proj": "ffn.gate", "mlp.act_fn": "ffn.silu", "mlp.up_proj": "ffn.up",
+              "mlp.down_proj": "ffn.out"}
     whole = {"model.embed_tokens": "embedding", "model.norm": "norm", "lm_head": "logits"}
     if theirs in whole:
         return whole[theirs]
     name = inside.get(".".join(parts[3:]))
     return f"layers.{parts[2]}.{name}" if name else None
+
+
+class IntegerDivision(Port):
+    def turn(self, x, position):
+        d, wrong = self.c.head_dim, x.copy()
+        for i in range(0, len(x), 2):
+            angle = position * self.c.rope_theta ** -(i % d // d)
+            a, b = x[i], x[i + 1]
+            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
+            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
+        return wrong
+
+
+class PairsFromOne(Port):
+    def turn(self, x, position):
+        d, wrong = self.c.head_dim, x.copy()
+        for i in range(0, len(x), 2):
+            angle = position * self.c.rope_theta ** -((i % d + 2) / d)
+            a, b = x[i], x[i + 1]
+            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
+            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
+        return wrong
+
+
+class Deviation(Port):
+    def rms(self, x, gain):
+        return x / np.sqrt(np.var(x) + np.float32(self.c.norm_eps)) * gain
+
+
+class NextNorm(Port):
+    def __init__(self, *args):
+        super().__init__(*args)
+        for layer, other in zip(self.layers, self.layers[1:]):
+            layer["ffn_norm"] = other["ffn_norm"]
+
+
+class QueryTransposed(Port):
+    def __init__(self, *args):
+        super().__init__(*args)
+        for layer in self.layers:
+            layer["wq"] = np.ascontiguousarray(layer["wq"].T)
+
+
+class GateForUp(Port):
+    def __init__(self, *args):
+        super().__init__(*args)
+        for layer in self.layers:
+            layer["up"] = layer["gate"]
+
+
+class KeysUnpermuted(Port):
+    """wk, in halves, is brought to Meta's order with the number of query heads."""
+
+    def neighbours(self, w):
+        if len(w) == self.c.n_heads * self.c.head_dim:
+            return super().neighbours(w)
+        return w.reshape(self.c.n_heads, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+WRONG = {       # program: (first tensor, the bug or what the explanation has to say)
+    IntegerDivision: ("layers.0.attn.q_rope", "rope-integer-division"),
+    PairsFromOne: ("layers.0.attn.q_rope", "rope-pairs-from-one"),
+    Deviation: ("layers.0.attn_norm", "norm-by-deviation"),
+    NextNorm: ("layers.0.ffn_norm", "ffn-norm-of-next-layer"),
+    QueryTransposed: ("layers.0.attn.q", "layers.0.attn.wq of Meta's file read as if it were (in, out)"),
+    GateForUp: ("layers.0.ffn.up", "the right input times layers.0.ffn.gate"),
+    KeysUnpermuted: ("layers.0.attn.k", "keys-unpermuted-by-query-heads"),
+}
+
+
+@pytest.mark.parametrize("program", WRONG)
+@pytest.mark.parametrize("case", ["mha-float32/decode", "gqa-float32/chunk", "mqa-float32/prompt"])
+def test_a_wrong_port(case, program):
+    run = compare.reference_case(case)[0]
+    first, cause = WRONG[program]
+    dump = program(run.weights, run.config).run(run.tokens, run.chunks[-1])
+    known = bugs.names_of(run.config.n_layers)
+    tensors = [Tensor(name, name, "float32", dump[name], len(run.tokens)) for name in known if name in dump]
+    report = compare.judge(run, None, tensors, "")
+    if program is KeysUnpermuted and run.config.n_kv_heads == run.config.n_heads:
+        assert report.agrees                              # there is nothing to mistake
+        return
+    found = [bug for bug in bugs.BUGS if bug.name in {c.name for c in report.diagnosis.found}]
+    said = [bug.name for bug in found] + [c.what for c in report.diagnosis.explanations]
+    assert report.first == first and any(cause in words for words in said), (report.first, said)
+    runs = [bugs.compute(run, bug)[first] for bug in found]   # listed together only if they give the same numbers
+    assert all(np.allclose(x, runs[0], rtol=1e-5, atol=1e-5) for x in runs) and (found or len(said) == 1)
 
 
 def test_figure(capsys):
