@@ -483,7 +483,8 @@ class Tokenizer:
             raise InputError("the text is not valid Unicode")
         if bos is None:
             bos = self.add_bos
-        return [self.bos] * bos + self.sp.encode(text)
+        ids = self.sp.encode(text)
+        return [self.bos, *ids] if bos else ids
 
     def decode(self, ids):
         """Ids to text: control tokens and padding are silent, and bytes that are not UTF-8 become U+FFFD."""
@@ -500,7 +501,9 @@ class Tokenizer:
 
 def stream_text(ids, tokenizer):
     """Yield text as ids arrive, never half a character; the pieces join to exactly tokenizer.decode(all ids)."""
-    seen, shown, text = [], 0, ""
+    seen = []
+    text = ""
+    shown = 0                                             # how much of the text
     for i in ids:
         seen.append(i)
         text = tokenizer.decode(seen)
@@ -527,7 +530,8 @@ def chat_tokens(messages, tokenizer):
     roles = [turn["role"] for turn in turns]
     expected = ["user", "assistant"] * len(roles)
     if not roles or roles != expected[:len(roles)]:
-        raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {', '.join(roles) or 'empty'}")
+        found = ", ".join(roles) or "empty"
+        raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {found}")
     texts = [turn["content"].strip() for turn in turns]
     texts[0] = (system + turns[0]["content"]).strip()
     ids = []
@@ -564,7 +568,8 @@ def sequence_losses(tokens, weights, config):
     half = context // 2
     for start in range(0, max(len(tokens) - context + half, 1), half):
         window = tokens[start:start + context]
-        targets, losses = window[1:], []
+        targets = window[1:]
+        losses = []
         for logits in forward_in_chunks(window[:-1], weights, config, new_cache(weights, config, len(window))):
             losses.append(cross_entropy(logits, targets[:len(logits)]))
             targets = targets[len(logits):]
@@ -642,7 +647,9 @@ class OneBlasThread:
     """
 
     def __init__(self):
-        self.lock, self.n_inside, self.limit = threading.Lock(), 0, None
+        self.lock = threading.Lock()
+        self.n_inside = 0
+        self.limit = None
 
     def __enter__(self):
         with self.lock:
@@ -679,7 +686,8 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
     """
     from concurrent.futures import Future, ThreadPoolExecutor                # here, as they take time to import
     from tqdm import tqdm
-    tokens, done = check_tokens(tokens, config.vocab_size), cache[0].length
+    tokens = check_tokens(tokens, config.vocab_size)
+    done = cache[0].length
     context = min(config.max_seq_len, cache[0].max_len)
     if done + len(tokens) > context:
         raise InputError(f"a prompt of {done + len(tokens)} tokens does not fit in the context of {context}")
@@ -717,9 +725,10 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
                 if c < len(chunks):
                     running.append(threads.submit(run, c))
                 if c >= n_threads:
-                    logits, n_done = running.popleft().result(), done + len(chunks[c - n_threads])
-                    check_finite(logits, n_done - len(logits))
-                    done = n_done
+                    logits = running.popleft().result()
+                    end = done + len(chunks[c - n_threads])
+                    check_finite(logits, end - len(logits))
+                    done = end
                     yield logits
         finally:                                          # Ctrl-C, an error, or nobody wants the rest
             give_up(itertools.chain(*keys_cached))
@@ -803,7 +812,8 @@ def read_weights(config, tensors, is_meta, dtype=np.float32, lazy=False):
         return tensors[name, layer].map().astype(dtype)
 
     def matrix(name, layer=None):
-        w, order = tensors[name, layer].map(), None
+        w = tensors[name, layer].map()
+        order = None
         if is_meta and name in ("wq", "wk"):
             order = interleaved_to_halves(np.arange(len(w))[:, None], config.head_dim)[:, 0]
         return LazyMatrix(w, order) if lazy else transposed(w, order, dtype)
@@ -1047,7 +1057,8 @@ class LazyMatrix:
     __array_ufunc__ = None                                # NumPy leaves x @ w to us
 
     def __init__(self, w, order=None):
-        self.w, self.order = w, order                     # order: of the rows, if it is not that of the file
+        self.w = w
+        self.order = order                                # of the rows, if it is not that of the file
         self.shape = w.shape[::-1]
 
     def __rmatmul__(self, x):
@@ -1332,14 +1343,16 @@ class Conversation:
         self.weights, self.config, self.tokenizer, self.stop = load_model(args, to_sample=True)
         self.sampling = sampling(args)
         self.messages = [{"role": "system", "content": args.system}] if args.system else []
-        self.cache, self.cached_tokens = new_cache(self.weights, self.config, 1), []
+        self.cache = new_cache(self.weights, self.config, 1)
+        self.cached_tokens = []
 
     def answer(self, text):
         """Print the answer to a message, or refuse one that does not fit: exit status 0 or 2.
 
         When there is no room, the oldest messages are dropped.
         """
-        asked, context = [*self.messages, {"role": "user", "content": text}], self.config.max_seq_len
+        asked = [*self.messages, {"role": "user", "content": text}]
+        context = self.config.max_seq_len
         n_new = self.sampling["max_new_tokens"]
         kept, tokens = without_oldest(asked, self.tokenizer, context - min(n_new, context // 2))
         if len(tokens) > context:
@@ -1357,7 +1370,8 @@ class Conversation:
     def rewind(self, tokens, max_len):
         """Let the cache hold the tokens that it shares with these, and have room for max_len."""
         if self.cache[0].max_len < max_len:               # grows with the chat: a context may have a million tokens
-            small, n = self.cache, self.cache[0].length
+            small = self.cache
+            n = small[0].length
             self.cache = new_cache(self.weights, self.config, min(2 * max_len, self.config.max_seq_len))
             for large_layer, small_layer in zip(self.cache, small, strict=True):
                 large_layer.extend(small_layer.k[:, :n], small_layer.v[:, :n])
@@ -1369,7 +1383,8 @@ class Conversation:
 
 def chat(args):
     """Read a line, answer it, and so on; the exit status is 2 if a message was refused."""
-    conversation, status = Conversation(args), 0
+    conversation = Conversation(args)
+    status = 0
     first = read_prompt(args) if args.prompt else ""
     for line in itertools.chain([first], iter(sys.stdin.readline, "")):
         if line.strip():
@@ -1387,13 +1402,14 @@ def save_trace(args):
     path = args.file
     if path.suffix not in (".safetensors", ".npz") or path.is_dir():
         raise InputError(f"{path} must be a file that ends in .safetensors or .npz")
-    part, trace = path.with_name(f".part-{path.name}"), Trace()
+    part = path.with_name(f".part-{path.name}")
     try:
         part.touch()                                      # no work is done in vain, and no older trace is lost
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     try:
         weights, config, tokenizer, _ = load_model(args)
+        trace = Trace()
         forward(tokenizer.encode(read_prompt(args)), weights, config, tap=trace)
         if path.suffix == ".npz":
             np.savez(part, **trace)
@@ -1422,12 +1438,14 @@ def show_perplexity(args):
     from tqdm import tqdm
     text = read_text(args.file)
     weights, config, tokenizer, _ = load_model(args)
-    tokens, nats = tokenizer.encode(text), 0.0
+    tokens = tokenizer.encode(text)
+    nats = 0.0
     with tqdm(total=len(tokens) - 1, unit="token", delay=2, leave=False) as progress:
         for some in sequence_losses(tokens, weights, config):
             nats += math.fsum(some)
             progress.update(len(some))
-    mean, n_bytes = nats / (len(tokens) - 1), len(text.encode())
+    mean = nats / (len(tokens) - 1)
+    n_bytes = len(text.encode())
     print(f"{mean:.4f} nats per token, perplexity {np.exp(mean):.3f}, "
           f"{nats / math.log(2) / n_bytes:.4f} bits per byte ({len(tokens) - 1} tokens, {n_bytes} bytes)")
 
@@ -1438,15 +1456,19 @@ def show_info(args):
     tied = tensors["output", None] is tensors["embedding", None]
     counts = parameter_counts(config, tied)
     total = sum(counts.values())
-    n_weights = total + tied * counts["embedding"]        # in memory there are two of them
+    n_weights = total
+    if tied:
+        n_weights += counts["embedding"]                  # in memory there are two of them
     n_cache = 2 * config.n_layers * config.n_kv_heads * config.head_dim * config.max_seq_len
     mib = 4 / 2**20                                       # of a float32
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors.values()}))
-    print(f"{args.model.resolve().name}: {'Meta' if is_meta else 'Hugging Face'} layout, {dtypes}")
+    layout = "Meta" if is_meta else "Hugging Face"
+    print(f"{args.model.resolve().name}: {layout} layout, {dtypes}")
     for name, value in asdict(config).items():
         remark = "   assumed: params.json states none" if name == "max_seq_len" and context_is_assumed(args) else ""
         print(f"  {name:14} {value}{remark}")
-    print(f"{total:,} parameters{', output tied to embedding' * tied}")
+    remark = ", output tied to embedding" if tied else ""
+    print(f"{total:,} parameters{remark}")
     for name, count in counts.items():
         print(f"  {name:14} {count:14,}  {count / total:6.1%}")
     print(f"memory in float32\n  weights        {mib * n_weights:,.1f} MiB\n"

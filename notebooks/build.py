@@ -32,14 +32,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import checks
+import figures
 import jinja2
 import jupytext
 import nbclient
 import nbconvert
 import nbformat
-
-import checks
-import figures
 
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -167,7 +166,7 @@ def read_source(path):
 
 
 def complete(notebook, stem):
-    """Adds what the source does not say: the cell that finds the course, stars, the table of lessons, the next lesson."""
+    """Add what the source does not say: the cell that finds the course, stars, the table of lessons, the next one."""
     cells, tasks = notebook.cells, checks.exercises(stem[:2])
     for i, cell in enumerate(cells):
         if "exercise" in tags(cell):
@@ -189,7 +188,7 @@ def function_name(cell):
 
 
 def slide_type(cell, before):
-    """Where a cell stands when a lesson is projected: a slide for each section, and below it what comes step by step."""
+    """Where a cell stands on the screen: a slide for each section, and below it what comes step by step."""
     start = re.match(SLIDES, cell.source)
     if "hide" in tags(cell):
         return "skip"
@@ -211,7 +210,8 @@ def cut(cell):
 
 def execute(notebook, folder):
     """Run every cell in order, in that folder."""
-    client = nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", extra_arguments=["--log-level=ERROR"],
+    client = nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3",
+                                     extra_arguments=["--log-level=ERROR"],
                                      resources={"metadata": {"path": str(folder)}})
     client.execute(env={**os.environ, "PYTHONWARNINGS": "default", "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
 
@@ -308,7 +308,8 @@ def student(source):
         cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png)\b)", "](../", cell.source)
         if cell.source.startswith("**Explain.**") or "result" in tags(cell):
             text = cell.source.removeprefix("**Explain.** ")
-            cell.source = f"<details>\n<summary><b>Explain.</b> Open this after the run.</summary>\n\n{text}\n\n</details>"
+            summary = "<summary><b>Explain.</b> Open this after the run.</summary>"
+            cell.source = f"<details>\n{summary}\n\n{text}\n\n</details>"
         if cell.source.startswith(SUMMARY):
             text = cell.source.removeprefix(SUMMARY).strip()
             cell.source = f"{SUMMARY}\n\n<details>\n<summary>Open this at the end.</summary>\n\n{text}\n\n</details>"
@@ -316,7 +317,7 @@ def student(source):
 
 
 def without_captions(code, number, count):
-    """Code whose captions, which say what a figure shows, are looked up when it runs; and how many there were so far."""
+    """Code whose captions (what a figure shows) are looked up when it runs; and how many there were so far."""
     lines = code.encode().splitlines(keepends=True)       # ast counts columns in bytes
     offsets = [sum(map(len, lines[:i])) for i in range(len(lines) + 1)]
     data, sentences = code.encode(), figures.sentences(code)
@@ -366,14 +367,14 @@ PARTS = {"reveal": ("sphinx_revealjs", "_static/revealjs"),
 URLS = {"reveal_url_prefix": "shared/reveal", "require_js_url": "shared/requirejs/require.js",
         "jquery_url": "shared/jquery/jquery.min.js",
         "mathjax_url": "shared/MathJax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe",
-        "mermaid_js_url": "data:text/javascript,export default {initialize() {}}"}           # no lesson has such a drawing
+        "mermaid_js_url": "data:text/javascript,export default {initialize() {}}"}     # no lesson has such a drawing
 PAGE = """{% extends 'index.html.j2' %}
 {% block html_head_js_mathjax %}<script type="text/x-mathjax-config">
 MathJax.Hub.Config({"HTML-CSS": {fonts: ["STIX-Web"]}});</script>{{ super() }}
 <style>.reveal h1, .reveal h2, .reveal h3 { text-transform: none; }</style>{% endblock %}
 {% block data_png scoped %}<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
      width="{{ output | get_metadata('width', 'image/png') }}"
-     alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">{% endblock %}"""   # nbconvert's leaves alt out
+     alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">{% endblock %}"""
 
 
 def slides(stem, folder, code=False):
@@ -396,7 +397,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a committed file is stale")
-    parser.add_argument("--slides", metavar="DIR", type=Path, help="write slides of the built lessons, and build nothing")
+    parser.add_argument("--slides", metavar="DIR", type=Path, help="write slides of the built lessons only")
     parser.add_argument("--code", action="store_true", help="with --slides: show the code too")
     args = parser.parse_args(argv)
     chosen = [path for path in sources() if not args.lessons or path.stem[:2] in args.lessons]

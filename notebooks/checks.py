@@ -47,10 +47,10 @@ class Exercise:
     inputs: list                      # tuples of arguments: several shapes, and the edges
     hints: list                       # up to three, from a direction to nearly the solution
     mistakes: list                    # (the sentence that names it, the wrong function)
-    wrong_answers: list               # (words of the sentence, source of an answer as a reader might write it): for tests
+    wrong_answers: list               # (words of the sentence, source as a reader might write it): for tests
     tolerance: float = 1e-5           # of the largest number of an answer; the reason stands where it differs
     picture: bool = False             # draw a wrong answer beside the right one
-    run: object = None                # how the function is tried, where that is more than a call: run(function, *inputs)
+    run: object = None                # how the function is tried, if not by a call: run(function, *inputs)
     may_call: tuple = ()              # functions of numpy_llama.py that an answer may use
 
     def outcome(self, function, arguments):
@@ -77,7 +77,7 @@ def lesson(number):
     tasks = exercises(number)
 
     def check(function, hint=None):
-        """Run your function on the exercise of its name and say what that shows; with `hint=1`, 2 or 3, print that hint."""
+        """Try your function on the exercise of its name and say what that shows; `hint=1`, 2 or 3 prints a hint."""
         name = function.__name__
         if name not in tasks:
             say(f"There is no exercise called {name} in this lesson: keep the name that the function had.")
@@ -222,7 +222,7 @@ def picture(yours, right):
         for i, j in np.argwhere(~np.isfinite(x))[:200]:
             ax.text(j, i, INFINITE.get(x[i, j], "nan"), ha="center", va="center", fontsize=9)
     axes[2].plot(*np.argwhere(apart)[:, ::-1].T, "x", color=figures.BLACK)
-    figures.show(figure, "Yours, the right answer, and the difference, all on the same scale of colours. A cross: one of "
+    figures.show(figure, "Yours, the right answer, and the difference, on the same scale of colours. A cross: one of "
                          "the two is not finite there, or they are infinite with different signs.")
 
 
@@ -455,7 +455,7 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    import checks                                         # the name by which exercises know it
+    import checks  # the name by which exercises know it
     try:
         sys.exit(checks.main())
     except KeyboardInterrupt:

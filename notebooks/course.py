@@ -20,8 +20,8 @@ kingdom. The eldest son took his horse and rode to the castle, but when he saw h
 and went home again. Then the second son went, and it was no better with him.
 
 "Now I will try my luck," said Jack. On the way he met an old woman who was hungry, and he gave her the last piece of \
-his bread. "You have a good heart," said the old woman, "and so I will help you. Take this feather, and when you come to \
-the well, throw it into the water."
+his bread. "You have a good heart," said the old woman, "and so I will help you. Take this feather, and when you come \
+to the well, throw it into the water."
 
 Jack thanked her and went on his way. When he came to the castle, he did as the old woman had told him, and the golden \
 ball rose out of the water. The king kept his word, and they lived happily ever after."""

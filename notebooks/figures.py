@@ -295,15 +295,6 @@ def draw_model(trace, tokens, weights, config, tokenizer):
     return figure
 
 
-# ---- 00 Start here -------------------------------------------------------------------------------------------
-
-def wiring(trace, config):
-    """The whole model with the shapes of one run, on a figure of its own."""
-    figure, ax = new(9.6, width=7)
-    draw_wiring(ax, trace, config)
-    return figure
-
-
 # ---- 01 Tokens -----------------------------------------------------------------------------------------------
 
 def draw_merges(steps, ranks):
@@ -437,6 +428,24 @@ def gate_surface(gate, up, reach=4):
     axes[1].axvline(0, color=BLACK, linewidth=0.8, linestyle="--")
     axes[0].set(xlabel="gate", ylabel="up", title="Swish(gate) × up")
     axes[1].set(xlabel="gate (dashed: 0)", title="number of pairs, on a log scale")
+    return figure
+
+
+def draw_neuron():
+    """One neuron of a gated step: a row in, two dot products, their product, and the row that is added: a figure."""
+    figure, ax = sheet(40, 9.4)
+    for x, y, width, text, colour in (
+            (0.2, 3.6, 6.2, "x, one row (D)", GREEN), (9.6, 6.2, 10.2, "· its column of gate", PURPLE),
+            (9.6, 1.0, 10.2, "· its column of up", PURPLE), (22.6, 6.2, 4.4, "Swish", ORANGE),
+            (33.4, 3.6, 6.4, "its row of down", GREEN)):
+        box(ax, x, y, width, 2.2, text, colour)
+    ax.add_patch(plt.Circle((29.0, 4.7), 0.9, facecolor="white", edgecolor=BLACK, linewidth=1))
+    ax.text(29.0, 4.7, "×", ha="center", va="center", fontsize=13)
+    for start, end in (((6.4, 4.7), (9.6, 7.3)), ((6.4, 4.7), (9.6, 2.1)), ((19.8, 7.3), (22.6, 7.3)),
+                       ((27.0, 7.3), (28.6, 5.5)), ((19.8, 2.1), (28.4, 4.0)), ((29.9, 4.7), (33.4, 4.7))):
+        arrow(ax, start, end)
+    for x, y, text in ((21.2, 8.8, "if?"), (23.4, 1.6, "how much?"), (31.7, 5.5, "a number"), (36.6, 6.4, "what to add")):
+        ax.text(x, y, text, fontsize=9.5, ha="center", va="center", color=GREY)
     return figure
 
 
@@ -632,6 +641,86 @@ def draw_bits(value):
             ax.plot([x, x], [y, y + 1.6], color=BLACK, linewidth=2, linestyle="-")
         ax.text(8, y - 0.6, f"sign 1, exponent {exponent}, mantissa {size - exponent - 1} bits; the number is "
                 f"{float(stored):.9g}", va="center", fontsize=9, color=GREY)
+    return figure
+
+
+# ---- 00 Start here: the model as one straight line -----------------------------------------------------------
+
+def stream(trace, config):
+    """The residual stream as a straight line, and beside it what reads it and adds to it, with the shapes of a run."""
+    size = dict(T=len(trace["embedding"]), S=len(trace["embedding"]), D=config.dim, F=config.hidden_dim,
+                V=config.vocab_size, H=config.n_heads, G=config.n_kv_heads, d=config.head_dim)
+    figure, ax = sheet(13, 21.9)
+    ax.set(ylim=(21.9, 0))
+    line, left, full, third = 1.0, 2.4, 10.3, 3.3         # the line's place; boxes: left edge, widths
+    middle = left + third + 0.2                           # of three boxes side by side
+    right = middle + third + 0.2
+
+    def tensor(name, letters, x, y, width, colour, layer="layers.0."):
+        """A box with name and shape; narrow ones have them on two lines. Returns the y of its lower edge."""
+        two = width < 5
+        height = 1.2 if two else 0.8
+        ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", facecolor=colour,
+                                    alpha=0.3, edgecolor="none"))
+        ax.text(x + 0.15, y + (0.35 if two else 0.4), name, va="center", family="monospace", fontsize=10)
+        ax.text(x + width - 0.15, y + (0.85 if two else 0.4), shape_label(trace[layer + name], letters, size), va="center",
+                ha="right", fontsize=9, color=GREY)
+        return y + height
+
+    def down(x, start, end):
+        arrow(ax, (x, start), (x, end))
+
+    def reads(y):
+        arrow(ax, (line, y), (left, y))
+
+    def adds(y, name):
+        """From the box at height y back to the line, and the sum's name."""
+        arrow(ax, (left, y), (line + 0.35, y))
+        ax.add_patch(plt.Circle((line, y), 0.35, facecolor="white", edgecolor=BLACK, linewidth=1.2, zorder=3))
+        ax.text(line, y, "+", ha="center", va="center", fontsize=13, zorder=4)
+        ax.text(line + 0.25, y + 0.75, name, va="center", family="monospace", fontsize=10)
+        ax.text(line + 2, y + 0.75, shape_label(trace["layers.0." + name], "T D", size), va="center", fontsize=9,
+                color=GREY)
+
+    ax.plot([line, line], [1.0, 19.6], color=BLACK, linewidth=2.5, linestyle="-", zorder=1)
+    arrow(ax, (line, 19.5), (line, 19.8), BLACK)
+    ax.add_patch(FancyBboxPatch((0.2, 1.4), 12.7, 17.9, boxstyle="round,pad=0,rounding_size=0.3", facecolor="none",
+                                edgecolor=GREY, linestyle=(0, (4, 3))))
+    ax.text(12.7, 18.7, f"L {config.n_layers} such layers, one after the other on the same line", ha="right", va="center",
+            fontsize=10, color=GREY)
+    tensor("embedding", "T D", 0.3, 0.2, 7, GREEN, layer="")
+
+    reads(2.1)
+    tensor("attn_norm", "T D", left, 1.7, full, YELLOW)
+    for x in (left, middle, right):
+        down(x + third / 2, 2.5, 2.9)
+    tensor("attn.q", "H T d", left, 2.9, third, SKY)
+    tensor("attn.k", "G T d", middle, 2.9, third, SKY)
+    tensor("attn.v", "G T d", right, 2.9, third, SKY)
+    for x, name, letters in ((left, "attn.q_rope", "H T d"), (middle, "attn.k_rope", "G T d")):
+        down(x + third / 2, 4.1, 4.5)
+        down(x + third / 2, tensor(name, letters, x, 4.5, third, ORANGE), 6.1)
+    down(left + third, tensor("attn.scores", "H T S", left, 6.1, 2 * third + 0.2, BLUE), 7.3)
+    down(left + third, tensor("attn.probs", "H T S", left, 7.3, 2 * third + 0.2, BLUE), 8.5)
+    down(right + third / 2, 4.1, 8.5)
+    down(left + full / 2, tensor("attn.heads", "H T d", left, 8.5, full, SKY), 9.7)
+    tensor("attn.out", "T D", left, 9.7, full, SKY)
+    adds(10.1, "x_attn")
+
+    reads(12.1)
+    wide = (full - 0.2) / 2
+    tensor("ffn_norm", "T D", left, 11.7, full, YELLOW)
+    gate, up = left + wide / 2, left + wide + 0.2 + wide / 2
+    down(gate, 12.5, 12.9), down(up, 12.5, 12.9)
+    down(gate, tensor("ffn.gate", "T F", left, 12.9, wide, PURPLE), 14.1)
+    down(up, tensor("ffn.up", "T F", left + wide + 0.2, 12.9, wide, PURPLE), 15.3)
+    down(gate, tensor("ffn.silu", "T F", left, 14.1, wide, PURPLE), 15.3)
+    down(left + full / 2, tensor("ffn.hidden", "T F", left, 15.3, full, PURPLE), 16.5)
+    tensor("ffn.out", "T D", left, 16.5, full, PURPLE)
+    adds(16.9, "x_ffn")
+
+    down(4, tensor("norm", "T D", 0.3, 19.8, 7, YELLOW, layer=""), 20.9)
+    tensor("logits", "T V", 0.3, 20.9, 7, GREEN, layer="")
     return figure
 
 

@@ -41,6 +41,7 @@ sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import checkpoints  # noqa: E402
+
 import numpy_llama as nl  # noqa: E402
 
 SHAPES = {            #  D    L   H   G   F     V
@@ -402,7 +403,8 @@ def table(found, short=False):
     machine, limits = found["machine"], found["limits"]
     start, imports = found["start"], found["import"]
     lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of "
-              f"what ran within the same turn. {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
+              f"what ran within the same turn. {machine['processor']}, {machine['cores']} cores; "
+              f"Python {machine['python']}, "
               f"NumPy {machine['numpy']} (kernel {found['kernels']['NumPy']}), PyTorch {machine['torch']} "
               f"({found['kernels']['PyTorch']}), transformers {machine['transformers']}; "
               + ", ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import textwrap
+import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +19,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy_llama as nl  # noqa: E402
+from large_models import FileMatrix, Opened, dense  # noqa: E402,F401
 
 BOS, EOS = 1, 2                                           # in every Llama 1 and 2
+MATRICES = {"attn": ("wq", "wk", "wv", "wo"), "ffn": ("gate", "up", "down")}
 
 
 def names_of(n_layers):
@@ -41,6 +44,10 @@ class Run:
     chunks: tuple = ()                                    # their sizes; () is all tokens at once
     text: str = None                                      # where the tokens come from, if they come from a text
     tokenizer: Path = None                                # its tokenizer.model
+    # For a single function, run as a part of a model of one layer (functions.py):
+    given: dict = field(default_factory=dict)             # {name: values of all positions}, instead of computed ones
+    start: int = 0                                        # position of the first token
+    until: str = None                                     # the last tensor that is computed
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Bug:
     taps: dict = field(default_factory=dict)              # {name within a layer: (at, right value) -> wrong value}
     change: object = None                                 # Run -> wrong Run, or None where it does not apply
     subtle: bool = False                                  # so small that rounding may hide it
+    across: bool = False                                  # it reads what later layers left behind in earlier chunks
+    rounds_to: str = None                                 # a type to which it rounds, which may be meant
 
     def apply(self, run):
         return run if self.change is None else self.change(run)
@@ -74,7 +83,7 @@ class At:
         where = self.run.weights if self.layer is None else self.run.weights["layers"][self.layer]
         for key in path:
             where = where[key]
-        return where.astype(self.dtype)
+        return dense(where, self.dtype)
 
     @property
     def x(self):
@@ -87,12 +96,13 @@ class At:
                 "norm": lambda: self.now[f"layers.{self.config.n_layers - 1}.x_ffn"]}[self.name]()
 
     def seen(self, name):
-        """The keys (attn.k_rope) or values (attn.v) of all positions so far: (G, S, d)."""
+        """The keys (attn.k_rope, or attn.k before rotation) or values (attn.v) of all positions so far: (G, S, d)."""
         return np.concatenate(self.past[f"layers.{self.layer}.{name}"], axis=1)
 
-    def scores(self, scale=None, mask=None, heads=None, blocked=-np.inf):
+    def scores(self, scale=None, mask=None, heads=None, blocked=-np.inf, keys=None):
         """Attention scores computed anew: (H, T, S)."""
-        keys = self.seen("attn.k_rope")[self.key_heads if heads is None else heads]
+        keys = self.seen("attn.k_rope") if keys is None else keys
+        keys = keys[self.key_heads if heads is None else heads]
         scores = self["attn.q_rope"] @ keys.swapaxes(1, 2) * (scale or 1 / math.sqrt(self.config.head_dim))
         columns = np.arange(keys.shape[1])
         return np.where(self.positions[:, None] >= columns if mask is None else mask(self.positions[:, None], columns),
@@ -124,6 +134,22 @@ class Layers:
         return len(self.layers)
 
 
+class LayersByIndex:
+    """Layers that are made while they are used, by their number."""
+
+    def __init__(self, at, n):
+        self.at, self.n = at, n
+
+    def __iter__(self):
+        return (self.at(i) for i in range(self.n))
+
+    def __getitem__(self, i):
+        return self.at(range(self.n)[i])
+
+    def __len__(self):
+        return self.n
+
+
 def map_weights(change, weights):
     """The same nested dict, with change(name, array) for every array."""
     def walk(tree):
@@ -141,20 +167,25 @@ def compute(run, bug=None, precision="float32", until=None):
 
     float16 and bfloat16: weights and every intermediate are rounded to that type, the arithmetic is float32.
     """
+    from tqdm import tqdm
     run = bug.apply(run) if bug else run
     if run is None:
         return None
     dtype = np.float64 if precision == "float64" else np.float32
-    grid = PRECISIONS[precision]
+    grid, until = PRECISIONS[precision], until or run.until
 
     def rounded(x):
+        if isinstance(x, FileMatrix):
+            return x.on_grid(grid)
         return x.astype(grid).astype(dtype) if grid else x.astype(dtype, copy=False)
 
-    weights = map_weights(lambda name, x: rounded(x), run.weights)
+    weights = map_weights(lambda name, x: x if name == "embedding" else rounded(x), run.weights)
     sizes = list(run.chunks) or [len(run.tokens)]
     sizes[0] += len(run.tokens) - sum(sizes)              # a bug that adds or drops tokens
     last_layer = f"layers.{run.config.n_layers - 1}.attn."
-    cache = [nl.KVCache(run.config, len(run.tokens), dtype) for _ in range(run.config.n_layers)]
+    cache = [nl.KVCache(run.config, run.start + len(run.tokens), dtype) for _ in range(run.config.n_layers)]
+    for layer in cache:
+        layer.length = run.start
     past, start, trace = {}, 0, None
     for size in filter(None, sizes):
         end, trace = start + size, nl.Trace()
@@ -162,25 +193,30 @@ def compute(run, bug=None, precision="float32", until=None):
         def tap(name, x):
             parts = name.split(".", 2)
             layer, local = (int(parts[1]), parts[2]) if parts[0] == "layers" else (None, name)
-            if bug and local in bug.taps:
-                at = At(run, dtype, local, layer, np.arange(start, end), trace, past)
+            if name in run.given:
+                x = run.given[name][..., start:end, :].astype(dtype)
+            elif bug and local in bug.taps:
+                at = At(run, dtype, local, layer, run.start + np.arange(start, end), trace, past)
                 x = bug.taps[local](at, x).astype(dtype)
             x = trace(name, rounded(x))
-            if local in ("attn.k_rope", "attn.v"):
+            if local in ("attn.k", "attn.k_rope", "attn.v"):
                 past.setdefault(name, []).append(x)
+            if local == "x_ffn":
+                progress.update()
             if name == last_layer + "k_rope" and end < len(run.tokens):
                 cache[-1].extend(x, past[last_layer + "v"][-1])   # all that an earlier chunk leaves behind
                 raise Stop
-            if name == until:
+            if name == until and not (bug and bug.across and end < len(run.tokens)):
                 raise Stop
             return x
 
+        progress = tqdm(total=run.config.n_layers, desc="computing", unit="layer", delay=2, leave=False)
         try:
-            with np.errstate(all="ignore"):               # some bugs overflow, and that is what they look like
+            with np.errstate(all="ignore"), progress:     # some bugs overflow, and that is what they look like
                 nl.forward(run.tokens[start:end], weights, run.config, cache, tap)
         except Stop:
             for layer in cache:                           # what was skipped is not read before `until`
-                layer.length = end
+                layer.length = run.start + end
         start = end
     return trace
 
@@ -229,13 +265,31 @@ def layers(f):
     """A change of every layer's weights; f(layer, config) -> {name: array} to replace, or None: does not apply."""
     def change(run):
         def changed(layer):
-            new = f(layer, run.config)
+            new = f(Opened(layer), run.config)
             return {key: {k: new.get(k, w) for k, w in value.items()} if key in ("attn", "ffn") else new.get(key, value)
                     for key, value in layer.items()}
 
-        if f(run.weights["layers"][0], run.config) is None:
+        if f(Opened(run.weights["layers"][0]), run.config) is None:
             return None
         return replace(run, weights={**run.weights, "layers": Layers(run.weights["layers"], changed)})
+
+    return change
+
+
+def next_layers(*path):
+    """The run in which each layer but the last uses the next one's weights at `path`."""
+    def change(run):
+        layers = run.weights["layers"]
+        if len(layers) == 1:
+            return None
+
+        def at(i):
+            layer, other = layers[i], layers[min(i + 1, len(layers) - 1)]
+            if len(path) == 1:
+                return {**layer, path[0]: other[path[0]]}
+            return {**layer, path[0]: {**layer[path[0]], path[1]: other[path[0]][path[1]]}}
+
+        return replace(run, weights={**run.weights, "layers": LayersByIndex(at, len(layers))})
 
     return change
 
@@ -246,11 +300,28 @@ def reorder_rows(w, head_dim, to):
     return halves.swapaxes(-1, -2).reshape(w.shape)
 
 
-def keys_by_query_heads(layer, c):
-    width = c.n_kv_heads * c.head_dim // c.n_heads        # what that converter takes for the width of a head
-    if c.n_kv_heads == c.n_heads or width % 2:
-        return None
-    return {"wk": reorder_rows(reorder_rows(layer["attn"]["wk"], c.head_dim, "meta"), width, "halves")}
+def keys_by(heads, first):
+    """wk permuted as if it had heads(config) heads: `first` "halves" for Meta's file, "meta" for Hugging Face's."""
+    def change(layer, c):
+        rows, n = c.n_kv_heads * c.head_dim, heads(c)
+        if n == c.n_kv_heads or rows % (2 * n):
+            return None
+        width = rows // n                                 # what that converter takes for the width of a head
+        wk = layer["attn"]["wk"]
+        if first == "halves":
+            return {"wk": reorder_rows(reorder_rows(wk, c.head_dim, "meta"), width, "halves")}
+        return {"wk": reorder_rows(reorder_rows(wk, width, "meta"), c.head_dim, "halves")}
+
+    return layers(change)
+
+
+def transposed_in_meta(layer, c):
+    """Meta's file, (out, in) and in its order, read as (in, out); as a port that rotates neighbours sees it."""
+    new = {k: misread(layer[part][k]) for part in MATRICES for k in MATRICES[part]}
+    for k in ("wq", "wk"):
+        meta = misread(reorder_rows(layer["attn"][k], c.head_dim, "meta"))
+        new[k] = reorder_rows(meta, c.head_dim, "halves")
+    return new
 
 
 def misread(w):
@@ -285,6 +356,121 @@ def without_dummy_prefix(run):
     spec = b"\x1a\x02\x18\x00"                            # normalizer_spec { add_dummy_prefix: false }, appended
     sp = sentencepiece.SentencePieceProcessor(model_proto=Path(run.tokenizer).read_bytes() + spec)
     return [BOS] * (run.tokens[0] == BOS) + sp.encode(run.text)
+
+
+def frequencies(at, exponents):
+    return (1 / np.power(at.config.rope_theta, np.asarray(exponents, np.float64))).astype(at.dtype)
+
+
+def pairs(at):
+    return np.arange(at.config.head_dim // 2)
+
+
+def turn_apart(x, first, second):
+    """Rotate halves, the first by some angles and the second by others."""
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * np.cos(first) - b * np.sin(first), b * np.cos(second) + a * np.sin(second)], axis=-1)
+
+
+def turn_overwriting(x, angles):
+    """The second half is computed from the first one's new values."""
+    a, b = np.split(x, 2, axis=-1)
+    a = a * np.cos(angles) - b * np.sin(angles)
+    return np.concatenate([a, b * np.cos(angles) + a * np.sin(angles)], axis=-1)
+
+
+def caches(f):
+    """Attention with f(at, contents, name) in the cache instead of the right contents, (G, S, d)."""
+    def keys(at, right):
+        return at.scores(keys=f(at, at.seen("attn.k_rope"), "attn.k_rope"))
+
+    def values(at, right):
+        return at["attn.probs"] @ f(at, at.seen("attn.v"), "attn.v")[at.key_heads]
+
+    return {"attn.scores": keys, "attn.heads": values}
+
+
+def one_slot_late(at, x, name):
+    return np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
+
+
+def one_slot_early(at, x, name):
+    """The first chunk is where it belongs; each later one covers the last slot of the one before."""
+    wrong, start = np.zeros_like(x), 0
+    for part in at.past[f"layers.{at.layer}.{name}"]:
+        n = part.shape[1]
+        slot = max(start - 1, 0)
+        wrong[:, slot:slot + n] = part
+        start += n
+    return wrong
+
+
+def of_last_layer(at, x, name):
+    """What one cache for all layers holds: of earlier chunks, the last layer's."""
+    earlier = at.past[f"layers.{at.config.n_layers - 1}.{name}"] if at.positions[0] > at.run.start else []
+    n = sum(part.shape[1] for part in earlier)
+    new = x.shape[1] - (at.positions[0] - at.run.start)
+    return np.concatenate([*earlier, x[:, -new:]], axis=1)[:, -x.shape[1]:] if n else x
+
+
+def from_slot_zero(at, x, name):
+    wrong = np.zeros_like(x)
+    for part in at.past[f"layers.{at.layer}.{name}"]:
+        wrong[:, :part.shape[1]] = part
+    return wrong
+
+
+def turned_again(at, x, name):
+    """What comes from the cache is turned once more."""
+    old = at.positions[0] - at.run.start
+    if name == "attn.v" or not old:
+        return x
+    again = nl.rope(x[:, :old], *nl.rope_cos_sin(at.run.start + np.arange(old), at.config.head_dim,
+                                                 at.config.rope_theta, at.dtype))
+    return np.concatenate([again, x[:, old:]], axis=1)
+
+
+def unturned(at, x, name):
+    return x if name == "attn.v" else at.seen("attn.k")
+
+
+def past_unturned(at, x, name):
+    old = at.positions[0] - at.run.start
+    return x if name == "attn.v" else np.concatenate([at.seen("attn.k")[:, :old], x[:, old:]], axis=1)
+
+
+def without_group(at, x):
+    """Query head h reads at h * d from the start of each slot: (G, S, d) -> (H, S, d), zeros beyond the last slot."""
+    G, S, d = x.shape
+    flat = np.concatenate([x.swapaxes(0, 1).ravel(), np.zeros(at.config.n_heads * d, x.dtype)])
+    start = np.arange(S) * G * d
+    return np.stack([flat[start[:, None] + h * d + np.arange(d)] for h in range(at.config.n_heads)])
+
+
+def to_int8(x):
+    """Each vector in 8 bits with one scale."""
+    scale = np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-30) / 127
+    return np.round(x / scale) * scale
+
+
+def softmax_over_cache(at, right):
+    """Softmax over every slot of the cache: those that hold nothing score 0."""
+    scores = np.maximum(at["attn.scores"], np.finfo(np.float32).min / 2)
+    top = np.maximum(scores.max(axis=-1, keepdims=True), 0)
+    e = np.exp(scores - top)
+    empty = at.config.max_seq_len - scores.shape[-1]
+    return e / (e.sum(axis=-1, keepdims=True) + empty * np.exp(-top))
+
+
+def stale_heads(at, right):
+    return right + nl.split_heads(at["attn_norm"], at.config.head_dim)
+
+
+def tied(run):
+    embedding = run.weights["embedding"].T
+    if np.array_equal(dense(run.weights["output"]), embedding):
+        return None
+    return replace(run, weights={**run.weights, "output": embedding})
 
 
 def gelu(x):
@@ -363,6 +549,18 @@ BUGS = [
         "nonsense: everything is sqrt(D) times too small",
         "take the mean over D",
         taps=norms(lambda x, gain, eps: x / np.sqrt(np.sum(x * x, -1, keepdims=True) + eps) * gain)),
+    Bug("norm-by-deviation", "layers.0.attn_norm", "RMSNorm divides by the standard deviation",
+        "nearly right at the start, worse with every layer",
+        "divide by sqrt(mean(x^2) + eps): the mean is not subtracted, neither above nor below",
+        taps=norms(lambda x, gain, eps: x / np.sqrt(x.var(-1, keepdims=True) + eps) * gain)),
+    Bug("attn-norm-of-next-layer", "layers.0.attn_norm",
+        "each layer uses the next one's norm weight before attention",
+        "worse text, or nonsense", "look at the offset of the norm weights: layer * D",
+        change=next_layers("attn_norm")),
+    Bug("ffn-norm-of-next-layer", "layers.0.ffn_norm",
+        "each layer uses the next one's norm weight before the feed-forward",
+        "worse text, or nonsense", "look at the offset of the norm weights: layer * D",
+        change=next_layers("ffn_norm")),
     Bug("norm-weight-forgotten", "layers.0.attn_norm", "RMSNorm's weight is not applied",
         "nonsense, or dull repetition",
         "multiply by the layer's weight after dividing",
@@ -390,7 +588,12 @@ BUGS = [
     Bug("matrices-transposed", "layers.0.attn.q", "the (out, in) matrices on disk are read as (in, out)",
         "nonsense from the first token",
         "y[o] = sum over i of w[o * n_in + i] * x[i]: each output is a row of the file times x",
-        change=layers(lambda layer, c: {k: misread(w) for part in ("attn", "ffn") for k, w in layer[part].items()})),
+        change=layers(lambda layer, c: {k: misread(layer[part][k]) for part in MATRICES for k in MATRICES[part]})),
+    Bug("meta-matrices-transposed", "layers.0.attn.q",
+        "the (out, in) matrices of Meta's file are read as (in, out)",
+        "nonsense from the first token",
+        "y[o] = sum over i of w[o * n_in + i] * x[i]: each output is a row of the file times x",
+        change=layers(transposed_in_meta)),
     Bug("permuted-twice", "layers.0.attn.q", "wq and wk, in half-split order already, are permuted once more",
         "fluent for a few tokens, then gibberish",
         "Hugging Face's weights are in half-split order already: permute Meta's only, and once",
@@ -405,11 +608,33 @@ BUGS = [
     Bug("keys-permuted-by-query-heads", "layers.0.attn.k", "wk is permuted with the number of query heads",
         "models with grouped keys read fluently, then turn to gibberish; others are right",
         "permute wk with its own number of heads, n_kv_heads",
-        change=layers(keys_by_query_heads)),
+        change=keys_by(lambda c: c.n_heads, "halves")),
+    Bug("keys-unpermuted-by-query-heads", "layers.0.attn.k",
+        "wk is brought from Hugging Face's order to Meta's with the number of query heads",
+        "models with grouped keys read fluently, then turn to gibberish; others are right",
+        "un-permute wk with its own number of heads, n_kv_heads",
+        change=keys_by(lambda c: c.n_heads, "meta")),
+    Bug("keys-permuted-by-group", "layers.0.attn.k", "wk is permuted with H / G heads",
+        "models with grouped keys read fluently, then turn to gibberish, unless H / G = G",
+        "permute wk with its own number of heads, n_kv_heads",
+        change=keys_by(lambda c: c.n_heads // c.n_kv_heads, "halves")),
+    Bug("keys-unpermuted-by-group", "layers.0.attn.k",
+        "wk is brought from Hugging Face's order to Meta's with H / G heads",
+        "models with grouped keys read fluently, then turn to gibberish, unless H / G = G",
+        "un-permute wk with its own number of heads, n_kv_heads",
+        change=keys_by(lambda c: c.n_heads // c.n_kv_heads, "meta")),
     Bug("keys-and-values-swapped", "layers.0.attn.k", "wk and wv are swapped",
         "nonsense from the second token on",
         "the order on disk is q, k, v, o; look at the names",
         change=layers(lambda layer, c: {"wk": layer["attn"]["wv"], "wv": layer["attn"]["wk"]})),
+    Bug("values-from-wk", "layers.0.attn.v", "the values are computed with wk",
+        "nonsense from the second token on",
+        "look at the name or the offset of wv, and at fused matrices: q, then k, then v",
+        change=layers(lambda layer, c: {"wv": layer["attn"]["wk"]})),
+    Bug("wv-of-next-layer", "layers.0.attn.v", "each layer uses the wv of the next",
+        "nonsense from the first token",
+        "look at the offset of wv: layer * G * d * D numbers",
+        change=next_layers("attn", "wv")),
     Bug("rope-on-v", "layers.0.attn.v", "the values are rotated too",
         "right for the first token, then gibberish",
         "rotate queries and keys only",
@@ -447,6 +672,67 @@ BUGS = [
         "fluent for a few tokens, then gibberish",
         "pair i turns by p * theta^(-2i/d), i from 0 to d/2 - 1",
         taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * np.sqrt(f)))),
+    Bug("rope-exponent-doubled", "layers.0.attn.q_rope", "frequencies are theta^(-4i/d) instead of theta^(-2i/d)",
+        "fluent for a few tokens, then gibberish",
+        "pair i turns by p * theta^(-2i/d); where the loop counts 0, 2, 4, ... the 2 is in it already",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * f * f))),
+    Bug("rope-integer-division", "layers.0.attn.q_rope",
+        "the exponent 2i/d is an integer division, so that every pair turns by the position itself",
+        "gibberish after a few tokens",
+        "divide as floating-point numbers: theta^(-2i/(float)d)",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * np.ones_like(f)))),
+    Bug("rope-frequency-over-dim", "layers.0.attn.q_rope", "frequencies are theta^(-2i/D), over the model's width",
+        "fluent for a few tokens, then gibberish",
+        "pair i turns by p * theta^(-2i/d), with d the width of one head",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * frequencies(at, 2 * pairs(at) / at.config.dim)))),
+    Bug("rope-frequency-not-modulo", "layers.0.attn.q_rope",
+        "the index of the frequency runs on over the heads instead of starting again at each",
+        "the first head is right, the others lose the order of the text",
+        "take the index modulo d: each head has the same frequencies",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * frequencies(
+            at, np.arange(len(x))[:, None, None] + 2 * pairs(at) / at.config.head_dim)))),
+    Bug("rope-frequency-over-heads", "layers.0.attn.q_rope",
+        "the index of the frequency runs on over the heads, and is divided by the model's width: theta^(-i/D)",
+        "fluent for a few tokens, then gibberish",
+        "pair i of each head turns by p * theta^(-2i/d): take the index modulo d, and divide by d",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * frequencies(
+            at, (np.arange(len(x))[:, None, None] * at.config.head_dim + 2 * pairs(at)) / at.config.dim)))),
+    Bug("rope-pairs-from-one", "layers.0.attn.q_rope", "pairs are counted from 1: frequencies are theta^(-2(i+1)/d)",
+        "fluent for a few tokens, then gibberish",
+        "the first pair turns by the position itself: i runs from 0 to d/2 - 1",
+        taps=ropes(lambda x, p, f, at: turn(x, p[:, None] * frequencies(
+            at, 2 * (pairs(at) + 1) / at.config.head_dim)))),
+    Bug("rope-overwritten", "layers.0.attn.q_rope",
+        "the first number of a pair is overwritten before the second is computed from it",
+        "gibberish after a few tokens",
+        "keep both numbers of the pair before you write either",
+        taps=ropes(lambda x, p, f, at: turn_overwriting(x, p[:, None] * f))),
+    Bug("rope-tables-in-pair-order", "layers.0.attn.q_rope",
+        "tables in pair order (each frequency twice in a row) are used with halves",
+        "gibberish after a few tokens",
+        "halves need the frequencies once through, and then again: concatenate, do not repeat_interleave",
+        taps=ropes(lambda x, p, f, at: turn_apart(
+            x, p[:, None] * f[pairs(at) // 2], p[:, None] * f[(pairs(at) + len(f)) // 2]))),
+    Bug("rope-tables-in-halves-order", "layers.0.attn.q_rope",
+        "tables for halves (the frequencies once through, and then again) are used with neighbours",
+        "gibberish after a few tokens",
+        "neighbours need each frequency twice in a row: repeat_interleave, do not concatenate",
+        taps=ropes(lambda x, p, f, at: turn_apart(
+            x, p[:, None] * f[2 * pairs(at) % len(f)], p[:, None] * f[(2 * pairs(at) + 1) % len(f)]))),
+    Bug("rope-some-heads", "layers.0.attn.q_rope", "only the first G of the query heads are rotated",
+        "models with grouped keys turn to gibberish, others are right",
+        "rotate all H query heads: the loop over keys ends sooner than the loop over queries",
+        taps={"attn.q_rope": lambda at, right: np.where(
+            np.arange(len(right))[:, None, None] < at.config.n_kv_heads, right, at["attn.q"])}),
+    Bug("rope-by-head", "layers.0.attn.q_rope", "the angle comes from the head's number, not from the position",
+        "a bag of words: the order of the prompt makes no difference",
+        "rotate along the axis of positions: look at which axis comes first",
+        taps=ropes(lambda x, p, f, at: turn(x, np.arange(len(x))[:, None, None] * f))),
+    Bug("queries-too-far", "layers.0.attn.q_rope", "queries are rotated as many positions too far as there are new tokens",
+        "fluent at first, worse the longer the prompt",
+        "read the offset before the cache is updated, not after",
+        taps={"attn.q_rope": lambda at, right: turn(at["attn.q"], (at.positions + len(at.positions))[:, None].astype(
+            at.dtype) * frequencies(at, 2 * pairs(at) / at.config.head_dim))}),
     *(Bug(f"theta-{theta:g}", "layers.0.attn.q_rope", f"rope_theta is {theta:,.0f}",
           "right at the start, worse the longer the text",
           "read rope_theta from the configuration: 10,000 in Llama 1 and 2, 1,000,000 in Code Llama",
@@ -517,6 +803,56 @@ BUGS = [
         "right at once, forgetful in chat: each new token stands alone",
         "attend over the cached keys and values and the new ones together",
         taps={"attn.scores": lambda at, right: at.scores(mask=lambda p, s: (p >= s) & (s >= p[0]))}),
+    Bug("mask-with-zeros", "layers.0.attn.scores", "blocked scores are 0, not -infinity",
+        "a prompt gives other logits at once than token by token; attention is spread over the future",
+        "write -infinity into blocked scores before softmax; a product with 0 and 1 does not block",
+        taps={"attn.scores": lambda at, right: at.scores(blocked=0.0)}),
+    Bug("cache-slot-late", "layers.0.attn.scores", "keys and values are written one slot too far",
+        "vague text: the newest token is not seen, and slot 0 is empty",
+        "position p belongs into slot p: write before you add to the length",
+        taps=caches(one_slot_late)),
+    Bug("cache-slot-early", "layers.0.attn.scores",
+        "keys and values are written one slot too early, once the cache holds something",
+        "a prompt is right, what is generated after it is vague: the newest slot is empty",
+        "position p belongs into slot p: the first free slot is the number of tokens in the cache",
+        taps=caches(one_slot_early)),
+    Bug("cache-shared-by-layers", "layers.0.attn.scores", "all layers share one cache",
+        "a prompt is right, what is generated after it is nonsense",
+        "each layer needs a cache of its own: look at the layer's offset",
+        taps=caches(of_last_layer), across=True),
+    Bug("cache-overwritten", "layers.0.attn.scores", "each call writes into the cache from slot 0 on",
+        "a prompt is right, what is generated after it forgets it",
+        "write behind what is there: from the number of tokens in the cache on",
+        taps=caches(from_slot_zero)),
+    Bug("cache-before-rope", "layers.0.attn.scores", "keys enter the cache before they are rotated, and are read from it",
+        "gibberish after a few tokens",
+        "rotate first, then write to the cache; or rotate all keys when they are read",
+        taps=caches(unturned)),
+    Bug("cache-past-before-rope", "layers.0.attn.scores",
+        "keys enter the cache before they are rotated, and only the newest are rotated when read",
+        "a prompt is right, what is generated after it is gibberish",
+        "rotate first, then write to the cache; or rotate all keys when they are read",
+        taps=caches(past_unturned)),
+    Bug("cache-turned-again", "layers.0.attn.scores", "keys in the cache are rotated already, and rotated again when read",
+        "a prompt is right, what is generated after it is gibberish",
+        "rotate each key once: before it enters the cache, or when it is read",
+        taps=caches(turned_again)),
+    *(Bug(f"cache-{name}", "layers.0.attn.scores", f"keys and values are kept in {name}",
+          "hardly visible: a little worse over long texts",
+          f"nothing, if it is meant; else keep the cache in the type of the rest{hint}",
+          taps=caches(lambda at, x, _, grid=grid: on_grid(x, grid)), subtle=True, rounds_to=name)
+      for name, grid, hint in (("float16", np.float16, ""), ("bfloat16", ml_dtypes.bfloat16, ""))),
+    Bug("cache-int8", "layers.0.attn.scores", "keys and values are kept in 8 bits, each vector with one scale",
+        "a little worse over long texts",
+        "nothing, if it is meant; else keep the cache in the type of the rest",
+        taps=caches(lambda at, x, name: to_int8(x)), subtle=True),
+    Bug("key-offset-without-group", "layers.0.attn.scores",
+        "query head h reads keys and values at offset h * d of a slot that holds only G heads",
+        "models with grouped keys write nonsense, others are right",
+        "the offset is (h / (H / G)) * d: divide the number of the query head by the size of its group",
+        taps={"attn.scores": lambda at, right: at.scores(
+                  keys=without_group(at, at.seen("attn.k_rope")), heads=np.arange(at.config.n_heads)),
+              "attn.heads": lambda at, right: at["attn.probs"] @ without_group(at, at.seen("attn.v"))}),
     Bug("heads-round-robin", "layers.0.attn.scores", "query head h uses key head h % G (round-robin)",
         "models with grouped keys write nonsense, others are right",
         "query head h uses key head h // (H / G): repeat each key head in a block (repeat_interleave, not tile)",
@@ -535,6 +871,17 @@ BUGS = [
         "nonsense; rows of probabilities do not sum to 1",
         "normalise each query's row: the last axis of (heads, queries, keys)",
         taps=softmax_over(0)),
+    Bug("softmax-over-cache", "layers.0.attn.probs",
+        "softmax runs over the whole cache: slots that hold nothing score 0, and take their share",
+        "vague text, the more so the emptier the cache; rows of probabilities do not sum to 1",
+        "softmax over the slots that are filled: 0 to p",
+        taps={"attn.probs": softmax_over_cache}),
+    Bug("buffer-not-cleared", "layers.0.attn.heads",
+        "heads are added to a buffer that still holds the normalised input",
+        "nonsense from the first token",
+        "set the buffer to zero before you add values to it",
+        taps={"attn.heads": stale_heads},
+        change=lambda run: run if run.config.n_heads * run.config.head_dim == run.config.dim else None),
     Bug("merged-without-transpose", "layers.0.attn.out",
         "(heads, T, d) is reshaped to (T, heads * d) without a transposition",
         "right for a single token, nonsense for a prompt",
@@ -548,6 +895,14 @@ BUGS = [
         "nonsense from the first token",
         "x = x + attention(norm(x))",
         taps={"x_attn": lambda at, right: at["attn.out"]}),
+    Bug("attention-added-twice", "layers.0.x_attn", "attention's output is added twice",
+        "worse text, or nonsense",
+        "x = x + attention(norm(x)), once: look for a += inside the function and another after it",
+        taps={"x_attn": lambda at, right: right + at["attn.out"]}),
+    Bug("residual-added-twice", "layers.0.x_attn", "the input is added twice, after attention and after feed-forward",
+        "nonsense: the residual stream doubles with every part",
+        "x = x + attention(norm(x)), once: look for a += inside the function and another after it",
+        taps={"x_attn": lambda at, right: right + at.x, "x_ffn": lambda at, right: right + at["x_attn"]}),
     Bug("residual-from-norm", "layers.0.x_attn",
         "after attention and feed-forward, the normalised input is added, not the input",
         "nonsense: the residual stream is replaced in every layer",
@@ -597,6 +952,15 @@ BUGS = [
         "nonsense from the first token",
         "x = x + feed_forward(norm(x))",
         taps={"x_ffn": lambda at, right: at["ffn.out"]}),
+    Bug("feed-forward-added-twice", "layers.0.x_ffn", "the feed-forward's output is added twice",
+        "worse text, or nonsense",
+        "x = x + feed_forward(norm(x)), once",
+        taps={"x_ffn": lambda at, right: right + at["ffn.out"]}),
+    Bug("residual-without-attention", "layers.0.x_ffn",
+        "the feed-forward's output is added to the layer's input, so that attention's is lost",
+        "nonsense: attention reaches the stream through the feed-forward only",
+        "x = x + attention(norm(x)), then x = x + feed_forward(norm(x)): keep the sum",
+        taps={"x_ffn": lambda at, right: at.x + at["ffn.out"]}),
     Bug("one-layer-repeated", "layers.1.attn_norm", "every layer uses the weights of layer 0",
         "nonsense from the first token",
         "look at the offset of each layer's weights",
@@ -611,12 +975,11 @@ BUGS = [
     Bug("output-transposed", "logits", "the output matrix, (V, D) on disk, is read as (D, V)",
         "random tokens from all of the vocabulary",
         "logit[t] = sum over i of output[t * D + i] * x[i]",
-        change=lambda run: replace(run, weights={**run.weights, "output": misread(run.weights["output"])})),
+        change=lambda run: replace(run, weights={**run.weights, "output": misread(dense(run.weights["output"]))})),
     Bug("output-tied", "logits", "the embedding is used as output matrix, though the model has its own",
         "nonsense, often the prompt's own words",
         "use lm_head.weight (output.weight) unless tie_word_embeddings is true",
-        change=lambda run: None if np.array_equal(run.weights["output"], run.weights["embedding"].T) else replace(
-            run, weights={**run.weights, "output": run.weights["embedding"].T})),
+        change=tied),
 ]
 
 
@@ -638,20 +1001,28 @@ def main(arguments):
     if trace is None:
         print(f"error: {bug.name} changes nothing in this model", file=sys.stderr)
         return 2
-    np.savez(arguments[1], **trace)
+    try:
+        np.savez(arguments[1], **trace)
+    except OSError as error:
+        print(f"error: {arguments[1]} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 
 def start(main):
-    """Run a command line; Ctrl-C and a reader who has seen enough just end it."""
+    """Run a command line: Ctrl-C just ends it, and what cannot be written or went wrong is no verdict: 2."""
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:
+    except OSError as error:                              # a full disk, a closed pipe
+        print(f"error: the result cannot be written: {error.strerror or error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = 2
+    except Exception:                                     # a mistake in this program must not look like a verdict
+        traceback.print_exc()
+        status = 2
     sys.exit(status)
 
 

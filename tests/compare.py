@@ -9,511 +9,62 @@ import math
 import re
 import sys
 import textwrap
-import zipfile
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import ml_dtypes  # noqa: E402
 import bugs  # noqa: E402
+import functions  # noqa: E402
+import large_models  # noqa: E402
 import numpy_llama as nl  # noqa: E402
 from bugs import names_of  # noqa: E402
+from dumps import Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten  # noqa: E402
+from explain import OPERATIONS, Diagnosis, between, diagnose, hidden, local_name  # noqa: E402
+from judge import (ALONE, MASKED, META, NOISE, Candidate, coarsest, compare, difference, largest,  # noqa: E402
+                   not_finite, rms, set_precisions, unmasked)
 from numpy_llama import InputError  # noqa: E402
 
 REFERENCE = ROOT / "tests" / "reference"
-MASKED = -1e4                   # a port's -1e9, -3.4e38 or -65504 means the same as -infinity: blocked by the mask
-
-# How far a right dump may be from the reference. For every tensor, the rounding noise of this model on these tokens is
-# measured: the distance between a run in float64 and one in which everything is rounded to the dump's type. A dump may
-# be NOISE times as far, plus FLOOR of the tensor's size: another right program adds in another order, and rounds at
-# other points. PyTorch in each type, and sums in plain order, used at most 0.4 of that (tests/reference/README.md).
-NOISE = {"float64": 4, "float32": 8, "float16": 8, "bfloat16": 8}
-FLOOR = {"float64": 1e-7, "float32": 1e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
-HOPELESS = 0.3
-# Two dumps alone have no model to measure with: relative to each tensor's largest value.
-ALONE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1.5e-1}
-
-
-def shorten(value):
-    """A value as one short line, for an error message."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 120 else text[:120] + "..."
-
-
-# ---- Names and shapes ----------------------------------------------------------------------------------------
-
-OTHER_NAMES = {     # what transformers and Meta's code call the module whose output it is
-    "embedding": "model.embed_tokens tok_embeddings",
-    "layers.{}.attn_norm": "model.layers.{}.input_layernorm layers.{}.attention_norm",
-    "layers.{}.attn.q": "model.layers.{}.self_attn.q_proj layers.{}.attention.wq",
-    "layers.{}.attn.k": "model.layers.{}.self_attn.k_proj layers.{}.attention.wk",
-    "layers.{}.attn.v": "model.layers.{}.self_attn.v_proj layers.{}.attention.wv",
-    "layers.{}.attn.out": "model.layers.{}.self_attn.o_proj model.layers.{}.self_attn layers.{}.attention.wo "
-                          "layers.{}.attention",
-    "layers.{}.ffn_norm": "model.layers.{}.post_attention_layernorm",
-    "layers.{}.ffn.gate": "model.layers.{}.mlp.gate_proj layers.{}.feed_forward.w1",
-    "layers.{}.ffn.silu": "model.layers.{}.mlp.act_fn",
-    "layers.{}.ffn.up": "model.layers.{}.mlp.up_proj layers.{}.feed_forward.w3",
-    "layers.{}.ffn.out": "model.layers.{}.mlp.down_proj model.layers.{}.mlp layers.{}.feed_forward.w2 "
-                         "layers.{}.feed_forward",
-    "layers.{}.x_ffn": "model.layers.{} layers.{}",
-    "norm": "model.norm model",
-    "logits": "lm_head output",
-}
-ALIASES = {other: ours for ours, others in OTHER_NAMES.items() for other in others.split()}
-NOT_COMPARED = ("model.rotary_emb", "model.rotary_emb.0", "model.rotary_emb.1")      # tables, not activations
-
-
-def our_name(name, known, path):
-    """The trace name that a dump's name stands for; None for those that are not compared."""
-    number = re.search(r"(?<=layers\.)\d+(?=\.|$)", name)
-    number = number[0] if number else ""
-    ours = ALIASES.get(name.replace(f"layers.{number}", "layers.{}", 1) if number else name, name).replace("{}", number)
-    if ours in known:
-        return ours
-    if name in NOT_COMPARED:
-        return None
-    layers = {int(n.split(".")[1]) for n in known if n.startswith("layers.")}
-    if number and layers and int(number) > max(layers):
-        raise InputError(f"{path}: {shorten(name)} is of layer {number}, the model's last is layer {max(layers)}")
-    close = get_close_matches(name, [*known, *(a.replace("{}", number or "0") for a in ALIASES)], 1, 0.5)
-    raise InputError(f"{path}: {shorten(name)!r} is not a name of the trace"
-                     + (f"; did you mean {close[0]!r}?" if close else "") + " (names: tests/reference/README.md)")
-
-
-def layouts(name, shape, like, n_seen=None):
-    """Ways to read an array of `shape` as the tensor `name` of shape `like`: [(remark, function)].
-
-    Where the function gives fewer positions than `like` has, they are the last ones.
-    """
-    found = []
-    for batch, s in [("", shape)] + [("batch axis", shape[1:])] * (len(shape) > 1 and shape[0] == 1):
-        def add(remark, f, s=s, batch=batch):
-            remark = ", ".join(filter(None, (batch, remark)))
-            if all(remark != other for other, _ in found):
-                found.append((remark, lambda x: f(x.reshape(s))))
-
-        *heads, T, n = like
-        if s == tuple(like):
-            add("", lambda x: x)
-        elif T > 1 and s in ((*heads, 1, n), (n,) if not heads else None):
-            add("last position only", lambda x: x.reshape(*heads, 1, n))
-        if s == (math.prod(like),) and s != tuple(like):
-            add("flat", lambda x: x.reshape(like))
-        if heads:
-            h = heads[0]
-            if s == (T, h, n) and (h, T) != (1, 1):
-                add("positions before heads", lambda x: x.swapaxes(0, 1))
-            if s == (T, h * n):
-                add("heads side by side", lambda x: x.reshape(T, h, n).swapaxes(0, 1))
-            if s == (h * T * n,):
-                add("flat, heads side by side", lambda x: x.reshape(T, h, n).swapaxes(0, 1))
-            if s == (h * T, n) and h > 1:
-                add("heads one below the other", lambda x: x.reshape(h, T, n))
-            is_key = name.rsplit(".")[-1] in ("k", "k_rope", "v")
-            if is_key and len(s) == 3 and s[0] > h and s[0] % h == 0 and s[1:] == (T, n):
-                # the mean over copies, so that a copy that differs shows
-                add("key heads repeated", lambda x: x.reshape(h, -1, T, n).mean(1, np.float64).astype(x.dtype))
-            if is_key and n_seen and n_seen > T and s == (h, n_seen, n):
-                add("with the cached positions", lambda x: x[:, -T:])
-    return found
-
-
-def from_interleaved(x):
-    """The last axis in Meta's order (neighbours are pairs) -> in Hugging Face's (halves are)."""
-    return np.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
-
-
-# ---- Dumps ---------------------------------------------------------------------------------------------------
-
-@dataclass
-class Entry:
-    """A tensor of a dump, before it is read."""
-    name: str                                             # as the dump calls it
-    shape: tuple
-    dtype: str
-    read: object
-
-
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-          "float64": "float64", "float32": "float32", "float16": "float16", "bfloat16": "bfloat16",
-          "void16": "bfloat16"}                           # what NumPy makes of bfloat16 in an .npz
-
-
-def open_dump(path):
-    """The entries of a dump, or InputError. Reads headers only."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is not a file")
-    if path.suffix not in (".safetensors", ".npz"):
-        raise InputError(f"{path}: a dump is a .safetensors or .npz file (pickles can run code)")
-    try:
-        entries = open_safetensors(path) if path.suffix == ".safetensors" else open_npz(path)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:                            # whatever the library finds wrong with the file
-        raise InputError(f"{path} is not a valid {path.suffix} file: {shorten(str(error))}") from None
-    if not entries:
-        raise InputError(f"{path} holds no tensors")
-    for entry in entries:
-        if entry.dtype not in DTYPES:
-            raise InputError(f"{path}: {shorten(entry.name)} is {entry.dtype}; a dump holds floating-point numbers "
-                             "(float64, float32, float16, bfloat16)")
-        entry.dtype = DTYPES[entry.dtype]
-        if 0 in entry.shape:
-            raise InputError(f"{path}: {shorten(entry.name)} is empty, shape {entry.shape}")
-    return entries
-
-
-def open_safetensors(path):
-    from safetensors import safe_open
-    file = safe_open(path, framework="numpy")
-    slices = {name: file.get_slice(name) for name in file.keys()}
-    return [Entry(name, tuple(s.get_shape()), s.get_dtype(), lambda name=name: file.get_tensor(name))
-            for name, s in slices.items()]
-
-
-def open_npz(path):
-    entries = []
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                if version not in read_header:
-                    raise InputError(f"{path}: {shorten(name)} is not a plain array")
-                shape, _, dtype = read_header[version](file)
-                header = file.tell()
-            if not dtype.hasobject and header + math.prod(shape) * dtype.itemsize != member.file_size:
-                raise InputError(f"{path}: {shorten(name)} says that its shape is {shape}, but its data is cut short "
-                                 "or too long")
-            read = lambda name=name: np.load(path, allow_pickle=False)[name]  # noqa: E731
-            entries.append(Entry(name, tuple(shape), "pickled objects" if dtype.hasobject else dtype.name, read))
-    return entries
-
-
-def read_entry(entry, path):
-    """An entry's numbers in float64 (float32 loses nothing for the narrow types), or InputError."""
-    try:
-        x = entry.read()
-    except Exception as error:
-        raise InputError(f"{path}: {shorten(entry.name)} cannot be read: {shorten(str(error))}") from None
-    x = x.view(ml_dtypes.bfloat16) if x.dtype.kind == "V" else x
-    return x.astype(np.float64 if x.dtype == np.float64 else np.float32)
-
-
-def check_finite(name, x, path):
-    """Raise InputError for NaN, and for infinities that no mask has put there."""
-    bad = ~np.isfinite(x)
-    if name.endswith("attn.scores"):
-        bad &= x != -np.inf
-    if bad.any():
-        where = ", ".join(map(str, np.argwhere(bad)[0]))
-        kind = "NaN" if np.isnan(x).any() else "infinite"
-        hint = " (a row of scores that are all -infinity becomes NaN in softmax)" if name.endswith("probs") else ""
-        raise InputError(f"{path}: {name} is {kind} at [{where}], the first tensor in order of computation that is"
-                         f"{hint}")
-
-
-def precision_of(arrays):
-    """The coarsest precision that the numbers themselves show: float32 may hold float16 or bfloat16.
-
-    arrays: {name: (dtype, array)}. Left out: the embedding, which is as coarse as the weights, and probabilities and
-    scores, which may be 0 or 1 or blocked.
-    """
-    found = set()
-    for name, (dtype, x) in arrays.items():
-        if dtype in ("float16", "bfloat16"):
-            found.add(dtype)
-        elif name == "embedding" or name.endswith(("scores", "probs")) or np.count_nonzero(x) < 16:
-            found.add(dtype)
-        else:
-            def fits(grid):
-                return np.array_equal(x.astype(bugs.PRECISIONS[grid] or grid).astype(x.dtype), x)
-
-            with np.errstate(over="ignore"):
-                found.add(next(filter(fits, reversed(NOISE))))
-    return coarsest(found)
-
-
-def coarsest(precisions):
-    return max(precisions, key=list(NOISE).index)
-
-
-# ---- Differences ---------------------------------------------------------------------------------------------
-
-def difference(x, right):
-    """x - right in float64; 0 where a mask blocks both, infinite where it blocks one of them."""
-    x, right = x.astype(np.float64), right.astype(np.float64)
-    if x.min() > MASKED and right.min() > MASKED:
-        return x - right
-    blocked_x, blocked_right = x <= MASKED, right <= MASKED
-    with np.errstate(invalid="ignore"):
-        d = np.where(blocked_x | blocked_right, 0, x - right)
-    return np.where(blocked_x != blocked_right, np.inf, d)
-
-
-def largest(x):
-    return float(np.max(np.abs(x)))
-
-
-def rms(x):
-    return math.sqrt(np.vdot(x, x) / x.size)
-
-
-def unmasked(x):
-    return np.where(x <= MASKED, 0, x).astype(np.float64)
-
-
-def cosine(x, right):
-    a, b = unmasked(x).ravel(), unmasked(right).ravel()
-    norms = math.sqrt(a @ a) * math.sqrt(b @ b)
-    return float(a @ b / norms) if norms else float(not (a.any() or b.any()))
-
-
-class Candidate:
-    """What the dump may be: the right run, or the run with one bug. Computed when asked for, as far as needed."""
-
-    def __init__(self, run, bug, precision, trace=None):
-        self.run, self.bug, self.precision = run, bug, precision
-        self.given = trace or {}                          # float32 values from elsewhere, which take precedence
-        self.rounded_as = "float32" if precision == "float64" else precision
-        self.traces, self.limits = {}, {}
-
-    @cached_property
-    def applies(self):
-        return self.bug is None or self.bug.apply(self.run) is not None
-
-    def compute_all(self):
-        self.traces = {precision: bugs.compute(self.run, self.bug, precision) for precision in
-                       {"float64", self.rounded_as}}
-
-    def value(self, precision, name):
-        """Asked for the first time, it runs as far as this tensor, and keeps no other: most bugs are asked once."""
-        if precision not in self.traces:
-            self.traces[precision] = {name: bugs.compute(self.run, self.bug, precision, until=name)[name]}
-        elif name not in self.traces[precision]:
-            self.traces[precision] = bugs.compute(self.run, self.bug, precision)
-        return self.traces[precision][name]
-
-    def exact(self, name):
-        return self.value("float64", name)
-
-    def expected(self, name):
-        """What a dump is compared with."""
-        if self.precision == "float32":
-            return self.given[name] if name in self.given else self.value("float32", name)
-        return self.exact(name)
-
-    def allowed(self, name):
-        """(largest, root-mean-square) difference that is rounding."""
-        if name not in self.limits:
-            right, factor, floor = self.exact(name), NOISE[self.precision], FLOOR[self.precision]
-            noise, size = difference(self.value(self.rounded_as, name), right), unmasked(right)
-            self.limits[name] = tuple(factor * f(noise) + floor * f(size) for f in (largest, rms))
-        return self.limits[name]
-
-    def agrees(self, tensor):
-        """Is this tensor of the dump what the candidate gives? In its layout, or in Meta's order."""
-        name = tensor.name
-        like = self.expected(name)
-        for _, x in tensor.readings(like.shape):
-            right = like[..., -x.shape[-2]:, :]
-            for x in [x, from_interleaved(x)] if tensor.interleaved else [x]:
-                d = difference(x, right)
-                if not rms(d) <= HOPELESS * rms(unmasked(right)):
-                    continue                              # no rounding is that large: spares the run in float64
-                limits = self.allowed(name)
-                if largest(d) <= limits[0] and rms(d) <= limits[1]:
-                    return True
-        return False
-
-    def distance(self, tensor, exact=True):
-        """Root-mean-square distance, by default from the run in float64; infinite if the shapes do not fit."""
-        like, best = (self.exact if exact else self.expected)(tensor.name), math.inf
-        for _, x in tensor.readings(like.shape):
-            right = like[..., -x.shape[-2]:, :]
-            for x in [x, from_interleaved(x)] if tensor.interleaved else [x]:
-                best = min(best, rms(difference(x, right)))
-        return best
-
-
-@dataclass
-class Tensor:
-    """A tensor of the dump under our name."""
-    name: str
-    theirs: str
-    dtype: str
-    x: np.ndarray
-    n_seen: int = None
-    interleaved: bool = False                             # the queries or keys of this layer are in Meta's order
-
-    def readings(self, like):
-        """The dump's numbers in each layout that fits the shape `like`: [(remark, array)]."""
-        return [(remark, f(self.x)) for remark, f in layouts(self.name, self.x.shape, like, self.n_seen)]
-
-    @property
-    def may_be_interleaved(self):
-        return self.name.endswith(("attn.q", "attn.k", "attn.q_rope", "attn.k_rope"))
-
-
-@dataclass
-class Row:
-    """A line of the table."""
-    name: str
-    theirs: str
-    shape: tuple
-    verdict: str                                          # ok, differs, shape
-    remark: str = ""
-    largest: float = None
-    rms: float = None
-    cosine: float = None
-    allowed: float = None
-    where: dict = None
-
-
-def compare(tensors, right, tokens=None, start=0):
-    """Rows for every tensor of the dump, in order of computation. `right` is a Candidate, or has its methods."""
-    rows, orders = [], {}
-    for tensor in tensors:
-        like = right.expected(tensor.name)
-        readings = tensor.readings(like.shape)
-        if not readings:
-            rows.append(Row(tensor.name, tensor.theirs, tensor.x.shape, "shape",
-                            f"shape {tensor.x.shape}, the reference has {like.shape}"))
-            continue
-        limit, rms_limit = right.allowed(tensor.name)
-        layer = tensor.name.rsplit(".", 1)[0]
-        options = []
-        for remark, x in readings:
-            reference = like[..., -x.shape[-2]:, :]
-            options.append((remark, x, reference, difference(x, reference), "halves"))
-            if tensor.may_be_interleaved and orders.get(layer) != "halves":
-                y = from_interleaved(x)
-                options.append((remark, y, reference, difference(y, reference), "Meta's order"))
-        # In a layer whose queries are in Meta's order, the keys and the rotated ones must be too.
-        mine = [o for o in options if o[4] == orders.get(layer)] or options
-        remark, x, reference, d, order = min(mine, key=lambda o: rms(o[3]))
-        ok = largest(d) <= limit and rms(d) <= rms_limit
-        if tensor.may_be_interleaved:
-            if ok:
-                orders.setdefault(layer, order)
-            elif order != "halves" and layer not in orders:       # not equal in either order: judge it as it comes
-                remark, x, reference, d, order = min(options[::2], key=lambda o: rms(o[3]))
-        remark = ", ".join(filter(None, (remark, order if order != "halves" else "")))
-        where = None if ok else locate(x, reference, d, limit, tokens, start)
-        rows.append(Row(tensor.name, tensor.theirs, tensor.x.shape, "ok" if ok else "differs", remark, largest(d),
-                        rms(d), cosine(x, reference), limit, where))
-    for tensor in tensors:
-        tensor.interleaved = tensor.may_be_interleaved and orders.get(tensor.name.rsplit(".", 1)[0]) == "Meta's order"
-    return rows
-
-
-def locate(x, reference, d, limit, tokens, start):
-    """Where a tensor differs first: the first position beyond the limit, there the largest difference."""
-    per_position = np.abs(d).max(axis=-1)
-    per_position = per_position.max(axis=0) if d.ndim == 3 else per_position
-    beyond = per_position > limit
-    row = int(np.argmax(beyond)) if beyond.any() else int(np.argmax(per_position))
-    at = np.abs(d[..., row, :])
-    *head, index = (int(i) for i in np.unravel_index(np.argmax(at), at.shape))
-    end = len(tokens) if tokens is not None else start + d.shape[-2]
-    position = end - d.shape[-2] + row
-    spot = (*head, row, index)
-    where = {"position": position, "token": int(tokens[position]) if tokens is not None else None,
-             "head": head[0] if head else None, "index": index,
-             "dump": float(x[spot]), "reference": float(reference[spot]),
-             "positions_beyond": int(beyond.sum()), "positions": d.shape[-2]}
-    if d.ndim == 3:
-        where |= {"heads_beyond": int((np.abs(d).max(axis=(1, 2)) > limit).sum()), "heads": d.shape[0]}
-    return where
-
-
-# ---- Diagnosis -----------------------------------------------------------------------------------------------
-
-def diagnose(tensors, rows, right, candidates):
-    """Which bugs reproduce the first tensor that differs, best first.
-
-    {"found": [[bugs that cannot be told apart], ...], "until": first tensor that the best does not explain,
-     "float64": was it needed to tell them apart?, "earlier": a tensor before, where the best bug shows in float64 only,
-     "closest": the bug that comes nearest, if none reproduces it}
-    """
-    names = names_of(right.run.config.n_layers)
-    first = next(i for i, row in enumerate(rows) if row.verdict != "ok")
-    before, rest = tensors[:first], tensors[first:]
-
-    def could_change(c, name):
-        return names.index(name) >= names.index(c.bug.first)
-
-    suspects = [c for c in candidates if c.applies and could_change(c, rest[0].name)]
-    if rows[first].verdict == "shape":                    # other tokens, or nothing we know
-        suspects = [c for c in suspects if len(c.bug.apply(c.run).tokens) != len(c.run.tokens)]
-    matching = [c for c in suspects if c.agrees(rest[0])]
-    result = {"found": [], "until": None, "float64": False, "earlier": None, "closest": None}
-    if not matching:
-        near = min(suspects, key=lambda c: c.distance(rest[0], exact=False), default=None)
-        if near and near.distance(rest[0], exact=False) < 0.5 * right.distance(rest[0], exact=False):
-            result["closest"] = near.bug
-        return result
-
-    # How many tensors, from the first that differs on, each of them explains.
-    reaches = {c: next((i for i, t in enumerate(rest) if not c.agrees(t)), len(rest)) for c in matching}
-    best = max(reaches.values())
-    explained = rest[:best]
-    scale = np.array([max(right.allowed(t.name)[1], 1e-300) for t in explained])
-    far = {c: np.array([c.distance(t) for t in explained]) / scale for c in matching if reaches[c] == best}
-    ranked = sorted(far, key=lambda c: np.sum(far[c]))
-    # Told apart in float64: some tensor of the dump is at least twice as near to the best candidate.
-    same = [c for c in ranked if np.all(far[c] <= 2 * far[ranked[0]] + 1e-9)]
-    others = sorted((c for c in matching if c not in same), key=lambda c: -reaches[c])
-    top = ranked[0]
-    return result | {
-        "found": [[c.bug for c in same]] + [[c.bug] for c in others],
-        "until": rest[best].name if best < len(rest) else None, "float64": len(far) > len(same),
-        "earlier": next((t.name for t in before if could_change(top, t.name)
-                         and top.distance(t) < 0.5 * right.distance(t)), None)}
-
-
-def hidden(tensors, right, candidates):
-    """A bug that rounding hides: (tensor, how many times nearer the dump is to it than to the right run, bugs).
-
-    Compared in float64, where the right run and the bug differ, and the dump has only its own rounding.
-    """
-    names, found = names_of(right.run.config.n_layers), []
-    for c in candidates:
-        if not c.bug.subtle or not c.applies:
-            continue
-        tensor = next((t for t in tensors if names.index(t.name) >= names.index(c.bug.first)), None)
-        if tensor is not None:
-            wrong, good = c.distance(tensor), right.distance(tensor)
-            if wrong < 0.5 * good:
-                found.append((wrong, good, names.index(tensor.name), tensor, c))
-    if not found:
-        return None
-    wrong, good, _, tensor, _ = min(found, key=lambda f: f[:3])
-    same = [c.bug for w, _, _, t, c in sorted(found, key=lambda f: f[0]) if t is tensor and w < 2 * wrong]
-    return tensor, good / max(wrong, 1e-300), same
 
 
 # ---- Reports -------------------------------------------------------------------------------------------------
+
+@dataclass
+class Report:
+    """All that is said about a dump; text and JSON are written from it."""
+    dump: str
+    reference: str
+    precision: str                                        # of most of its tensors
+    rows: list
+    notes: list                                           # how names and shapes were read, and what to know besides
+    diagnosis: Diagnosis = None
+
+    @property
+    def agrees(self):
+        return all(row.verdict in ("ok", "overwritten") for row in self.rows) and self.diagnosis is None
+
+    @property
+    def first(self):
+        """The first tensor whose numbers differ."""
+        if self.diagnosis:
+            return self.diagnosis.first
+        return next((row.name for row in self.rows if row.wrong), None)
+
 
 def number(x):
     return "" if x is None else f"{x:.2e}" if math.isfinite(x) else "mask"
 
 
-def print_table(rows, extra=None):
+def print_table(report, extra=None):
     """One line per tensor, at most 100 characters."""
     heading = extra[0] if extra else "allowed"
     print(f"{'tensor':24} {'shape':16} {'largest':>8} {'rms':>8} {heading:>8} {'cosine':>10}  verdict")
-    first = next((row for row in rows if row.verdict != "ok"), None)
-    for row in rows:
-        verdict = row.verdict if row.verdict == "ok" else ("FIRST TO DIFFER" if row is first else "differs")
+    first = next((row for row in report.rows if row.wrong), None)
+    for row in report.rows:
+        verdict = "FIRST TO DIFFER" if row is first else row.verdict
         shape = "(" + ", ".join(map(str, row.shape)) + ")"
         value = extra[1][row.name] if extra else row.allowed
         print(f"{row.name:24} {shape:16} {number(row.largest):>8} {number(row.rms):>8} {number(value):>8} "
@@ -525,8 +76,12 @@ def say(text, indent=""):
                         break_long_words=False))
 
 
-def describe_remarks(rows):
-    """Sentences on how the dump's names and shapes were read."""
+def how_many(names):
+    return names[0] if len(names) == 1 else f"{len(names)} tensors ({names[0]}, ...)"
+
+
+def remarks_on(rows):
+    """Sentences on how the dump's names, shapes and precisions were read."""
     sentences = []
     renamed = [row for row in rows if row.theirs != row.name]
     if renamed:
@@ -537,84 +92,182 @@ def describe_remarks(rows):
             for remark in filter(None, row.remark.split(", ")):
                 remarks.setdefault(remark, []).append(row.name)
     for remark, names in remarks.items():
-        which = names[0] if len(names) == 1 else f"{len(names)} tensors ({names[0]}, ...)"
-        if remark == "Meta's order":
-            sentences.append(f"In Meta's interleaved order, which is equivalent: {which}. Neighbours (x_2i, x_2i+1) "
-                             "are rotated there, halves (x_i, x_i+d/2) here; scores are the same.")
+        if remark == META:
+            sentences.append(f"In Meta's interleaved order, which is equivalent: {how_many(names)}. Neighbours (x_2i, "
+                             "x_2i+1) are rotated there, halves (x_i, x_i+d/2) here; scores are the same.")
         else:
-            sentences.append(f"{remark[0].upper()}{remark[1:]}: {which}.")
+            sentences.append(f"{remark[0].upper()}{remark[1:]}: {how_many(names)}.")
+    return sentences + overwritten_in(rows)
+
+
+def overwritten_in(rows):
+    found = {}
+    for row in rows:
+        if row.verdict == "overwritten":
+            found.setdefault(row.where["by"], []).append(row.name)
+    return [f"Overwritten in place by a later +=, so that nothing can be said of it: {how_many(names)}. It holds the "
+            f"numbers of {by}: copy before you keep it." for by, names in found.items()]
+
+
+def precisions_in(rows, most):
+    """Which tensors are judged by another precision than most are, and where it gets coarser."""
+    others, sentences = {}, []
+    for row in rows:
+        if row.precision not in (None, most):
+            others.setdefault(row.precision, []).append(row.name)
+    for precision, names in others.items():
+        sentences.append(f"Judged as {precision}, because its numbers or those before it are {precision}: "
+                         f"{how_many(names)}.")
+    judged = [row for row in rows if row.precision and row.verdict != "shape"]
+    for last, row in zip(judged, judged[1:]):
+        if last.precision == "float32" and row.precision in ("float16", "bfloat16"):
+            sentences.append(f"{row.name} is the first that is no more than {row.precision}; {last.name}, before it, is "
+                             f"float32: {OPERATIONS[local_name(row.name)]} is computed or kept in {row.precision}.")
+            break
     return sentences
 
 
 def describe_first(row, last_ok):
-    if row.verdict == "shape":
-        return f"{row.name} is the first tensor that differs: {row.remark}."
     w = row.where
     token = "" if w["token"] is None else f" (token {w['token']})"
     head = "" if w["head"] is None else f", head {w['head']}"
+
     def value(v):
         return "blocked by the mask" if v <= MASKED else f"{v:.7g}"
-    text = (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index "
-            f"{w['index']} it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are "
-            f"{w['positions_beyond']} of {w['positions']} positions")
+
+    def beyond(what, names):
+        count, all_of = w[f"{what}_beyond"], w[what]
+        which = "" if count in (0, all_of) else f" ({w['which'][what]})"
+        return f"{count} of {all_of} {names}{which}"
+
+    parts = [beyond("positions", "positions")]
     if w["head"] is not None:
-        text += f" and {w['heads_beyond']} of {w['heads']} heads"
-    return text + "." + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else "")
+        parts.append(beyond("heads", "heads"))
+    if 0 < w["indices_beyond"] < w["indices"]:
+        parts.append(beyond("indices", "keys" if row.name.endswith(("scores", "probs")) else "indices"))
+    several = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return (f"{row.name} is the first tensor that differs. At position {w['position']}{token}{head}, index {w['index']} "
+            f"it is {value(w['dump'])}; the reference is {value(w['reference'])}. Beyond rounding are {several}."
+            + (f" Everything before it in the dump agrees, up to {last_ok}." if last_ok else ""))
 
 
-def print_bugs(group, name):
-    for bug in group:
-        say(f"{name} equals what you get when {bug.what}.", "  ")
-        for label, text in (("symptom", bug.symptom), ("fix", bug.fix)):
+def print_cause(cause, first):
+    say(f"{first} equals what you get when {cause.what}." if cause.name else f"{cause.what}.", "  ")
+    for label, text in (("symptom", cause.symptom), ("fix" if cause.name else "look", cause.fix)):
+        if text:
             print(textwrap.fill(text, 100, initial_indent=f"    {label + ':':9}", subsequent_indent=" " * 13))
 
 
-def print_report(report, rows, diagnosis, secret, precision):
-    print_table(rows)
+def print_report(report):
+    print_table(report)
     print()
-    for sentence in report["remarks"]:
-        say(sentence)
-    wrong = [i for i, row in enumerate(rows) if row.verdict != "ok"]
-    if not wrong:
-        worst = max(rows, key=lambda row: row.largest / row.allowed if row.allowed else 0)
-        say(f"All {len(rows)} tensors agree bit for bit." if worst.largest == 0 else
-            f"All {len(rows)} tensors agree, within the rounding of {precision}; the farthest, {worst.name}, is at "
-            f"{worst.largest / worst.allowed:.0%} of what is allowed.")
-        return
-    first = rows[wrong[0]]
-    if secret:
-        tensor, times, group = secret
-        say(f"{tensor.name} differs by no more than rounding in {precision}. Compared in float64, it is {times:.1f} "
-            "times nearer to a run with a bug than to the right one:")
-        print_bugs(group, tensor.name)
-        if len(group) > 1:
+    for note in report.notes:
+        say(note)
+    rows, diagnosis = report.rows, report.diagnosis
+    first = next((row for row in rows if row.wrong), None)
+    if diagnosis and diagnosis.times_nearer:
+        say(f"{diagnosis.first} differs by no more than rounding in {report.precision}. Compared in float64, it is "
+            f"{diagnosis.times_nearer:.1f} times nearer to a run with a bug than to the right one:")
+        for cause in diagnosis.found:
+            print_cause(cause, diagnosis.first)
+        if len(diagnosis.found) > 1:
             say("These cannot be told apart here.")
         return
-    earlier = diagnosis and diagnosis["earlier"]
-    say(describe_first(first, rows[wrong[0] - 1].name if wrong[0] and not earlier else None))
-    if earlier:
-        say(f"Compared in float64, it begins with {earlier}: in float32 the difference is no more than rounding there.")
-    if diagnosis is None:
+    if first:
+        earlier = diagnosis is not None and diagnosis.first != first.name
+        last_ok = next((row.name for row in reversed(rows[:rows.index(first)]) if row.verdict == "ok"), None)
+        say(describe_first(first, None if earlier else last_ok))
+        if earlier:
+            say(f"Compared in float64, it begins with {diagnosis.first}: in {report.precision} the difference is no more "
+                "than rounding there.")
+    else:
+        print_agreement(rows, report.precision)
+    if diagnosis:
+        print()
+        print_diagnosis(report, first)
+
+
+def print_agreement(rows, precision):
+    agreeing = [row for row in rows if row.verdict == "ok"]
+    shapes = [row for row in rows if row.verdict == "shape"]
+    all_of = f"All {len(agreeing)} {'other ' if len(agreeing) < len(rows) else ''}tensors"
+    if agreeing:
+        worst = max(agreeing, key=lambda row: row.largest / row.allowed if row.allowed else 0)
+        say(f"{all_of} agree bit for bit." if worst.largest == 0 else
+            f"{all_of} agree, within the rounding of {precision}; the farthest, {worst.name}, is at "
+            f"{worst.largest / worst.allowed:.0%} of what is allowed.")
+    if shapes:
+        say(f"Not compared, because of another shape: {how_many([row.name for row in shapes])}; {shapes[0].name} has "
+            f"{shapes[0].remark}.")
+
+
+def print_diagnosis(report, first):
+    diagnosis, rows = report.diagnosis, report.rows
+    name = first.name if first else diagnosis.first
+    if diagnosis.explanations:
+        print("No bug of the zoo gives these numbers, but")
+        for cause in diagnosis.explanations:
+            print_cause(cause, name)
         return
-    print()
-    if not diagnosis["found"]:
-        say(f"No bug of the zoo reproduces {first.name}" + (
-            f"; the closest is {diagnosis['closest'].name}: {diagnosis['closest'].what}."
-            if diagnosis["closest"] else "."))
-        for hint in report["hints"]:
-            say(hint)
+    if not diagnosis.found:
+        closest = diagnosis.closest
+        say(f"No bug of the zoo reproduces {name}" + (f"; the closest is {closest.name}: {closest.what}." if closest
+                                                      else "."))
         return
-    group, *others = diagnosis["found"]
-    print("Diagnosis" if len(group) == 1 else f"Diagnosis: {len(group)} bugs that cannot be told apart with this dump")
-    print_bugs(group, first.name)
-    if diagnosis["until"]:
-        say(f"This explains the dump up to {diagnosis['until']}: from there on, something else differs too. Fix this "
+    count = len(diagnosis.found)
+    print("Diagnosis" if count == 1 else f"Diagnosis: {count} bugs that cannot be told apart with this dump")
+    for cause in diagnosis.found:
+        print_cause(cause, name)
+    if diagnosis.contradicted_by:
+        say(f"But this would have changed {diagnosis.contradicted_by} too, which is right: it happens here only, or it is "
+            "something else that gives the same numbers.", "  ")
+    elif diagnosis.until:
+        say(f"This explains the dump up to {diagnosis.until}: from there on, something else differs too. Fix this "
             "first and compare again.", "  ")
-    elif len(rows) > wrong[0] + 1:
+    elif first and rows[-1] is not first:
         say("It explains all that follows in the dump too.", "  ")
-    if others:
-        names = ", ".join(bug.name for g in others for bug in g)
-        say(f"Less well, {'compared in float64: ' if diagnosis['float64'] else 'as later tensors differ: '}{names}.")
+
+
+def as_json(report):
+    """The report as a dict for JSON, in which a number that is not finite is null."""
+    def finite(value):
+        if isinstance(value, dict):
+            return {key: finite(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [finite(v) for v in value]
+        return value if not isinstance(value, float) or math.isfinite(value) else None
+
+    d = report.diagnosis or Diagnosis(None)
+    return finite({
+        "dump": report.dump, "reference": report.reference, "precision": report.precision, "agrees": report.agrees,
+        "notes": report.notes, "first": report.first, "diagnosis": [asdict(cause) for cause in d.found],
+        "explanations": [asdict(cause) for cause in d.explanations], "explained_until": d.until,
+        "contradicted_by": d.contradicted_by, "compared_in_float64": d.in_float64, "times_nearer": d.times_nearer,
+        "closest": d.closest and d.closest.name, "tensors": [asdict(row) for row in report.rows]})
+
+
+# ---- Judging -------------------------------------------------------------------------------------------------
+
+def judge(run, trace, tensors, label, precision=None, zoo=bugs.BUGS, notes=()):
+    """The Report on the tensors of a dump. `trace`: right values in float32 from elsewhere, or None."""
+    most = set_precisions(tensors, precision)
+    right = Candidate(run, None, trace)
+    right.compute_all({"float64", "float32"} | {tensor.precision for tensor in tensors})
+    rows = compare(tensors, right, run.tokens, len(run.tokens) - run.chunks[-1])
+    candidates = [Candidate(run, bug) for bug in zoo]
+    report = Report("", label, most, rows, [*notes, *remarks_on(rows), *precisions_in(rows, most), *outer(tensors)])
+    if any(row.wrong for row in rows) or all(row.verdict == "shape" for row in rows):
+        report.diagnosis = diagnose(tensors, rows, right, candidates)
+    elif not any(row.verdict == "shape" for row in rows):
+        report.diagnosis = hidden(tensors, right, candidates, precision or most)
+        if report.diagnosis:
+            next(row for row in rows if row.name == report.diagnosis.first).verdict = "differs"
+    return report
+
+
+def outer(tensors):
+    """Sentences on names that stand for one tensor but hold other numbers: something is done after it."""
+    return [between(tensor, other) for tensor in tensors for other in getattr(tensor, "outer", ())]
 
 
 # ---- Command line --------------------------------------------------------------------------------------------
@@ -625,12 +278,13 @@ examples:
   python tests/compare.py my.safetensors --model Llama-2-7b-hf --tokens 1,9038,2501,263,931
   python tests/compare.py my.npz --reference gqa-float32/chunk    a case of tests/reference, with PyTorch's trace
   python tests/compare.py my.npz --tokens 1,5,9,7 --chunks 3,1    the dump is of the last token, after 3 cached ones
+  python tests/compare.py my.safetensors --function rope          one function of a port that runs no model yet
   python tests/compare.py one.npz other.safetensors               two dumps with each other, without a model
   python tests/compare.py --live weights/fairytales --prompt "Once upon a time"
                                                                   numpy_llama.py against PyTorch, everything
-A dump holds any of the names that `python numpy_llama.py --trace FILE` writes (or transformers' module names), of one
-sequence. tests/reference/README.md shows how to write one from C, Rust and JavaScript.
-exit status: 0 all agree, 1 something differs, 2 bad input
+A dump holds any of the names that `python numpy_llama.py --trace FILE` writes, or those of transformers, Meta's code,
+llama.cpp and others, of one sequence. tests/reference/README.md shows how to write one, from C to llama.cpp.
+exit status: 0 all agree, 1 something differs, 2 no verdict
 """
 
 
@@ -642,13 +296,15 @@ def parse(argv):
         prog="compare.py", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Which tensor of your Llama goes wrong first, and why.")
     parser.error, add = error, parser.add_argument
-    add("dump", nargs="?", metavar="DUMP", type=Path, help="your intermediate values: .safetensors or .npz")
+    add("dump", nargs="?", metavar="DUMP", type=Path,
+        help="your intermediate values: .safetensors, .npz, .npy, .pt, llama.cpp's log, or a folder of them")
     add("other", nargs="?", metavar="OTHER", type=Path, help="another dump to compare it with, instead of a model")
     add("--model", metavar="DIR", type=Path, help="the folder of weights you ran (default: weights/fairytales)")
     what = parser.add_mutually_exclusive_group().add_argument
     what("--prompt", metavar="TEXT", help='what you ran it on (default: "Once upon a time")')
     what("--tokens", metavar="IDS", help="the same as token ids: 1,2,3")
     what("--reference", metavar="CASE", help="a case of tests/reference, such as gqa-float32/prompt")
+    what("--function", metavar="NAME", help=f"the dump is of one function: {', '.join(functions.OUTPUTS)}")
     add("--chunks", metavar="SIZES", help="how the tokens went through the cache, 8,1,1; the dump is of the last chunk")
     add("--dtype", choices=list(NOISE), help="the precision to judge by (default: seen from the numbers)")
     add("--live", metavar="DIR", type=Path, help="compare numpy_llama.py with PyTorch on this model, everything")
@@ -656,9 +312,10 @@ def parse(argv):
     args = parser.parse_args(argv)
     for wrong, message in (
         (args.dump is None and args.live is None, "a dump is missing"),
-        (args.live and (args.dump or args.reference or args.model), "--live goes with --prompt or --tokens only"),
-        (args.other and (args.model or args.prompt or args.tokens or args.reference or args.chunks),
+        (args.live and (args.dump or args.reference or args.model or args.function), "--live goes with --prompt or --tokens only"),
+        (args.other and (args.model or args.prompt or args.tokens or args.reference or args.chunks or args.function),
          "two dumps are compared without a model"),
+        (args.function and (args.model or args.chunks), "--function brings its own numbers"),
         (args.reference and (args.model or args.chunks), "--reference brings its own model and chunks"),
     ):
         if wrong:
@@ -678,7 +335,7 @@ def make_run(args):
     if args.reference:
         return reference_case(args.reference)
     folder = args.live or args.model or ROOT / "weights" / "fairytales"
-    weights, config = nl.load(folder)
+    weights, config = large_models.load(folder)
     text, tokenizer = None, folder / "tokenizer.model"
     if args.tokens:
         tokens = integers(args.tokens, "--tokens")
@@ -695,7 +352,8 @@ def make_run(args):
 
 def reference_case(name):
     """(Run, PyTorch's trace, how to call it) of a case in tests/reference."""
-    cases = json.loads((REFERENCE / "cases.json").read_text())["cases"]
+    cases = {name: case for file in sorted(REFERENCE.glob("cases*.json"))
+             for name, case in json.loads(file.read_text())["cases"].items()}
     if name not in cases:
         raise InputError(f"there is no case {shorten(name)}; there are {', '.join(cases)}")
     case = cases[name]
@@ -703,28 +361,6 @@ def reference_case(name):
     from safetensors.numpy import load_file
     trace = load_file(REFERENCE / case["trace"])
     return bugs.Run(tuple(case["tokens"]), weights, config, tuple(case["chunks"])), trace, f"PyTorch's trace of {name}"
-
-
-def read_dump(path, known, room, n_seen=None):
-    """The dump's tensors under our names, in order of computation. `room(name)`: how many numbers are plausible."""
-    tensors = {}
-    for entry in open_dump(path):
-        name = our_name(entry.name, known, path)
-        if name is None:
-            continue
-        size = math.prod(entry.shape)
-        if size > room(name):
-            raise InputError(f"{path}: {shorten(entry.name)} has shape {entry.shape}, far larger than {name} can be")
-        x = read_entry(entry, path)
-        if name in tensors and not np.array_equal(tensors[name].x.ravel(), x.ravel()):
-            raise InputError(f"{path}: {tensors[name].theirs} and {entry.name} are both {name}, but differ")
-        tensors.setdefault(name, Tensor(name, entry.name, entry.dtype, x, n_seen))
-    if not tensors:
-        raise InputError(f"{path} holds no tensor that can be compared")
-    ordered = sorted(tensors.values(), key=lambda tensor: known.index(tensor.name))
-    for tensor in ordered:
-        check_finite(tensor.name, tensor.x, path)
-    return ordered
 
 
 def check_shapes(rows, path):
@@ -736,15 +372,15 @@ def check_shapes(rows, path):
 class Dump:
     """Another dump in the place of the right run."""
 
-    def __init__(self, tensors, precision):
-        self.tensors, self.precision = {tensor.name: tensor for tensor in tensors}, precision
+    def __init__(self, tensors):
+        self.tensors = {tensor.name: tensor for tensor in tensors}
 
-    def expected(self, name):
-        return self.tensors[name].x
+    def expected(self, tensor):
+        return self.tensors[tensor.name].x
 
-    def allowed(self, name):
-        size = unmasked(self.expected(name))
-        return ALONE[self.precision] * largest(size), ALONE[self.precision] * rms(size)
+    def allowed(self, tensor):
+        size = unmasked(self.expected(tensor))
+        return ALONE[tensor.precision] * largest(size), ALONE[tensor.precision] * rms(size)
 
 
 def plain(tensor):
@@ -755,12 +391,21 @@ def plain(tensor):
     return x[0] if x.ndim > 2 and x.shape[0] == 1 and (x.ndim > 3 or not per_head) else x
 
 
+def check_finite(tensors, path):
+    """Raise InputError where the values to compare with are not finite."""
+    for tensor in tensors:
+        if not_finite(tensor.name, tensor.x).any():
+            raise InputError(f"{path}: {tensor.name} holds NaN or infinity: nothing can be compared with it "
+                             "(give the dump that is in doubt first)")
+
+
 def run_two_dumps(args):
     mine, theirs = open_dump(args.dump), open_dump(args.other)
     depth = max((int(n) for e in mine + theirs for n in re.findall(r"layers\.(\d{1,4})(?!\d)", e.name)), default=0)
     known = names_of(depth + 1)
     room = lambda name: 2 ** 28  # noqa: E731             1 GiB in float32 for a single tensor
-    tensors, others = read_dump(args.dump, known, room), read_dump(args.other, known, room)
+    (tensors, notes), (others, _) = read_dump(args.dump, known, room), read_dump(args.other, known, room)
+    check_finite(others, args.other)
     common = {t.name for t in tensors} & {t.name for t in others}
     if not common:
         raise InputError(f"{args.dump} and {args.other} have no tensor in common")
@@ -770,51 +415,75 @@ def run_two_dumps(args):
     for tensor, other in zip(tensors, others):            # whichever way one can be read as the other
         if not tensor.readings(other.x.shape):
             other.x = next((x for _, x in other.readings(tensor.x.shape)), other.x)
-    precision = args.dtype or coarsest(precision_of({t.name: (t.dtype, t.x) for t in ts}) for ts in (tensors, others))
-    rows = compare(tensors, Dump(others, precision))
+    precision = coarsest([set_precisions(tensors, args.dtype), set_precisions(others, args.dtype)])
+    for tensor, other in zip(tensors, others):
+        tensor.precision = coarsest([tensor.precision, other.precision])
+    rows = compare(tensors, Dump(others))
     check_shapes(rows, args.dump)
-    return rows, None, None, precision, f"{args.other} (no model: every difference up to {ALONE[precision]:g} of the " \
-        "tensor's largest value is taken for rounding)", []
+    label = f"{args.other} (no model: every difference up to {ALONE[precision]:g} of the tensor's largest value is " \
+            "taken for rounding)"
+    return Report(str(args.dump), label, precision, rows,
+                  [*notes, *remarks_on(rows), *precisions_in(rows, precision), *outer(tensors)])
+
+
+def as_its_own_ids_say(args, run):
+    """(the run with the token ids that the dump holds, where nothing else was asked for, sentences on that)"""
+    ids = own_ids(args.dump)
+    if ids is None or ids == run.tokens[-len(ids):]:
+        return run, []
+    shown = shorten(",".join(map(str, ids)))
+    free = not (args.reference or args.chunks)
+    if free and args.prompt is None and args.tokens is None:
+        return replace(run, tokens=ids, chunks=(len(ids),), text=None, tokenizer=None), \
+            [f"The dump holds its own token ids, {shown}: compared with these."]
+    if free and ids == run.tokens[:len(ids)]:
+        return replace(run, tokens=ids, chunks=(len(ids),)), \
+            [f"The dump's own token ids are the first {len(ids)}, {shown}: compared with these."]
+    return run, [f"The dump's own token ids are {shown}, not those it is compared with "
+                 f"({shorten(','.join(map(str, run.tokens)))}): --tokens takes them."]
 
 
 def run_dump(args):
     run, trace, label = make_run(args)
-    config, tokens = run.config, run.tokens
-    T, S = run.chunks[-1], len(tokens)
+    run, notes = as_its_own_ids_say(args, run)
+    config = run.config
+    S = len(run.tokens)
     known = names_of(config.n_layers)
-    widest = max(config.dim, config.hidden_dim, config.vocab_size, config.n_heads * max(config.head_dim, S))
-    tensors = read_dump(args.dump, known, lambda name: 2 * (S + 1) * widest, S)
-    precision = args.dtype or precision_of({t.name: (t.dtype, t.x) for t in tensors})
-    right = Candidate(run, None, precision, trace)
-    right.compute_all()
-    rows = compare(tensors, right, tokens, S - T)
-    candidates = [Candidate(run, bug, precision) for bug in bugs.BUGS]
-    diagnosis = secret = None
-    hints = []
-    if any(row.verdict != "ok" for row in rows):
-        diagnosis = diagnose(tensors, rows, right, candidates)
-        if not diagnosis["found"]:
-            check_shapes(rows, args.dump)
-            hints = coarser(tensors, run, precision)
-            if not hints and next(row.name for row in rows if row.verdict != "ok") == "embedding":
-                hints = ["The embedding is only looked up: the dump is of other weights, or of other tokens."]
-    else:
-        secret = hidden(tensors, right, candidates)
-        if secret:
-            next(row for row in rows if row.name == secret[0].name).verdict = "differs"
-    return rows, diagnosis, secret, precision, label, hints
+    tensors, more = read_dump(args.dump, known, room_for(config, S), S, config)
+    notes += more
+    if len(run.chunks) == 1 and not args.reference and is_of_last_position(tensors, config, S, S):
+        run = replace(run, chunks=(S - 1, 1))
+        notes.insert(0, f"Its shapes are of one position: compared with the last token, as --chunks {S - 1},1 does.")
+    report = judge(run, trace, tensors, label, args.dtype, notes=notes)
+    report.dump = str(args.dump)
+    if report.diagnosis and not report.diagnosis.found:
+        check_shapes(report.rows, args.dump)
+    return report
 
 
-def coarser(tensors, run, precision):
-    """A hint if the dump is what a coarser computation gives."""
-    order = list(NOISE)
-    for coarse in order[order.index(precision) + 1:]:
-        right = Candidate(run, None, coarse)
-        right.compute_all()
-        if all(row.verdict == "ok" for row in compare(tensors, right)):
-            return [f"But all of it is within the rounding of {coarse}: some of your port computes in lower precision "
-                    f"(float16, bfloat16, TF32). If that is meant, use --dtype {coarse}."]
-    return []
+def run_function(args):
+    """The Report on one function: all cases that the dump holds, as one."""
+    cases = functions.read_cases(args.function, REFERENCE / "functions")
+    reports, label = [], f"PyTorch's outputs of {args.function}"
+    for case, values in cases.items():
+        values = functions.prepared(args.function, case, values)
+        tensors = functions.tensors_of(args.function, case, values, args.dump)
+        if tensors:
+            run = functions.run_of(args.function, values)
+            parts = {name: part for part, name in functions.OUTPUTS[args.function].items()}
+            trace = {name: values[part].reshape(bugs.compute(run)[name].shape) for name, part in parts.items()}
+            report = judge(run, trace, tensors, label, args.dtype, functions.zoo_of(args.function, case, values))
+            check_shapes(report.rows, args.dump)
+            reports.append(functions.under_case(report, case, parts))
+    if not reports:
+        raise InputError(f"{args.dump} holds no case of {args.function}: there are {', '.join(cases)}")
+    rows = [row for report in reports for row in report.rows]
+    notes = remarks_on(rows)
+    if len(reports) < len(cases):
+        notes.append(f"{len(cases) - len(reports)} of {len(cases)} cases are not in the dump.")
+    precision = coarsest(report.precision for report in reports)
+    diagnosis = functions.common_diagnosis([report for report in reports if not report.agrees])
+    return Report(str(args.dump), label, precision, rows, [*notes, *functions.overflows(args.function, rows)], diagnosis)
 
 
 def run_live(args):
@@ -836,79 +505,57 @@ def run_live(args):
     theirs, exact = (torch_trace(m, np.array(run.tokens)) for m in (model, double(model)))
     ours = bugs.compute(run)
     tensors = [Tensor(name, name, "float32", x) for name, x in ours.items()]
-    right = Candidate(run, None, "float32", theirs)
-    rows = compare(tensors, right, run.tokens)
+    rows = compare(tensors, Candidate(run, None, theirs), run.tokens)
     from_exact = {name: largest(difference(theirs[name], exact[name])) for name in theirs}
-    return rows, from_exact
+    return Report(str(args.live), "PyTorch", "float32", rows, []), from_exact
 
 
 def main(argv=None):
-    """Run the command line and return its exit status: 0 all agree, 1 something differs, 2 bad input."""
+    """Run the command line and return its exit status: 0 all agree, 1 something differs, 2 no verdict."""
     try:
         args = parse(argv)
         if args.live:
             return show_live(args)
         with np.errstate(all="ignore"):                   # some bugs overflow
-            rows, diagnosis, secret, precision, label, hints = (run_two_dumps if args.other else run_dump)(args)
-        status = int(any(row.verdict != "ok" for row in rows))
-        report = {"dump": str(args.dump), "reference": label, "precision": precision, "agrees": not status,
-                  "remarks": describe_remarks(rows), "hints": hints}
+            report = (run_two_dumps if args.other else run_function if args.function else run_dump)(args)
         if args.json:
-            print(json.dumps(report | as_json(rows, diagnosis, secret), indent=1))
+            print(json.dumps(as_json(report), indent=1))
         else:
-            say(f"{args.dump} against {label}, judged as {precision}")
+            say(f"{report.dump} against {report.reference}, judged as {report.precision}")
             print()
-            print_report(report, rows, diagnosis, secret, precision)
-        return status
-    except (InputError, MemoryError) as error:
-        print(f"error: {' '.join(str(error).split()) or 'not enough memory'}", file=sys.stderr)
+            print_report(report)
+        return int(not report.agrees)
+    except BrokenPipeError:                               # the reader has seen enough: bugs.start ends it
+        raise
+    except (InputError, MemoryError, OSError) as error:   # OSError: a file that cannot be mapped into memory
+        kind = "not enough memory: " if isinstance(error, MemoryError) else ""
+        print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
-def as_json(rows, diagnosis, secret):
-    def finite(value):
-        if isinstance(value, dict):
-            return {key: finite(v) for key, v in value.items()}
-        return value if not isinstance(value, float) or math.isfinite(value) else None
-
-    def names(group):
-        return [{"name": bug.name, "what": bug.what, "symptom": bug.symptom, "fix": bug.fix} for bug in group]
-
-    first = next((row.name for row in rows if row.verdict != "ok"), None)
-    first = diagnosis and diagnosis["earlier"] or first
-    found, in_float64, until = [], False, None
-    if secret:
-        found, in_float64 = names(secret[2]), True
-    elif diagnosis and diagnosis["found"]:
-        found, until = names(diagnosis["found"][0]), diagnosis["until"]
-        in_float64 = diagnosis["float64"] or bool(diagnosis["earlier"])
-    return {"first": first, "diagnosis": found, "explained_until": until, "compared_in_float64": in_float64,
-            "tensors": [{key: finite(value) for key, value in asdict(row).items()} for row in rows]}
-
-
 def show_live(args):
-    rows, from_exact = run_live(args)
-    status = int(any(row.verdict != "ok" for row in rows))
+    report, from_exact = run_live(args)
     if args.json:
-        exact = [{"pytorch_to_float64": from_exact[row.name]} for row in rows]
-        body = as_json(rows, None, None)
-        body["tensors"] = [row | more for row, more in zip(body["tensors"], exact)]
-        print(json.dumps({"live": str(args.live), "agrees": not status} | body, indent=1))
-        return status
+        body = as_json(report)
+        for row in body["tensors"]:
+            row["pytorch_to_float64"] = from_exact[row["name"]]
+        print(json.dumps({"live": report.dump} | body, indent=1))
+        return int(not report.agrees)
     print(f"numpy_llama.py against PyTorch, both in float32, on {args.live}")
     print("pytorch: how far PyTorch in float32 is from PyTorch in float64 (largest difference)\n")
-    print_table(rows, ("pytorch", from_exact))
+    print_table(report, ("pytorch", from_exact))
     print()
-    wrong = [row for row in rows if row.verdict != "ok"]
-    if wrong:
-        say(describe_first(wrong[0], None))
+    first = next((row for row in report.rows if row.wrong), None)
+    if first:
+        say(describe_first(first, None))
     else:
+        rows = report.rows
         worst = max(rows, key=lambda row: row.largest)
         ratio = np.median([row.largest / from_exact[row.name] for row in rows if from_exact[row.name]])
         say(f"All {len(rows)} tensors agree. The largest difference is {worst.largest:.1e}, in {worst.name}, where "
             f"PyTorch itself is {from_exact[worst.name]:.1e} from float64. In the median, the two are {ratio:.1f} "
             "times as far apart as PyTorch is from float64.")
-    return status
+    return int(not report.agrees)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Another folder holds a numpy_llama.py that is wrong on purpose: test_mutations.py.
 sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests")]
+if "PYTEST_XDIST_WORKER" in os.environ:               # files of tests run side by side: a core for each
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests need is in the repository
 
 import numpy_llama  # noqa: E402

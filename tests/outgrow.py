@@ -114,7 +114,8 @@ def wait_until(is_done, process, log, what):
 
 def answer_of_numpy_llama():
     sys.path.insert(0, str(ROOT))
-    import numpy as np                                    # here, so that a python without NumPy hears of vLLM first
+    import numpy as np  # here, so that a python without NumPy hears of vLLM first
+
     import numpy_llama as nl
     folder = ROOT / FOLDER
     weights, config = nl.load(folder)

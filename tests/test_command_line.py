@@ -26,8 +26,8 @@ from safetensors.numpy import load_file
 import numpy_llama as nl
 
 SCRIPT = ROOT / "numpy_llama.py"
-FIGURES = (r"prompt (?P<prompt>\d+) tokens, [1-9]\d* tokens/s; new (?P<new>\d+) tokens(, [1-9]\d* tokens/s)?; "
-           r"seed (?P<seed>\d+)\n")
+RATE = r"([1-9]\d+|[1-9](\.\d)?|0\.\d*[1-9]\d*) tokens/s"      # never 0 tokens/s
+FIGURES = rf"prompt (?P<prompt>\d+) tokens, {RATE}; new (?P<new>\d+) tokens(, {RATE})?; seed (?P<seed>\d+)\n"
 TRACE = ["embedding", *(f"layers.{i}.{name}" for i in range(2) for name in (
     "attn_norm", *(f"attn.{x}" for x in ("q", "k", "v", "q_rope", "k_rope", "scores", "probs", "heads", "out")),
     "x_attn", "ffn_norm", *(f"ffn.{x}" for x in ("gate", "silu", "up", "hidden", "out")), "x_ffn")), "norm", "logits"]

@@ -3,6 +3,7 @@
 Oracles: transformers, through plain forward hooks; NumPy's and safetensors' own writers.
 """
 import json
+import os
 import re
 import subprocess
 import sys
@@ -222,22 +223,46 @@ def test_where_it_differs(cli, trace):
         "position": 4, "head": 1, "index": 7, "positions_beyond": 1, "heads_beyond": 1}
     assert row["rms"] == pytest.approx(0.5 / x.size ** 0.5, rel=1e-3)
     for share, status in ((3e-5, 1), (1e-7, 0)):          # of the largest: more and less than float32 rounds
-        moved = trace["logits"] + np.float32(share * np.abs(trace["logits"]).max())
-        assert cli({"logits": moved})[0] == status
+        moved = trace["norm"] + np.float32(share * np.abs(trace["norm"]).max())
+        assert cli({"norm": moved})[0] == status
     a, b = x.ravel().astype(np.float64), trace["layers.3.attn.v"].ravel().astype(np.float64)
     assert row["cosine"] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
 
 
-def test_unknown_mistake_and_lower_precision(cli, run, trace):
+def test_unknown_mistake(cli, trace):
     noise = np.random.default_rng(0)
     status, out, _ = cli({"layers.0.ffn.up": noise.standard_normal(trace["layers.0.ffn.up"].shape)})
-    assert status == 1 and "No bug of the zoo reproduces layers.0.ffn.up" in out
-    # Matrix products with 10 bits, as TF32 does, in an otherwise float32 program: its numbers use all of float32.
-    shaken = {name: x * (1 + 2e-4 * noise.standard_normal(x.shape)).astype(np.float32) for name, x in trace.items()
-              if name.endswith(("attn.q", "attn.k", "attn.v"))}
+    assert status == 1 and "No bug of the zoo reproduces layers.0.ffn.up." in out
+
+
+def test_lower_precision(cli, trace):
+    """Matrix products with 10 bits, as TF32 does, in an otherwise float32 program: its numbers use all of float32."""
+    noise = np.random.default_rng(0)
+    names = ("attn_norm", "attn.q", "attn.k", "attn.v")
+    right = {name: x for name, x in trace.items() if name.endswith(names)}
+    shaken = {name: x if name.endswith("norm") else x * (1 + 2e-4 * noise.standard_normal(x.shape)).astype(np.float32)
+              for name, x in right.items()}
     status, out, _ = cli(shaken)
-    assert status == 1 and "use --dtype float16" in " ".join(out.split())
+    text = " ".join(out.split())
+    assert status == 1 and "e-04 of its size, with no pattern, as rounding to float16 or TF32" in text
+    assert "the product with wq is computed in lower precision; layers.0.attn_norm before it is exact to" in text
+    assert "use --dtype float16" in text
     assert cli(shaken, "--prompt", PROMPT, "--dtype", "float16")[0] == 0
+    # An error of the same size with a pattern is not rounding.
+    x = right["layers.0.attn.v"]
+    for pattern in (1 + 2e-4 * np.ones_like(x), 1 + 2e-4 * np.sin(np.arange(x.shape[2])) * np.ones_like(x)):
+        status, out, _ = cli({"layers.0.attn.v": (x * pattern).astype(np.float32)})
+        assert status == 1 and "lower precision" not in out
+
+
+def test_centred_logits_are_harmless(cli, trace):
+    """An output matrix without its mean, or log-probabilities: equal up to a number for each row."""
+    x = trace["logits"].astype(np.float64)
+    for moved in (x - x.mean(-1, keepdims=True), x - np.log(np.exp(x).sum(-1, keepdims=True)), x + 30):
+        status, out, _ = cli({"logits": moved.astype(np.float32)})
+        assert status == 0 and "Equal up to a constant per row (harmless): logits" in " ".join(out.split())
+    assert cli({"logits": (x * 1.01).astype(np.float32)})[0] == 1
+    assert cli({"norm": trace["norm"] + np.float32(30)})[0] == 1
 
 
 def test_two_mistakes_are_told_one_after_the_other(cli, run):
@@ -294,6 +319,23 @@ def test_the_zoo_writes_dumps(tmp_path, capsys):
     assert bugs.main([]) == 0 and f"{len(BUGS)} bugs" in capsys.readouterr().out
 
 
+def test_what_is_no_verdict_ends_with_2(tmp_path, trace):
+    """A full disk, a closed pipe, a folder that is not there: one line on standard error, and status 2."""
+    np.savez(tmp_path / "dump.npz", **trace)
+    call = [sys.executable, str(ROOT / "tests" / "compare.py"), str(tmp_path / "dump.npz"), "--prompt", PROMPT]
+    full = open("/dev/full", "w")
+    done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    read, write = os.pipe()
+    os.close(read)                                        # nobody reads
+    done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "bugs.py"), "gelu", str(tmp_path / "no" / "x.npz")],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_live_sees_a_wrong_model(tmp_path, monkeypatch, capsys):
     def wrong(run, bug=None, *rest, **options):
         return compute(run, bug or BUG["gelu"], *rest, **options)
@@ -332,16 +374,17 @@ def one_error(result, *words):
 def test_wrong_names(cli, trace):
     x = trace["layers.0.attn.q"]
     one_error(cli({"layers.0.attn.qrope": x}), "did you mean 'layers.0.attn.q_rope'")
-    one_error(cli({"layers.6.attn.q": x}), "layer 6, the model's last is layer 5")
-    one_error(cli({"model.layers.99.mlp": x}), "layer 99")
-    one_error(cli({"whatever": x}), "'whatever' is not a name of the trace")
-    one_error(cli({"layers.0.attn.q": x, "model.layers.0.self_attn.q_proj": x + 1}), "both", "differ")
+    one_error(cli({"whatever": x}), "whatever is not a name of the trace")
+    for name in ("layers.6.attn.q", "model.layers.99.mlp"):         # beside a tensor that can be compared, it is told
+        one_error(cli({name: x}), "layer", "the model's last is layer 5")
+        status, out, _ = cli({name: x, "layers.0.attn.q": x})
+        assert status == 0 and name in out
 
 
 def test_wrong_shapes(cli, trace):
     x = trace["layers.0.attn.q"]
     one_error(cli({"layers.0.attn.q": np.stack([x, x])}), "shape (2, 8", "the reference has (8, ")
-    one_error(cli({"layers.0.attn.q": x[None, None, None]}), "shape")
+    assert cli({"layers.0.attn.q": x[None, None, None]})[0] == 0   # leading axes of 1 are no other shape
     one_error(cli({"logits": trace["logits"][:, :-1]}), "shape")
     one_error(cli({"layers.0.x_ffn": np.zeros((4, 3, 2, 1), np.float32)}), "shape (4, 3, 2, 1)")
     one_error(cli({"norm": np.float32(3)}), "shape ()")
@@ -350,11 +393,37 @@ def test_wrong_shapes(cli, trace):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_not_finite(value, cli, trace):
+def test_not_finite_is_a_verdict(value, cli, trace):
     probs = trace["layers.1.attn.probs"].copy()
     probs[2, 3, 1] = value
-    one_error(cli({"logits": trace["logits"] * value, "layers.1.attn.probs": probs}), "layers.1.attn.probs is",
-              "NaN" if np.isnan(value) else "infinite", "[2, 3, 1]", "first tensor in order of computation")
+    dump = {"logits": trace["logits"] * value, "layers.1.attn.probs": probs, "layers.1.attn.v": trace["layers.1.attn.v"]}
+    status, out, _ = cli(dump, "--prompt", PROMPT, "--json")
+    report = json.loads(out)
+    assert status == 1 and report["first"] == "layers.1.attn.probs" and not report["diagnosis"]
+    assert [row["verdict"] for row in report["tensors"]] == ["ok", "NaN", "NaN"]
+    where = report["tensors"][1]["where"]
+    assert (where["head"], where["position"], where["index"], where["positions_beyond"]) == (2, 3, 1, 1)
+    kind = "NaN" if np.isnan(value) else "infinite"
+    assert f"is {kind} at position 3" in report["explanations"][0]["what"]
+    assert cli(dump)[1].count("FIRST TO DIFFER") == 1
+
+
+def test_the_cause_of_nan_is_looked_for_before_it(cli, run):
+    """With -infinity in every blocked score, a row that sees nothing is NaN, and so is all that follows."""
+    right = compute(run)
+    wrong = {name: right[name] for name in ("layers.0.attn.q_rope", "layers.0.attn.k_rope")}
+    scores = right["layers.0.attn.scores"].copy()
+    scores[:, np.arange(len(run.tokens)), np.arange(len(run.tokens))] = -np.inf
+    with np.errstate(invalid="ignore"):
+        probs = nl.softmax(scores)
+        heads = probs @ np.repeat(right["layers.0.attn.v"], 4, axis=0)
+    assert np.isnan(probs).any()
+    for dump in (wrong | {"layers.0.attn.scores": scores, "layers.0.attn.probs": probs},
+                 wrong | {"layers.0.attn.probs": probs}, wrong | {"layers.0.attn.heads": heads}):
+        status, out, _ = cli(dump, "--prompt", PROMPT, "--json")
+        report = json.loads(out)
+        assert status == 1 and [bug["name"] for bug in report["diagnosis"]] == ["mask-hides-itself"]
+        assert report["first"] == list(dump)[2]
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64", "U3"])
@@ -369,7 +438,7 @@ def test_nothing_is_unpickled(cli, tmp_path):
 
     one_error(cli({"norm": np.array([Bomb()], dtype=object)}), "pickled objects")
     (tmp_path / "dump.pt").write_bytes(b"\x80\x04.")
-    one_error(cli(tmp_path / "dump.pt"), ".safetensors or .npz")
+    one_error(cli(tmp_path / "dump.pt"), "dump.pt")
     (tmp_path / "pickle.npz").write_bytes(b"\x80\x04N.")
     one_error(cli(tmp_path / "pickle.npz"), "not a valid .npz")
     assert not (tmp_path / "exploded").exists()

@@ -42,7 +42,7 @@ def run(match):
 
 def words_and_numbers(text):
     """The text without its numbers, and the numbers; whole numbers are words."""
-    text = re.sub(r"\d+ tokens/s", "N tokens/s", text)
+    text = re.sub(r"[\d.]+ tokens/s", "N tokens/s", text)
     decimal = r"-?\d+\.\d+(?:e[+-]\d+)?"
     return re.sub(r" +", " ", re.sub(decimal, "x", text)), [float(x) for x in re.findall(decimal, text)]
 

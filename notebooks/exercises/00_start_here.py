@@ -3,62 +3,63 @@ import numpy as np
 from checks import Exercise, random
 
 
-def most_likely_next(logits):
+def rank_of(token, logits):
     last = [float(x) for x in logits[len(logits) - 1]]
-    return last.index(max(last))
+    return sorted(last, reverse=True).index(last[token]) + 1
 
 
-MOST_LIKELY_NEXT = Exercise(
-    most_likely_next, stars=1, minutes=5,
+def rank_in(row, token, larger=True, first=1):
+    return int(np.sum(row > row[token] if larger else row < row[token])) + first
+
+
+RANK_OF = Exercise(
+    rank_of, stars=1, minutes=5,
     inputs=[
-        (random(5, 12, seed=3),), (np.array([[1, 0.5, -2, 3]], np.float32),), (-np.abs(random(6, 30, seed=3)) - 1,),
-        (np.array([[9, 8, 7, 6], [2, -3, 5, -8], [0, 4, 3, -5]], np.float32),)],
+        (3, random(5, 12, seed=3)), (0, np.array([[1, 0.5, -2, 3]], np.float32)),
+        (17, -np.abs(random(6, 30, seed=3)) - 1),
+        (2, np.array([[9, 8, 7, 6], [2, -3, 5, -8], [0, 4, 3, -5]], np.float32)),
+        (1, np.array([[0, 1, 2, 5, 4], [7, 6, 3, 4, 5]], np.float32))],
     hints=[
-        "Take the last row of logits, and return the index of its largest number (np.argmax)."],
+        "Which row of logits speaks of what follows the whole prompt? And what makes a token likelier than another?",
+        "The rank is one more than the number of tokens with a larger logit in the last row.",
+        "last = logits[-1]; compare last > last[token], and count with np.sum."],
     mistakes=[
         ("you took the first row; the last row is what comes after the whole prompt: logits[-1].",
-         lambda logits: np.argmax(logits[0])),
-        ("you returned the logit itself (np.max); the id is its index (np.argmax).",
-         lambda logits: np.max(logits[-1])),
-        ("you searched all T rows at once; only the last row counts, logits[-1].",
-         lambda logits: np.argmax(logits)),
-        ("you returned one id for each of the T rows; only the last one is asked for.",
-         lambda logits: np.argmax(logits, axis=-1)),
-        ("you searched down the columns; V runs along a row (axis=-1), and T down.",
-         lambda logits: np.argmax(logits, axis=0)),
-        ("you took the smallest logit; the likeliest token has the largest.",
-         lambda logits: np.argmin(logits[-1])),
-        ("you took the logit farthest from 0; a strongly negative one is an unlikely token.",
-         lambda logits: np.argmax(np.abs(logits[-1]))),
-        ("you returned the probability (a number from 0 to 1); the id is its index (np.argmax).",
-         lambda logits: np.max(np.exp(logits[-1] - logits[-1].max()) / np.exp(logits[-1] - logits[-1].max()).sum())),
+         lambda token, logits: rank_in(logits[0], token)),
+        ("the likeliest token has rank 1, not 0: add one to the number of likelier tokens.",
+         lambda token, logits: rank_in(logits[-1], token, first=0)),
+        ("you counted from the unlikeliest; rank 1 is the largest logit.",
+         lambda token, logits: rank_in(logits[-1], token, larger=False)),
+        ("you counted larger logits in all T rows; only the last row counts.",
+         lambda token, logits: int(np.sum(logits > logits[-1, token])) + 1),
+        ("np.argsort lists ids by rank; at index `token` stands another token's id, not the rank of this one.",
+         lambda token, logits: int(np.argsort(-logits[-1])[token]) + 1),
+        ("you returned the likeliest id; the rank of the given token was asked for.",
+         lambda token, logits: int(np.argmax(logits[-1]))),
+        ("you ranked by the distance from 0; a strongly negative logit is an unlikely token.",
+         lambda token, logits: rank_in(np.abs(logits[-1]), token)),
     ],
     wrong_answers=[
         ("you took the first row", """
-def most_likely_next(logits):
-    return int(logits[0].argmax())"""),
-        ("returned the logit itself", """
-def most_likely_next(logits):
-    return max(logits[-1])"""),
-        ("all T rows at once", """
-def most_likely_next(logits):
-    return logits.argmax()"""),
-        ("one id for each of the T rows", """
-def most_likely_next(logits):
-    return np.array([row.argmax() for row in logits])"""),
-        ("down the columns", """
-def most_likely_next(logits):
-    return logits.argmax(0)"""),
-        ("the smallest logit", """
-def most_likely_next(logits):
-    return np.argsort(logits[-1])[0]"""),
-        ("returned the probability", """
-def most_likely_next(logits):
-    probs = nl.softmax(logits[-1])
-    return probs[probs.argmax()]"""),
-        ("farthest from 0", """
-def most_likely_next(logits):
-    return np.argsort(logits[-1] ** 2)[-1]"""),
+def rank_of(token, logits):
+    return 1 + sum(x > logits[0][token] for x in logits[0])"""),
+        ("not 0", """
+def rank_of(token, logits):
+    order = list(np.argsort(-logits[-1]))
+    return order.index(token)"""),
+        ("from the unlikeliest", """
+def rank_of(token, logits):
+    order = list(np.argsort(logits[-1]))
+    return order.index(token) + 1"""),
+        ("in all T rows", """
+def rank_of(token, logits):
+    return (logits > logits[-1][token]).sum() + 1"""),
+        ("lists ids by rank", """
+def rank_of(token, logits):
+    return np.argsort(logits[-1])[::-1][token] + 1"""),
+        ("returned the likeliest id", """
+def rank_of(token, logits):
+    return logits[-1].argmax()"""),
     ])
 
 
@@ -108,6 +109,8 @@ KEEP_ONLY = Exercise(
         (["layers.1.ffn.out"], [("layers.1.ffn.out", random(3, 2)), ("layers.1.x_ffn", random(3, 2, seed=1)),
                                 ("layers.0.ffn.out", random(3, 2, seed=2))])],
     hints=[
+        "A function defined inside another one can use its variables: tap can reach the dictionary.",
+        "What must tap return for a name that is in the list? And for one that is not?",
         "Return (kept, tap): tap stores x in kept[name] if name is in names, and always returns x."],
     mistakes=[
         ("the tap returns nothing, and the model goes on with None: end it with return x.",
@@ -235,6 +238,8 @@ CONTINUE_GREEDILY = Exercise(
         ([1, 5, 3], 6, toy_forward(11, 2)), ([4], 5, toy_forward(9, 3)), ([2, 2, 7, 1], 1, toy_forward(16, 2)),
         ([1, 2], 0, toy_forward(5, 2))],
     hints=[
+        "What must go through forward for the second new token: the prompt alone, or more?",
+        "forward(tokens + new) has a row for each token; which one predicts what comes next?",
         "n times: run forward on the prompt and what is new, take np.argmax of the last row, append it."],
     mistakes=[
         ("it asks about the prompt again and again: what is new must go through forward too.",

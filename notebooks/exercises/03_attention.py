@@ -5,11 +5,12 @@ import numpy as np
 from checks import Exercise, random
 
 
-def stable_softmax(x):
+def log_softmax(x):
     rows = []
     for row in x.astype(float).tolist():
-        weights = [math.exp(value - max(row)) for value in row]
-        rows.append([w / math.fsum(weights) for w in weights])
+        largest = max(row)
+        log_sum = largest + math.log(math.fsum(math.exp(value - largest) for value in row))
+        rows.append([value - log_sum for value in row])
     return np.array(rows, np.float32)
 
 
@@ -18,54 +19,60 @@ def softmax_of(x, axis=-1):
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
-STABLE_SOFTMAX = Exercise(
-    stable_softmax, stars=1, minutes=5,
+LOG_SOFTMAX = Exercise(
+    log_softmax, stars=1, minutes=10,
     picture=True,
     inputs=[
-        (random(3, 5),), (random(2, 7, seed=1, scale=200),), (np.array([[0, 1], [300, 302]], np.float32),),
-        (np.array([[0, -np.inf, 1], [5, -np.inf, -np.inf]], np.float32),),
-        (random(4, 4, seed=2, scale=3),)],
+        (random(3, 5),), (random(2, 7, seed=1, scale=100),), (np.array([[0, 1], [300, 302]], np.float32),),
+        (np.array([[-200, 0, 1], [5, -500, 5]], np.float32),), (random(4, 4, seed=2, scale=3),)],
     hints=[
-        "Subtract each row's largest number, take exp, and divide by the row's sum."],
+        "Write log(exp(x) / sum) as a difference. Which part of it cannot overflow?",
+        "log(exp(x) / sum(exp(x))) = x - log(sum(exp(x))). Only the sum needs care: what may be taken from all x?",
+        "With m the row's largest number: y = x - m, then y - log(sum(exp(y))), each row with its own m."],
     mistakes=[
-        ("exp overflows: large scores become inf, and inf / inf is not a number. Subtract the largest first.",
-         lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
-        ("that is the softmax of the columns; each row is one token's question (axis=-1).",
-         lambda x: softmax_of(x, 0)),
-        ("you divided by the sum of the whole matrix; each row has its own.",
-         lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum()),
-        ("you subtracted one number from all rows: rows far below it underflow to 0/0. Take each row's own largest.",
-         lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum(-1, keepdims=True)),
-        ("the rows do not sum to 1: the division by the sum is missing.",
-         lambda x: np.exp(x - x.max(-1, keepdims=True))),
-        ("that is the softmax of -x: the largest score should get the largest weight.",
-         lambda x: softmax_of(-x)),
-        ("you divided the scores by their sum, without exp.",
-         lambda x: x / x.sum(-1, keepdims=True)),
+        ("log of a weight that rounds to 0 is -inf: write the logarithm of the fraction as a difference.",
+         lambda x: np.log(softmax_of(x))),
+        ("exp overflows: large numbers become inf. Subtract each row's largest first.",
+         lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
+        ("you normalised the columns; each row is one token's question (axis=-1).",
+         lambda x: x - np.max(x, axis=0) - np.log(np.exp(x - np.max(x, axis=0)).sum(axis=0))),
+        ("you used one sum for the whole matrix; each row has its own.",
+         lambda x: x - np.max(x) - np.log(np.exp(x - np.max(x)).sum())),
+        ("that is the softmax itself; its logarithm was asked for.",
+         lambda x: softmax_of(x)),
+        ("the sum is missing: you only took the largest number from each row.",
+         lambda x: x - np.max(x, axis=-1, keepdims=True)),
+        ("the sign is wrong: that is -log, and logarithms of weights are not positive.",
+         lambda x: -log_softmax(x)),
+        ("the largest number was subtracted twice: once from x, and the sum already is that of x minus it.",
+         lambda x: log_softmax(x) - np.max(x, axis=-1, keepdims=True)),
     ],
     wrong_answers=[
+        ("rounds to 0", """
+def log_softmax(x):
+    return np.log(nl.softmax(x))"""),
         ("exp overflows", """
-def stable_softmax(x):
-    e = np.exp(x)
-    return e / np.sum(e, axis=-1, keepdims=True)"""),
-        ("softmax of the columns", """
-def stable_softmax(x):
-    e = np.exp(x - x.max(axis=0))
-    return e / e.sum(axis=0)"""),
+def log_softmax(x):
+    return x - np.log(np.sum(np.exp(x), axis=1)[:, None])"""),
+        ("normalised the columns", """
+def log_softmax(x):
+    y = x - x.max(axis=0)
+    return y - np.log(np.exp(y).sum(axis=0))"""),
         ("whole matrix", """
-def stable_softmax(x):
-    e = np.exp(x - x.max(axis=-1)[:, None])
-    return e / np.sum(e)"""),
-        ("each row's own largest", """
-def stable_softmax(x):
-    e = np.exp(x - np.max(x))
-    return e / e.sum(axis=1)[:, None]"""),
-        ("do not sum to 1", """
-def stable_softmax(x):
-    return np.exp(x - np.max(x, axis=1, keepdims=True))"""),
-        ("without exp", """
-def stable_softmax(x):
-    return (x.T / x.sum(1)).T"""),
+def log_softmax(x):
+    y = x - x.max()
+    return y - np.log(np.exp(y).sum())"""),
+        ("that is the softmax itself", """
+def log_softmax(x):
+    return nl.softmax(x)"""),
+        ("sum is missing", """
+def log_softmax(x):
+    return x - x.max(axis=1)[:, None]"""),
+        ("subtracted twice", """
+def log_softmax(x):
+    m = x.max(axis=1)[:, None]
+    y = x - m
+    return y - (np.log(np.exp(y).sum(axis=1))[:, None] + m)"""),
     ])
 
 
@@ -91,7 +98,9 @@ CAUSAL_SCORES = Exercise(
         (random(4, 8), random(4, 8, seed=1)), (random(1, 16, seed=2), random(6, 16, seed=3)),
         (random(3, 4, seed=4), random(5, 4, seed=5)), (random(1, 2, seed=6), random(1, 2, seed=7))],
     hints=[
-        "q @ k.T / sqrt(d), with -inf where the key's index is larger than S - T + the query's."],
+        "Try T = 1 first: one new query, S keys. How many of them may it see?",
+        "Query i is token S - T + i of the text. Which keys j may it see?",
+        "q @ k.T / sqrt(d), with -inf where j > S - T + i: compare np.arange(S) with a column of the queries' places."],
     mistakes=[
         ("the scores are not divided by the root of d.",
          lambda q, k: scores_with(q, k, lambda q, k: 1)),
@@ -137,12 +146,12 @@ def causal_scores(q, k):
     ])
 
 
-def one_head(q, k, v):
+def windowed_head(q, k, v, window):
     rows = []
     for i, query in enumerate(q.astype(float)):
-        n = len(k) - len(q) + i + 1
-        raw = [math.exp(float(query @ key) / math.sqrt(len(query))) for key in k[:n].astype(float)]
-        rows.append(sum(w / math.fsum(raw) * value for w, value in zip(raw, v[:n].astype(float))))
+        places = range(max(0, i - window + 1), i + 1)
+        raw = [math.exp(float(query @ k[j].astype(float)) / math.sqrt(len(query))) for j in places]
+        rows.append(sum(w / math.fsum(raw) * v[j].astype(float) for w, j in zip(raw, places)))
     return np.array(rows, np.float32)
 
 
@@ -150,58 +159,67 @@ def head_with(q, k, v, axis=-1, **options):
     return softmax_of(scores_with(q, k, **options), axis) @ v
 
 
-ONE_HEAD = Exercise(
-    one_head, stars=3, minutes=15,
-    picture=True,
+def within(window):
+    """The mask of a window, for scores_with."""
+    return lambda i, j, T, S: (j <= i) & (i - j < window)
+
+
+WINDOWED_HEAD = Exercise(
+    windowed_head, stars=3, minutes=15,
+    picture=True, may_call=("softmax",),
     inputs=[
-        (random(4, 8, scale=3), random(4, 8, seed=1), random(4, 8, seed=2)),
-        (random(1, 16, seed=3), random(6, 16, seed=4), random(6, 16, seed=5)),
-        (random(3, 4, seed=6, scale=5), random(5, 4, seed=7), random(5, 4, seed=8))],
+        (random(6, 8, scale=3), random(6, 8, seed=1), random(6, 8, seed=2), 3),
+        (random(5, 4, seed=3), random(5, 4, seed=4), random(5, 4, seed=5), 1),
+        (random(4, 4, seed=6, scale=5), random(4, 4, seed=7), random(4, 4, seed=8), 9),
+        (random(7, 2, seed=9), random(7, 2, seed=10), random(7, 2, seed=11), 2)],
     hints=[
-        "Scores, mask, softmax of each row, and the weights times v."],
+        "Only the mask is new. On paper, draw it for T = 4 and window = 2.",
+        "How far back is key j from query i? That number must be at least 0, and less than window.",
+        "back = np.arange(T)[:, None] - np.arange(T); hide the scores where back < 0 or back >= window, then softmax, @ v."],
     mistakes=[
+        ("the window is missing: every token sees all that came before.",
+         lambda q, k, v, window: head_with(q, k, v)),
+        ("every token sees the future: inside the window too, later tokens are hidden.",
+         lambda q, k, v, window: head_with(q, k, v, seen=lambda i, j, T, S: abs(i - j) < window)),
+        ("the window is one token too wide: with window 1 a token sees itself only.",
+         lambda q, k, v, window: head_with(q, k, v, seen=within(window + 1))),
+        ("the window is turned round: it hides the near past and shows the far one.",
+         lambda q, k, v, window: head_with(q, k, v, seen=lambda i, j, T, S: (j <= i) & ((i - j >= window) | (i == j)))),
         ("the scores are not divided by the root of d.",
-         lambda q, k, v: head_with(q, k, v, divide=lambda q, k: 1)),
-        ("you divided by d, not by its square root.",
-         lambda q, k, v: head_with(q, k, v, divide=lambda q, k: q.shape[1])),
-        ("every token sees the future: the mask is missing.",
-         lambda q, k, v: head_with(q, k, v, seen=lambda i, j, T, S: j >= 0)),
-        ("the mask is not shifted: query i is token S - T + i.",
-         lambda q, k, v: head_with(q, k, v, seen=lambda i, j, T, S: j <= i)),
+         lambda q, k, v, window: head_with(q, k, v, divide=lambda q, k: 1, seen=within(window))),
         ("masked after the softmax: the rows no longer sum to 1. Mask the scores.",
-         lambda q, k, v: (softmax_of(scores_with(q, k, seen=lambda i, j, T, S: j >= 0))
-                          * (scores_with(q, k) > -np.inf)) @ v),
-        ("the softmax is missing: scores are not weights.",
-         lambda q, k, v: scores_with(q, k, hidden=0) @ v),
+         lambda q, k, v, window: (softmax_of(scores_with(q, k, seen=lambda i, j, T, S: j >= 0))
+                                  * (scores_with(q, k, seen=within(window)) > -np.inf)) @ v),
         ("you mixed the keys; keys are compared, values are mixed.",
-         lambda q, k, v: head_with(q, k, k)),
-        ("keys and values are swapped.",
-         lambda q, k, v: head_with(q, v, k)),
+         lambda q, k, v, window: head_with(q, k, k, seen=within(window))),
         ("hidden scores are 0, which is not small: exp(0) is 1. They must be -inf.",
-         lambda q, k, v: head_with(q, k, v, hidden=0)),
+         lambda q, k, v, window: head_with(q, k, v, seen=within(window), hidden=0)),
     ],
     wrong_answers=[
-        ("not divided", """
-def one_head(q, k, v):
-    s = np.where(np.tri(len(q), len(k), len(k) - len(q)) > 0, q @ k.T, -np.inf)
-    return nl.softmax(s) @ v"""),
-        ("mask is missing", """
-def one_head(q, k, v):
-    return nl.softmax(q @ k.T / math.sqrt(q.shape[1])) @ v"""),
-        ("masked after the softmax", """
-def one_head(q, k, v):
-    p = nl.softmax(q @ k.T / math.sqrt(q.shape[1]))
-    return np.tril(p, len(k) - len(q)) @ v"""),
-        ("not shifted", """
-def one_head(q, k, v):
+        ("window is missing", """
+def windowed_head(q, k, v, window):
     mask = nl.causal_mask(np.arange(len(q)), len(k))
     return nl.attention(q[None], k[None], v[None], mask)[0]"""),
-        ("mixed the keys", """
-def one_head(q, k, v):
-    mask = nl.causal_mask(np.arange(len(k) - len(q), len(k)), len(k))
-    return nl.attention(q[None], k[None], k[None], mask)[0]"""),
-        ("swapped", """
-def one_head(q, k, v):
-    mask = nl.causal_mask(np.arange(len(k) - len(q), len(k)), len(k))
-    return nl.attention(q[None], v[None], k[None], mask)[0]"""),
+        ("sees the future", """
+def windowed_head(q, k, v, window):
+    back = np.abs(np.subtract.outer(np.arange(len(q)), np.arange(len(q))))
+    s = q @ k.T / math.sqrt(q.shape[1])
+    s[back >= window] = -np.inf
+    return nl.softmax(s) @ v"""),
+        ("one token too wide", """
+def windowed_head(q, k, v, window):
+    mask = np.tri(len(q)) - np.tri(len(q), k=-window - 1)
+    return nl.softmax(np.where(mask > 0, q @ k.T / math.sqrt(q.shape[1]), -np.inf)) @ v"""),
+        ("not divided", """
+def windowed_head(q, k, v, window):
+    mask = np.tri(len(q)) - np.tri(len(q), k=-window)
+    return nl.softmax(np.where(mask > 0, q @ k.T, -np.inf)) @ v"""),
+        ("masked after the softmax", """
+def windowed_head(q, k, v, window):
+    mask = np.tri(len(q)) - np.tri(len(q), k=-window)
+    return mask * nl.softmax(q @ k.T / math.sqrt(q.shape[1])) @ v"""),
+        ("hidden scores are 0", """
+def windowed_head(q, k, v, window):
+    mask = np.tri(len(q)) - np.tri(len(q), k=-window)
+    return nl.softmax(mask * (q @ k.T) / math.sqrt(q.shape[1])) @ v"""),
     ])

@@ -1,53 +1,60 @@
 """The exercises of lesson 12, for checks.py; README.md in the folder above says how to write one."""
+import math
+
 import numpy as np
 from checks import Exercise, Sizes
 
 
-def training_days(tokens, gpus, tokens_per_second):
-    per_day = sum(tokens_per_second * 60 * 60 for _ in range(24)) * gpus
-    return tokens / per_day
+def gpus_needed(parameters, tokens, flops, days):
+    n, done = 0, 0.0
+    while done < 6.0 * parameters * tokens:
+        n += 1
+        done = n * flops * days * 24 * 60 * 60
+    return n
 
 
-def days_with(per_day=86400, gpus=lambda n: n, scale=1):
-    return lambda tokens, n, speed: scale * tokens / (gpus(n) * speed) / per_day
+def gpus_with(factor=6, seconds=86400, whole=math.ceil):
+    return lambda N, T, flops, days: whole(factor * N * T / (flops * days * seconds))
 
 
-TRAINING_DAYS = Exercise(
-    training_days, stars=1, minutes=5,
-    inputs=[
-        (1.4e12, 2048, 380.0), (1e9, 1, 100.0), (2e12, 1024, 3000.0)],
+GPUS_NEEDED = Exercise(
+    gpus_needed, stars=1, minutes=5, tolerance=1e-9,     # a count, but a mistake is a fraction
+    inputs=[(7e9, 1e12, 1.36e14, 30), (65e9, 1.4e12, 1.49e14, 21), (5.8e6, 31e6, 5e10, 1), (1e9, 2e10, 1e14, 10)],
     hints=[
-        "Tokens divided by all GPUs' tokens per second, and by the 86,400 seconds of a day."],
+        "How many FLOPs does the training take, and how many does one GPU do in so many days?",
+        "6 * parameters * tokens, divided by flops * days * 86400, rounded up."],
     mistakes=[
-        ("those are seconds; a day has 86,400 of them.",
-         days_with(1)),
-        ("those are hours; a day has 24 of them.",
-         days_with(3600)),
-        ("those are GPU-days; the GPUs work at the same time.",
-         days_with(gpus=lambda n: 1)),
-        ("those are GPU-hours; the days of the whole run were asked for.",
-         days_with(3600, lambda n: 1)),
-        ("you multiplied by the number of GPUs; more of them take less time.",
-         days_with(gpus=lambda n: 1 / n)),
-        ("that is the inverse: how much of the run is done in a day.",
-         lambda t, n, s: n * s * 86400 / t),
+        ("that is not a whole number; round up, as a part of a GPU must be a whole one.",
+         gpus_with(whole=lambda x: x)),
+        ("you rounded down: with that many the time is not enough.",
+         gpus_with(whole=math.floor)),
+        ("you rounded to the nearest; up is what is enough.",
+         gpus_with(whole=round)),
+        ("2 FLOPs for each weight and token are the forward pass; the backward pass adds 4.",
+         gpus_with(2)),
+        ("4 FLOPs for each weight and token are the backward pass; the forward pass adds 2.",
+         gpus_with(4)),
+        ("a day has 86,400 seconds; `flops` counts those of one second.",
+         gpus_with(seconds=1)),
+        ("you counted 3,600 seconds: those of an hour.",
+         gpus_with(seconds=3600)),
     ],
     wrong_answers=[
-        ("those are seconds", """
-def training_days(tokens, gpus, tokens_per_second):
-    return tokens / tokens_per_second / gpus"""),
-        ("those are hours", """
-def training_days(tokens, gpus, tokens_per_second):
-    return tokens / (gpus * tokens_per_second) / 3600"""),
-        ("those are GPU-days", """
-def training_days(tokens, gpus, tokens_per_second):
-    return tokens / tokens_per_second / 86400"""),
-        ("take less time", """
-def training_days(tokens, gpus, tokens_per_second):
-    return tokens / tokens_per_second / 86400 * gpus"""),
-        ("that is the inverse", """
-def training_days(tokens, gpus, tokens_per_second):
-    return gpus * tokens_per_second * 24 * 3600 / tokens"""),
+        ("not a whole number", """
+def gpus_needed(parameters, tokens, flops, days):
+    return 6 * parameters * tokens / flops / days / 86400"""),
+        ("rounded down", """
+def gpus_needed(parameters, tokens, flops, days):
+    return int(6 * parameters * tokens / (flops * days * 86400))"""),
+        ("the backward pass adds 4", """
+def gpus_needed(parameters, tokens, flops, days):
+    return int(np.ceil(2 * parameters * tokens / (flops * days * 86400)))"""),
+        ("those of one second", """
+def gpus_needed(parameters, tokens, flops, days):
+    return math.ceil(6 * parameters * tokens / (flops * days))"""),
+        ("those of an hour", """
+def gpus_needed(parameters, tokens, flops, days):
+    return math.ceil(6 * parameters * tokens / (flops * days * 60 * 60))"""),
     ])
 
 
@@ -70,6 +77,8 @@ DIFFERENT_TOKENS = Exercise(
         (100.0, {"a": (50.0, 1.0), "b": (50.0, 2.0)}),
         (10.0, {"a": (100.0, 0.5)})],
     hints=[
+        "A source that was read twice: how many of its tokens were new the second time? And one that was read 0.6 times?",
+        "A source's share of the tokens, divided by its epochs, is its size. Was all of it seen?",
         "For each source share / 100 * tokens, divided by its epochs if it was read more than once; add them up."],
     mistakes=[
         ("a source read 0.64 times has not shown more than was drawn of it: divide by the epochs only above 1.",
@@ -105,74 +114,69 @@ def different_tokens(tokens, sources):
     ])
 
 
-def count_parameters(config):
+def count_relative(config):
     c = config
-    matrices = [(c.vocab_size, c.dim), (c.dim, c.vocab_size), (c.dim, 1)]
+    shapes = [(c.vocab_size, c.dim), (c.dim, 1)]
     for _ in range(c.n_layers):
-        matrices += [(c.dim, c.n_heads * c.head_dim), (c.n_heads * c.head_dim, c.dim)]
-        matrices += [(c.dim, c.n_kv_heads * c.head_dim)] * 2 + [(c.dim, c.hidden_dim)] * 3 + [(c.dim, 1)] * 2
-    return sum(n * m for n, m in matrices)
+        shapes += [(c.dim + 1, c.n_heads * c.head_dim), (c.n_heads * c.head_dim, c.dim)]           # + 1: the bias
+        shapes += [(c.dim + 1, c.n_kv_heads * c.head_dim)] * 2 + [(c.dim, c.hidden_dim)] * 3 + [(c.dim, 1)] * 2
+    return sum(n * m for n, m in shapes)
 
 
-def count_with(vocabulary=2, kv=lambda c: c.n_kv_heads * c.head_dim, q=lambda c: c.n_heads * c.head_dim, ffn=3, norms=2,
-               last=1, layers=True):
-    return lambda c: (vocabulary * c.vocab_size * c.dim + last * c.dim + (c.n_layers if layers else 1)
-                      * (2 * c.dim * (q(c) + kv(c)) + ffn * c.dim * c.hidden_dim + norms * c.dim))
+def count_with(tables=1, kv=lambda c: c.n_kv_heads * c.head_dim, q=lambda c: c.n_heads * c.head_dim, ffn=3, norms=2,
+               last=1, bias=lambda c: (c.n_heads + 2 * c.n_kv_heads) * c.head_dim):
+    return lambda c: (tables * c.vocab_size * c.dim + last * c.dim + c.n_layers * (
+        2 * c.dim * (q(c) + kv(c)) + ffn * c.dim * c.hidden_dim + norms * c.dim + bias(c)))
 
 
-COUNT_PARAMETERS = Exercise(
-    count_parameters, stars=3, minutes=15,
+COUNT_RELATIVE = Exercise(
+    count_relative, stars=2, minutes=10,
     tolerance=0,
     inputs=[
         (Sizes(4096, 32, 32, 32, 11008, 32000, 128),), (Sizes(8192, 80, 64, 8, 28672, 32000, 128),),
         (Sizes(256, 6, 8, 2, 704, 3072, 32),), (Sizes(64, 3, 4, 1, 176, 100, 24),)],
     hints=[
-        "Embedding and output V * D each; per layer wq, wk, wv, wo, three of D * F, two norms; one norm at the end."],
+        "Begin with Llama's own formula. Which part is there only once now, and what does each layer get?",
+        "A bias has as many numbers as the product has columns: H * d for wq, G * d for wk and for wv.",
+        "V * D once; per layer wq, wk, wv, wo, three of D * F, two norms, and (H + 2 G) * d biases; one norm at the end."],
     mistakes=[
-        ("output is missing: it is not shared with the embedding.",
-         count_with(1)),
-        ("embedding and output are missing, V * D each.",
-         count_with(0)),
+        ("that is Llama: the biases are missing, and the vocabulary counts once.",
+         count_with(2, bias=lambda c: 0)),
+        ("embedding and output are one matrix: V * D counts once.",
+         count_with(2)),
+        ("the biases are missing: one number for each column of wq, wk and wv.",
+         count_with(bias=lambda c: 0)),
+        ("wo has no bias: only wq, wk and wv have one.",
+         count_with(bias=lambda c: (c.n_heads + 2 * c.n_kv_heads) * c.head_dim + c.dim)),
+        ("the biases of wk and wv have G * d numbers, not H * d.",
+         count_with(bias=lambda c: 3 * c.n_heads * c.head_dim)),
+        ("wq, wk and wv have a bias each; you counted one for wk and wv together.",
+         count_with(bias=lambda c: (c.n_heads + c.n_kv_heads) * c.head_dim)),
+        ("you took D for H * d; the two can differ.",
+         count_with(q=lambda c: c.dim)),
         ("wk and wv have G heads, not H.",
          count_with(kv=lambda c: c.n_heads * c.head_dim)),
-        ("you took D for H * d in wq and wo; the two can differ.",
-         count_with(q=lambda c: c.dim)),
-        ("the feed-forward step has three matrices, not two.",
-         count_with(ffn=2)),
-        ("the norms of the layers are missing: two of D each.",
-         count_with(norms=0)),
-        ("each layer has two norms, not one.",
-         count_with(norms=1)),
         ("the last norm, before the output, is missing: D more.",
          count_with(last=0)),
-        ("all norms are missing: two in each layer, and one at the end.",
-         count_with(norms=0, last=0)),
-        ("that is one layer; there are L.",
-         count_with(layers=False)),
     ],
     wrong_answers=[
-        ("output is missing", """
-def count_parameters(config):
+        ("that is Llama", """
+def count_relative(config):
+    return sum(nl.parameter_counts(config).values())"""),
+        ("counts once", """
+def count_relative(config):
+    biases = config.n_layers * (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+    return sum(nl.parameter_counts(config).values()) + biases"""),
+        ("the biases are missing: one", """
+def count_relative(config):
     return sum(nl.parameter_counts(config, tied=True).values())"""),
-        ("G heads, not H", """
-def count_parameters(config):
+        ("not H * d", """
+def count_relative(config):
+    biases = 3 * config.n_layers * config.n_heads * config.head_dim
+    return sum(nl.parameter_counts(config, tied=True).values()) + biases"""),
+        ("wo has no bias", """
+def count_relative(config):
     c = config
-    return (2 * c.vocab_size + 1) * c.dim + c.n_layers * (
-        4 * c.dim * c.n_heads * c.head_dim + 3 * c.dim * c.hidden_dim + 2 * c.dim)"""),
-        ("three matrices, not two", """
-def count_parameters(config):
-    c = config
-    return sum(nl.parameter_counts(c).values()) - c.n_layers * c.dim * c.hidden_dim"""),
-        ("all norms are missing", """
-def count_parameters(config):
-    counts = nl.parameter_counts(config)
-    return sum(n for part, n in counts.items() if part != "norms")"""),
-        ("last norm", """
-def count_parameters(config):
-    return sum(nl.parameter_counts(config).values()) - config.dim"""),
-        ("that is one layer", """
-def count_parameters(config):
-    c = config
-    layer = 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim + 3 * c.dim * c.hidden_dim + 2 * c.dim
-    return 2 * c.vocab_size * c.dim + layer + c.dim"""),
+    biases = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim + c.dim
+    return sum(nl.parameter_counts(c, tied=True).values()) + c.n_layers * biases"""),
     ])

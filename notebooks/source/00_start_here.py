@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | What happens between a prompt and its next token? |
-# | **You will be able to** | run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
+# | **You will be able to** | compute the smallest language model by hand; run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
-# | **Minutes** | 20 |
+# | **Minutes** | 30 |
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
 # would do as the next one. This course computes that function step by step, with one file of NumPy,
@@ -38,16 +38,54 @@ import figures
 import ipywidgets
 import numpy as np
 import numpy_llama as nl
+from course import STORY, loss
 from IPython.display import Markdown, display
 
 check = checks.lesson("00")
 
 # %% [markdown]
+# ## The smallest language model, by hand
+#
+# Take a vocabulary of three tokens, *the* (id 0), *king* (1) and *laughed* (2), and D = 2. Every token has a row of D
+# numbers, its *embedding*, and every token has a column of D numbers that says after what it is expected:
+#
+# $$\text{embedding} = \begin{pmatrix} 1 & 0 \\ 0 & 1 \\ 1 & 1 \end{pmatrix} \qquad
+# \text{output} = \begin{pmatrix} 0 & 2 & 0 \\ 0 & 0 & 1 \end{pmatrix}$$
+#
+# The prompt is *the king*, the ids 0 and 1.
+#
+# 1. *Look up.* The rows of 0 and 1: $(1, 0)$ and $(0, 1)$.
+# 2. *Compare with every token.* Row times output: $(0, 2, 0)$ and $(0, 0, 1)$. These are the *logits*: any numbers, one
+#    for each token of the vocabulary. Row t is a prediction of what follows token t.
+# 3. *Make probabilities of them.* *Softmax* takes the exponential of each number of a row and divides by their sum. For
+#    the last row: $e^0 = 1$, $e^0 = 1$, $e^1 = 2.72$, sum $4.72$, so $0.21, 0.21, 0.58$.
+# 4. *Choose.* Take the largest, or draw one by these probabilities. Put it behind the prompt, and start again.
+#
+# **Predict.** What does the first row, after *the*, expect, and with about which probability: 40, 60 or 80 percent?
+
+# %%
+embedding = np.array([[1, 0], [0, 1], [1, 1]])            # (V, D)
+output = np.array([[0, 2, 0], [0, 0, 1]])                 # (D, V)
+
+x = embedding[[0, 1]]                                     # (T, D): "the king"
+toy_logits = x @ output                                   # (T, V)
+e = np.exp(toy_logits)
+toy_probs = e / e.sum(axis=1, keepdims=True)
+print("         the  king laughed")
+for word, row in zip(("the", "king"), toy_probs):
+    print(f"{word:6}", row.round(2))
+
+# %% [markdown]
+# **Explain.** *King*, with $e^2 / (1 + e^2 + 1) = 0.79$. This model has a flaw: what it expects after *king* is the
+# same in every text, as row t knows nothing but token t. A Llama does the same four things, and puts *layers* between 1
+# and 2. Each layer adds something to every row: what the tokens before it say, and what can be concluded from that.
+#
 # ## From a prompt to its next token
 #
 # **Predict.** "Once upon a time there was a king who": which word comes next? Which others might?
 #
-# This is the whole way from text to text.
+# This is the whole way from text to text, with the trained model. Before the four steps, the *tokenizer* cuts the text
+# into pieces that it knows, and gives each its id.
 
 # %%
 folder = Path(nl.__file__).parent / "weights" / "fairytales"
@@ -62,15 +100,7 @@ for i in np.argsort(-probs)[:5]:
     print(f"{probs[i]:6.1%}  {tokenizer.decode([int(i)])}")
 
 # %% [markdown]
-# **Explain.** There are four steps, and each is a topic of its own.
-#
-# 1. *Text to ids.* The tokenizer cuts the text into pieces that it knows, and each piece has a number.
-# 2. *Ids to logits.* The model turns T ids into T rows of V numbers, the *logits*. Any numbers, also negative ones.
-# 3. *Logits to probabilities.* Softmax makes a row positive and lets it sum to 1.
-# 4. *Probabilities to a token.* Take the largest, or draw one. Put it behind the prompt, and start again.
-#
-# Here are the ids, and what the model expects after each of them. Every row of the logits is a prediction of its own:
-# row t has seen the tokens up to t, and nothing after.
+# Every row of the logits is a prediction of its own: row t has seen the tokens up to t, and nothing after.
 
 # %%
 print(f"T {len(tokens)}, V {config.vocab_size}; logits {logits.shape}")
@@ -80,7 +110,9 @@ for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(l
     print(f"{i:<5} {piece!r:11} {guess!r:11} {row.max():4.0%}")
 
 # %% [markdown]
-# The first token, `<s>`, says that a text begins. A space belongs to the piece that follows it.
+# **Explain.** *a* stands twice in the prompt, with the same id, and the rows after it differ: after *upon a* the model
+# is sure of *time*, after *there was a* it is not sure of *king*. That is what the layers do. The first token, `<s>`,
+# says that a text begins. A space belongs to the piece that follows it.
 #
 # In pictures: the best eight pieces after the whole prompt.
 
@@ -89,8 +121,9 @@ def after(n):
     """What the model expects after the first n tokens of the prompt."""
     probs = nl.softmax(logits[n - 1])
     best = np.argsort(-probs)[:8]
+    names = [repr(piece) for piece in figures.pieces(tokenizer, best)]
     figure, ax = figures.new(2.6)
-    figures.bars(ax, dict(zip(map(repr, figures.pieces(tokenizer, best)), probs[best])), ".1%")
+    figures.bars(ax, dict(zip(names, probs[best])), ".1%")
     ax.set(xlim=(0, 1), xlabel="probability", title=f"{tokenizer.decode(tokens[:n])} …")
     figures.show(figure, f"The eight likeliest of V {config.vocab_size} pieces after {n} tokens; "
                          f"together they hold {probs[best].sum():.0%}.")
@@ -113,13 +146,17 @@ new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), tempera
 print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# It is a small model. It knows how tales sound, and does not know where they are going. A large Llama is the same
-# function with larger matrices, trained on far more text.
+# It is a small model: its sentences sound like a tale, and the tale goes nowhere. A large Llama is the same function
+# with larger matrices, trained on far more text.
 #
 # ## The whole model, from a run
 #
-# The model is a chain of steps, and each has a name. A *trace* is the record of one run: every value under its name, in
-# the order in which it was computed.
+# The rows of D numbers, one for each token, run through the whole model. Layers read them and *add* to them; that is
+# why they are called the *residual stream*. Think of a sheet of notes for each token that is passed from hand to hand:
+# everybody reads it, and writes something more on it.
+#
+# Every value on the way has a name. A *trace* is the record of one run: every value under its name, in the order in
+# which it was computed.
 
 # %%
 trace = nl.Trace()
@@ -132,30 +169,29 @@ for name in list(trace)[:4] + list(trace)[-2:]:
 # The drawing below is made from that trace: the shapes in it are those of the run above. Read it from top to bottom.
 
 # %%
-figure = figures.wiring(trace, config)
-figures.show(figure, "The black line is the residual stream: a row of D numbers for each token. "
-                     "Attention (upper half of a layer) and the feed-forward step (lower half) "
-                     "read it and add to it.")
+figure = figures.stream(trace, config)
+figures.show(figure, "The thick line is the residual stream, a row of D numbers for each token. "
+                     "Attention, then the feed-forward step, read it and add to it; the next layer "
+                     "does the same again.")
 
 # %% [markdown]
 # - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares what has become of it
 #   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb)).
 # - Yellow: norms, which bring a row to a standard size (lesson [02](02_rmsnorm.ipynb)).
-# - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
 # - Blue: attention, the only place where tokens see each other (lessons [03](03_attention.ipynb) and
 #   [05](05_grouped_query_attention.ipynb)).
+# - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
 # - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
 #
 # The letters, with their values here and in two published models:
 
 # %%
-shown = {"this model": config, **{name: nl.PRESETS[name] for name in ("llama-2-7b", "llama-2-70b")}}
-fields = {"D": "dim", "F": "hidden_dim", "V": "vocab_size", "H": "n_heads", "G": "n_kv_heads",
-          "d": "head_dim", "L": "n_layers"}
-print(" " * 12, "".join(f"{letter:>7}" for letter in fields), "     parameters")
-for name, c in shown.items():
-    row = "".join(f"{getattr(c, field):7}" for field in fields.values())
-    print(f"{name:12} {row} {sum(nl.parameter_counts(c).values()):15,}")
+print("              " + "".join(f"{letter:>7}" for letter in "DFVHGdL") + "     parameters")
+for name, c in (("this model", config), ("llama-2-7b", nl.PRESETS["llama-2-7b"]),
+                ("llama-2-70b", nl.PRESETS["llama-2-70b"])):
+    sizes = (c.dim, c.hidden_dim, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim, c.n_layers)
+    row = "".join(f"{size:7}" for size in sizes)
+    print(f"{name:13} {row} {sum(nl.parameter_counts(c).values()):15,}")
 
 # %% [markdown]
 # ## Taps: watch, record, change
@@ -177,25 +213,29 @@ same = nl.forward(tokens, weights, config, tap=watch)
 print("the logits are the same:", np.array_equal(same, logits))
 
 # %% [markdown]
-# And here is one that changes: it silences one step, so that nothing is added to the stream there.
+# And here is one that changes: it silences steps, so that nothing is added to the stream there.
 #
-# **Predict.** The model has L layers of two steps each, attention and feed-forward. How many of these 12 steps can be
-# silenced, one at a time, before it no longer says its favourite word?
+# **Predict.** The model has L layers of two steps each, attention and feed-forward, 12 steps in all. They are silenced,
+# one at a time. For how many of the 12 does the model no longer say its favourite word: for 1, 4 or 10?
 
 # %%
 def silence(chosen):
-    return lambda name, x: np.zeros_like(x) if name == chosen else x
+    """A tap that sets the values whose names are in the list `chosen` to zero."""
+    def tap(name, x):
+        if name in chosen:
+            return np.zeros_like(x)
+        return x
+    return tap
 
 
 favourite = int(probs.argmax())
-left, lost = {"all steps": probs[favourite]}, []
-for name in trace:
-    if name.endswith(".out"):
-        changed = nl.forward(tokens, weights, config, tap=silence(name))
-        left[f"without {name}"] = nl.softmax(changed[-1])[favourite]
-        if changed[-1].argmax() != favourite:
-            lost.append(name)
-print(f"{len(left) - 1} steps; another word becomes the favourite without: {', '.join(lost)}")
+steps = [name for name in trace if name.endswith(".out")]
+left = {"all steps": probs[favourite]}
+for name in steps:
+    changed = nl.softmax(nl.forward(tokens, weights, config, tap=silence([name]))[-1])
+    left[f"without {name}"] = changed[favourite]
+    if changed.argmax() != favourite:
+        print("another word becomes the favourite without", name)
 
 figure, ax = figures.new(3.6)
 figures.bars(ax, left, ".0%")
@@ -204,18 +244,56 @@ figures.show(figure, "One step silenced at a time: without the first feed-forwar
                      "left; without any other, the favourite stays the favourite.")
 
 # %% [markdown]
-# **Explain.** The stream is a sum, so most steps can be missed here: the others are still in it. The first feed-forward
-# step cannot, as every later step reads what it has written. One prompt is an anecdote; later lessons measure such
-# losses on a whole story.
+# One prompt is an anecdote. On a whole story one measures the *loss*: the mean of −log of the probability that the
+# model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). The unit is called *nat*; a model
+# that finds all V tokens equally likely has a loss of log V.
+#
+# And a question about the first feed-forward step: does it *add to* the embedding, or does it *replace* it? To find
+# out, take the embedding away again, after layer 0.
+#
+# **Predict.** Layer 0 has read the embedding. If the embedding is then subtracted from the stream, so that all later
+# layers work without it, does the loss rise by about $5$, by $0.5$, or not at all?
+
+# %%
+def without_embedding(place):
+    """A tap that subtracts the embedding from the stream at one place."""
+    kept = {}
+
+    def tap(name, x):
+        if name == "embedding":
+            kept["embedding"] = x
+        if name == place:
+            return x - kept["embedding"]
+        return x
+    return tap
+
+
+base = loss()
+print(f"loss on the story {base:.2f}; log V {np.log(config.vocab_size):.2f}; "
+      f"all twelve steps silenced {loss(silence(steps)):.2f}")
+for name in steps:
+    print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
+for place in ("layers.0.x_attn", "layers.0.x_ffn"):
+    print(f"embedding subtracted at {place}: {loss(without_embedding(place)) - base:+.4f}")
+for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
+    print(f"mean length of a row of {name:18} {np.linalg.norm(trace[name], axis=1).mean():5.1f}")
+
+# %% [markdown]
+# **Explain.** The stream is a sum, and this model can do without most single steps: eleven of the twelve cost at most
+# 0.63 nats each. (All of them together are needed: with none, the loss is above log V.) The first feed-forward step
+# costs 4.9. It does not just add to the embedding, it replaces it: it writes rows thirty times as long, and once it has
+# read the embedding, nobody needs the embedding any more. Taken away *before* that step, the embedding is missed just
+# as much as the step. That is how this model came out of its training; another one may divide the work otherwise.
 #
 # ## How to read a lesson
 #
-# - **Predict.** Stop there, and write down a guess. A wrong guess is what makes the answer stick.
+# - **Predict.** Stop there, and write down a guess: then you read the answer with a question in mind.
 # - **Run** the cell (Shift+Enter), then change a number in it and run it again.
 # - **Explain.** Compare with the paragraph after it.
-# - **Exercises** come at the end, from easy to hard. You fill in a function, and `check` says what a wrong answer
-#   looks like. The solution is folded below it. The folder `student` holds the same lessons without solutions and
-#   without outputs, so that nothing spoils a prediction.
+# - **Questions** are for pencil and paper; the answers are folded.
+# - **Exercises** come last, from easy (★) to hard (★★★). You fill in a function, and `check(f)` says what a wrong
+#   answer looks like; `check(f, hint=1)` gives a hint. The solution is folded below it. The folder `student` holds the
+#   same lessons without solutions and without outputs, so that nothing spoils a prediction.
 #
 # ## A map of the course
 #
@@ -241,23 +319,61 @@ figures.show(figure, "One step silenced at a time: without the first feed-forwar
 #   ([codespaces-jupyter#610](https://github.com/github/codespaces-jupyter/issues/610)). That is why none is saved here,
 #   and why a figure stands above each.
 #
+# ## Questions
+#
+# **1.** Pencil: the prompt of the smallest model is *laughed the*. What are the two rows of logits, and what comes
+# next?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# *laughed* is $(1, 1)$, so its logits are $(0, 2, 1)$; *the* gives $(0, 2, 0)$ as before. The next token follows the
+# last row: *king*, with probability $0.79$, whatever stands before *the*.
+#
+# </details>
+#
+# **2.** All logits of a row are raised by 5. Which probabilities change? And if they are doubled instead?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Raised: none. Each exponential is multiplied by the same $e^5$, and so is their sum. Doubled: the likeliest token
+# becomes likelier still, as the differences between logits double. The order stays in both cases.
+#
+# </details>
+#
+# **3.** The drawing shows T rows going in and T rows of logits coming out. To continue a prompt one needs the last row
+# only. What are the others good for?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# In training, each row is a prediction that can be compared with the token that did follow: T lessons from one text.
+# And later tokens look at what earlier rows have become, through attention.
+#
+# </details>
+#
 # ## Exercises
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The next token
+# ### 1. The rank of a token
+#
+# Was the next token a surprise? Its *rank* says so: 1 if the model finds it the likeliest after the last token, 2 if
+# one other token is likelier, and so on. (No two logits are equal here.)
 
 # %% tags=["exercise"]
-def most_likely_next(logits):
-    """The id that the model finds likeliest after the last token: (T, V) -> one id."""
+def rank_of(token, logits):
+    """The rank of a token id after the whole prompt, 1 for the likeliest: id, (T, V) -> number."""
     ...
 
 # %%
-check(most_likely_next)
+check(rank_of)
 
 # %% tags=["solution"]
-def most_likely_next(logits):
-    return np.argmax(logits[-1])                          # softmax would keep the order
+def rank_of(token, logits):
+    last = logits[-1]                                     # softmax would keep the order
+    return int(np.sum(last > last[token])) + 1
 
 # %% [markdown]
 # ### 2. A tap that keeps some values
@@ -315,4 +431,4 @@ def continue_greedily(tokens, n, forward):
 # 2. Softmax makes probabilities of a row; take or draw a token, append it, and start again.
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
-# 5. Predict before you run; a wrong guess is worth more than a right answer that was read.
+# 5. This model can do without most single steps, and not without the first feed-forward: it replaces the embedding.

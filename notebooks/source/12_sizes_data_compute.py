@@ -18,13 +18,14 @@
 # | **The question** | What do the parameters, the data and the compute of a Llama amount to? |
 # | **You will be able to** | compute the parameters, the memory, the training FLOPs and the training time of any Llama; read the papers' tables and check them; recognise five common errors about these models |
 # | **It assumes** | lessons [05](05_grouped_query_attention.ipynb) and [06](06_swiglu.ipynb); powers of ten |
-# | **Minutes** | 40 |
+# | **Minutes** | 50 |
 #
 # T tokens, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers;
 # N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper.
 
 # %% tags=["hide"]
 import csv
+import math
 import textwrap
 from dataclasses import replace
 
@@ -32,9 +33,28 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import FOLDER, config, nl
+from course import FOLDER, STORY, config, nl, tokenizer
 
 check = checks.lesson("12")
+
+# %% [markdown]
+# ## A Llama small enough to count
+#
+# Take V = 10, D = 4, one layer, H = 2 query heads and G = 1 key/value head of width d = 2, F = 8. Count the numbers in
+# each matrix:
+#
+# - embedding and output, V by D each: $2 \cdot 10 \cdot 4 = 80$
+# - attention: wq, D by H·d: $4 \cdot 4 = 16$; wk and wv, D by G·d: $4 \cdot 2 = 8$ each; wo, H·d by D: $16$; in all
+#   $48$
+# - feed-forward: gate and up, D by F, and down, F by D: $3 \cdot 4 \cdot 8 = 96$
+# - norms: two in the layer and one at the end, D numbers each: $3 \cdot 4 = 12$
+#
+# Together $80 + 48 + 96 + 12 = 236$.
+
+# %%
+tiny = nl.Config(dim=4, n_layers=1, n_heads=2, n_kv_heads=1, hidden_dim=8, vocab_size=10)
+counts = nl.parameter_counts(tiny)
+print(counts, "together", sum(counts.values()))
 
 # %% [markdown]
 # ## Parameters
@@ -44,8 +64,8 @@ check = checks.lesson("12")
 #
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
 #
-# **Predict.** In the 7B, which has most: attention, feed-forward, or embedding and output together? And in the model
-# that ships?
+# **Predict.** In the tiny model above, the feed-forward step has 96 of 236. Is its share in 7B larger or smaller? And
+# that of embedding and output?
 
 # %%
 def by_formula(c):
@@ -69,14 +89,18 @@ figures.show(figure, "The larger the model, the less the vocabulary matters; abo
                      "thirds or more is the feed-forward step.")
 
 # %% [markdown]
-# **Explain.** Layers grow with D², the vocabulary with D only. In the 70B attention's part is small for another reason:
-# its keys and values are shared.
+# **Explain.** The matrices of a layer grow with D·D (F is a multiple of D), and there are more layers; embedding and
+# output grow with D only. In the 70B attention's part is small for another reason: its keys and values are shared. Its
+# share with G = H is printed below.
 #
 # The papers say (L1 table 2): 6.7, 13.0, 32.5 and 65.2 billion.
 
 # %%
 for name, said in zip(list(models)[:4], (6.7, 13.0, 32.5, 65.2)):
     print(f"{name}: {count[name] / 1e9:.2f} billion, the paper says {said}")
+for groups in (8, 64):
+    counts = nl.parameter_counts(replace(nl.PRESETS["llama-2-70b"], n_kv_heads=groups))
+    print(f"70B with G {groups:2}: attention has {counts['attention'] / sum(counts.values()):.0%}")
 
 # %% [markdown]
 # The last one rounds to 65.3; the paper has 65.2. All others agree.
@@ -106,9 +130,9 @@ for name, T in tokens.items():
     print(f"{name:11} {T / 1e9:8,.2f} billion tokens, {T / count[name]:5.1f} per parameter{steps}")
 
 # %% [markdown]
-# **Explain.** From 7B to 70B the number per parameter falls from hundreds to tens: small models were trained far
-# longer, for their size, than large ones. They cost less to use, and L1 (section 1) makes that its aim: the best model
-# for a given cost of *inference*.
+# **Explain.** In each generation the number per parameter falls by a factor of 7 to 10 from the smallest model to the
+# largest: small models were trained far longer, for their size. They cost less to use, and L1 (section 1) makes that
+# its aim: the best model for a given cost of *inference*.
 #
 # ## The data
 #
@@ -129,6 +153,9 @@ for name, (share, epochs, gigabytes) in sources.items():
     print(f"{name:14} {share:5.1f}% {epochs:7.2f} {drawn / 1e9:7.0f} billion "
           f"{different / 1e9:7.0f} billion {gigabytes * 1e9 / different:17.1f}")
 print(f"sum of shares {sum(share for share, _, _ in sources.values()):.1f}%")
+n_tokens = len(tokenizer.encode(STORY, bos=False))
+print(f"the story of these lessons: {len(STORY.encode()) / n_tokens:.1f} bytes per token, "
+      f"V {config.vocab_size}")
 
 # %%
 figure, axes = figures.new(2.7, columns=2, sharey=True)
@@ -142,17 +169,22 @@ figures.show(figure, "Most comes from the web; two small sources were read more 
                      "not even once (hatched).")
 
 # %% [markdown]
-# **Explain.** For none exactly. Wikipedia and the books were read more than twice, a third of the code never. The bytes
-# per token are a check of the table: about three to four, as is usual for text.
+# **Explain.** For none exactly; nearly for C4, ArXiv and StackExchange. Wikipedia and the books were read more than
+# twice. 0.64 epochs of code mean that more than a third of it was never read. The last column checks the table: sizes,
+# shares and epochs were stated independently, and together they give three to four bytes per token for every source, a
+# plausible number, as the story here shows.
 #
 # ## FLOPs
 #
-# Each token meets each weight once in the forward pass, at 2 FLOPs. The backward pass costs twice as much. So training
-# takes about
+# With a pencil: a row of 2 numbers times a (2, 3) matrix. Each of the 3 results takes 2 multiplications and 2 additions
+# (the first is added to zero): $12$ FLOPs for 6 weights, 2 for each. The backward pass makes *two* products of that
+# size: one gives the gradient of the row (3 numbers times the transposed matrix), one the gradient of the matrix (2 by
+# 3 products, added to those of other tokens). So a weight costs 2 FLOPs forward and 4 backward, for each token, and
+# training takes about
 #
 # $$\text{FLOPs} \approx 6\,N\,T$$
 #
-# It leaves out the scores of attention, and counts the embedding, which is only looked up.
+# It leaves out the scores of attention, and counts the embedding, which is looked up and not multiplied.
 #
 # **Predict.** At a context of 2,048, by how many percent is the rule off, for 7B and for 65B? For the model that ships?
 
@@ -175,6 +207,18 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-7b", "this model"):
           f"the rule {rule / 1e9:7.3f}: {exact / rule - 1:+.0%}")
 for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
     print(f"{name:11} 6·N·T = {6 * count[name] * tokens[name]:.2e} FLOPs")
+
+# %% [markdown]
+# **Explain.** The error has two parts with opposite signs: the embedding makes the rule too high, the scores of
+# attention make it too low, the more so the longer the context. For 7B it doubles from Llama 1 to Llama 2 with the
+# context, as the scores do:
+
+# %%
+c = models["llama-1-7b"]
+print(f"7B: embedding {-c.vocab_size * c.dim / count_of(c):+.0%}")
+for context in (2048, 4096):
+    scores = 2 * c.n_layers * c.n_heads * c.head_dim * context
+    print(f"7B: scores at {context} {scores / count_of(c):+.0%}")
 
 # %% [markdown]
 # ## Three weeks
@@ -229,8 +273,10 @@ hours = {"llama-1-7b": 82_432, "llama-1-13b": 135_168, "llama-1-33b": 530_432,
          "llama-2-34b": 1_038_336, "llama-2-70b": 1_720_320}
 for name, n in hours.items():
     speed = tokens[name] / n / 3600                       # tokens per second and GPU
-    print(f"{name:11} {n:9,} GPU-hours; {speed:5.0f} tokens/s per GPU; "
-          f"6·N·T / time = {6 * count[name] * speed / 1e12:.0f} trillion FLOPs/s")
+    by_rule = 6 * count[name] * speed / 1e12
+    all_flops = training_flops_per_token(models[name], models[name].max_seq_len) * speed / 1e12
+    print(f"{name:11} {n:9,} GPU-hours, {speed:5.0f} tokens/s per GPU, "
+          f"trillion FLOPs/s {by_rule:.0f}, with scores {all_flops:.0f}")
 llama_2 = {name: n for name, n in hours.items() if "llama-2" in name}
 in_all = sum(llama_2.values())
 print(f"Llama 2 in all {in_all:,}; without 34B {in_all - llama_2['llama-2-34b']:,}")
@@ -243,8 +289,9 @@ figures.show(figure, "The cost rises with size times tokens: Llama 2 read twice 
                      "7B cost twice as much.")
 
 # %% [markdown]
-# **Explain.** Roughly: by the rule each GPU did between 108 and 160 trillion FLOPs per second. The 34B is the slowest,
-# and all of Llama 2, at twice the context, is slower than Llama 1.
+# **Explain.** Roughly: by the rule each GPU did between 108 and 160 trillion FLOPs per second. All of Llama 2 is slower
+# than Llama 1 by the rule. Is it the longer context? Partly: with the scores counted, the gap of the two 7B shrinks
+# from 14 to 5, and the 70B is no slower than Llama 1's. The 34B stays the slowest, and these numbers do not say why.
 #
 # ## Memory
 #
@@ -263,8 +310,9 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
 # %% [markdown]
 # ## What changed from Llama 1 to Llama 2
 #
-# Context 2048 to 4096; 2.0T tokens for all sizes; grouped-query attention in 34B and 70B; eps of the norms from 1e-6
-# to 1e-5; 33B and 65B gave way to 34B and 70B. Norms, RoPE, SwiGLU and the tokenizer stayed.
+# Context 2048 to 4096; 2.0T tokens for all sizes; grouped-query attention in 34B and 70B; 33B and 65B gave way to 34B
+# and 70B. The eps of the norms in the published files is 1e-6 in Llama 1 up to 33B, and 1e-5 in its 65B and in Llama 2:
+# it does not tell the two apart. RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
 
 # %%
 names = {"dim": "D", "n_layers": "L", "n_heads": "H", "n_kv_heads": "G", "hidden_dim": "F",
@@ -299,23 +347,62 @@ missing = llama_2["llama-2-34b"]
 print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** A model gets twice as wide (D and F) and twice as deep (L), with as many heads as that needs. By what factor do
+# the parameters of its layers grow? Those of embedding and output?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The matrices of a layer grow by $2 \cdot 2 = 4$, and there are twice as many layers: $8$. Embedding and output grow
+# by $2$. That is why their share falls with size.
+#
+# </details>
+#
+# **2.** You have a fixed budget of FLOPs, and decide for a model with twice as many parameters. How many tokens can it
+# read?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Half as many, by 6·N·T, and so a quarter as many per parameter. Whether the larger model or the longer training gives
+# the lower loss is a matter of measurement; the rule of FLOPs cannot say.
+#
+# </details>
+#
+# **3.** In the first figure, the shipped model spends more than a quarter of its parameters on embedding and output. It
+# has the smallest vocabulary of all by far. Explain.
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The share is $2VD$ against about $L \cdot 12 D^2$ or less, so it goes with $V / (L D)$. V is about ten times smaller
+# than Llama's, but D is sixteen times and L more than five times smaller than in 7B.
+#
+# </details>
+#
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
 #
-# ### 1. Days
+# ### 1. How many GPUs?
+#
+# A model of N parameters is to read `tokens` tokens within `days` days. Each GPU does `flops` FLOPs per second. By the
+# rule 6·N·T, how many GPUs are needed at least? (A whole number: half a GPU does not exist.)
 
 # %% tags=["exercise"]
-def training_days(tokens, gpus, tokens_per_second):
-    """Days for so many tokens, at a speed per GPU: numbers -> number."""
+def gpus_needed(parameters, tokens, flops, days):
+    """The smallest number of GPUs that is enough: four numbers -> int."""
     ...
 
 # %%
-check(training_days)
+check(gpus_needed)
 
 # %% tags=["solution"]
-def training_days(tokens, gpus, tokens_per_second):
-    return tokens / (gpus * tokens_per_second) / 86400
+def gpus_needed(parameters, tokens, flops, days):
+    return math.ceil(6 * parameters * tokens / (flops * days * 86400))
 
 # %% [markdown]
 # ### 2. Different tokens
@@ -336,30 +423,32 @@ def different_tokens(tokens, sources):
     return sum(share / 100 * tokens / max(epochs, 1) for share, epochs in sources.values())
 
 # %% [markdown]
-# ### 3. Parameters
+# ### 3. Another family
 #
-# `config` has the fields of `nl.Config`; embedding and output are not shared.
+# A relative of Llama shares one matrix between embedding and output, and adds a *bias* (one number for each output) to
+# the products with wq, wk and wv, and to no others. All else is as in Llama. `config` has the fields of `nl.Config`.
 
 # %% tags=["exercise"]
-def count_parameters(config):
-    """All parameters of a Llama: Config -> number."""
+def count_relative(config):
+    """All parameters of that relative: Config -> number."""
     ...
 
 # %%
-check(count_parameters)
+check(count_relative)
 
 # %% tags=["solution"]
-def count_parameters(config):
+def count_relative(config):
     D, d = config.dim, config.head_dim
     attention = 2 * D * (config.n_heads + config.n_kv_heads) * d
-    layer = attention + 3 * D * config.hidden_dim + 2 * D
-    return 2 * config.vocab_size * D + config.n_layers * layer + D
+    biases = (config.n_heads + 2 * config.n_kv_heads) * d
+    layer = attention + biases + 3 * D * config.hidden_dim + 2 * D
+    return config.vocab_size * D + config.n_layers * layer + D
 
 # %% [markdown]
 # ## In five lines
 #
 # 1. Six numbers give a Llama's parameters; in large ones about two thirds or more are feed-forward.
-# 2. Training costs about 6·N·T FLOPs; the rule is a few percent off for large models, and more for small ones.
+# 2. Training costs about 6·N·T FLOPs: 2 forward and 4 backward; the scores of a long context come on top.
 # 3. The 65B took three weeks on 2,048 GPUs, and the papers' GPU-hours agree with that.
 # 4. Most of the data is from the web; Wikipedia and books were read more than twice, code less than once.
 # 5. Llama 2 has more data, a longer context and, in its two large sizes, shared keys and values.

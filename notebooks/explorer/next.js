@@ -1,0 +1,89 @@
+// The next token: bars of this run and of the run as trained, the same after every layer, and drawing on.
+import { lens, loss } from "./logits.js";
+import { likeliest, nextTokenProbs } from "./sampling.js";
+import { cellStyle } from "./colours.js";
+import { el, redraw } from "./dom.js";
+import { percent, shown, spaced } from "./format.js";
+import { makeSampling } from "./sampling_controls.js";
+
+const BARS = 8, LENS_COLUMNS = 6;
+
+export function rowOf(run, position) {
+  const x = run.trace.get("logits"), V = x.shape[1];
+  return x.data.subarray(position * V, (position + 1) * V);
+}
+
+export const probsAt = (run, position) => nextTokenProbs(rowOf(run, position));
+
+// Kullback-Leibler divergence in nats: how far the second answer is from the first.
+export const divergence = (was, now) =>
+  was.reduce((sum, p, id) => p > 0 ? sum + p * Math.log(p / Math.max(now[id], 1e-300)) : sum, 0);
+
+export function makeNext(root, actions) {
+  const chart = el("div", { className: "chart" }), layers = el("div", { className: "lens" });
+  const sampling = el("div", { className: "sampling" });
+  const drawSampling = makeSampling(sampling, actions);
+  root.append(chart, layers, sampling);
+
+  return function draw(now) {
+    const { temperature, top_k, top_p } = now.state.sampling;
+    const answer = {
+      now: probsAt(now.run, now.position),
+      was: probsAt(now.base, Math.min(now.position, now.base.tokens.length - 1)),
+      drawn: nextTokenProbs(rowOf(now.run, now.position), temperature, top_k, top_p),
+    };
+    const best = bestIds(answer);
+    drawBars(chart, now, answer, best, actions);
+    drawLens(layers, now, best.slice(0, LENS_COLUMNS));
+    drawSampling(now, effect(now, answer));
+  };
+}
+
+function bestIds({ now, was }) {                          // the best of both runs, by this run's order
+  const either = now.map((p, id) => Math.max(p, was[id]));
+  return likeliest(either).slice(0, BARS).sort((a, b) => now[b] - now[a]);
+}
+
+function drawBars(root, now, answer, best, { branch, go }) {
+  const { tokenizer } = now.model, actual = now.run.tokens[now.position + 1];
+  const most = Math.max(0.05, ...best.map(id => Math.max(answer.now[id], answer.was[id], answer.drawn[id])));
+  const wide = p => `width:${100 * p / most}%`;
+  const bar = id => {
+    const text = shown(tokenizer, id) + (id === actual ? "  ✓" : "");
+    const outline = now.isChanged ? [el("u", { style: wide(answer.was[id]) })] : [];
+    const inside = [el("b", { style: wide(answer.now[id]) }), ...outline,
+      el("s", { style: `left:${100 * answer.drawn[id] / most}%` })];
+    const branchButton = el("button", { className: answer.drawn[id] ? "word" : "word cut", key: `branch ${id}`,
+      title: `go on with “${spaced(tokenizer.pieces[id])}”`, onclick: () => branch(id) },
+    el("span", { textContent: text }), el("i", {}, ...inside));
+    const number = el("button", { className: "link", key: `logit ${id}`, textContent: percent(answer.now[id]),
+      title: "where this comes from: its logit", onclick: () => go("logits", [now.position, id]) });
+    const was = el("span", { className: "was", textContent: now.isChanged ? percent(answer.was[id]) : "" });
+    return el("div", { className: "bar-row" }, branchButton, number, was);
+  };
+  const after = shown(tokenizer, now.run.tokens[now.position]);
+  const key = el("p", { className: "key" }, el("b"), " this run ", ...(now.isChanged ? [el("u"), " as trained "] : []),
+    el("s"), " to draw from · click a bar to go on",
+    ...(actual === undefined ? [] : [" · ✓ in the text"]));
+  redraw(root, el("h2", { textContent: `After “${after}”, in percent` }),
+    el("div", { className: "bars" }, ...best.map(bar)), key);
+}
+
+function drawLens(root, now, best) {
+  const { tokenizer } = now.model, label = name => name.startsWith("layers.") ? `layer ${name.split(".")[1]}` : name;
+  const cell = p => el("td", { textContent: percent(p).replace("<0.1", "0"), style: cellStyle(p, 1, true, now.ramps) });
+  const rows = lens(now.run, now.position).map(({ name, probs }) =>
+    el("tr", {}, el("th", { scope: "row", textContent: label(name) }), ...best.map(id => cell(probs[id]))));
+  const head = el("tr", {}, el("td"), ...best.map(id => el("th", { scope: "col", textContent: shown(tokenizer, id) })));
+  root.replaceChildren(el("h2", { textContent: "… if the model stopped after a layer" }),
+    el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
+}
+
+function effect(now, answer) {                            // one or two sentences on how good the run is
+  if (now.run.tokens.length < 2) return "One token: nothing was predicted yet.";
+  const nats = loss(now.run).toFixed(2);
+  if (!now.isChanged) return `${nats} nats per token of this text`;
+  const trained = now.base.tokens.length < 2 ? "" : ` (as trained ${loss(now.base).toFixed(2)})`;
+  const far = divergence(answer.was, answer.now).toFixed(3);
+  return `${nats} nats per token${trained}; the answer moved by ${far} nats (KL)`;
+}

@@ -1,0 +1,630 @@
+"""The explorer shows the truth: the built page in a browser, offline, against numpy_llama.py with the same change made.
+
+The browser is the machine's own Chromium or Chrome. Without one these tests are skipped; in the gate (CI is set) they
+fail. What the engine inside computes is tested by test_explorer.py.
+"""
+import os
+import random
+import re
+import shutil
+import sys
+from dataclasses import replace
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+from safetensors.numpy import load_file, save_file
+
+import numpy_llama as nl
+import bugs
+from conftest import FAIRYTALES, ROOT
+
+sys.path.insert(0, str(ROOT / "notebooks" / "explorer"))
+import build as explorer  # noqa: E402
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+PROMPT = "Once upon a time there was a king who"
+OTHER = "The old wolf went into the dark wood and"
+PROMPTS = (PROMPT, "“Where is my golden apple?” asked the princess,", "Die Königin 株")
+TABS = ("next", "logit", "rotation", "neuron", "tokens", "cache", "patch", "mistakes", "traces")
+
+# How far the page's numbers may be from NumPy's, as a share of a tensor's largest number: as in test_explorer.py.
+ALLOWED = 1e-5
+DIGIT = 5.1e-7                                            # half of the last digit that is shown
+
+
+# ---- The page in a browser -----------------------------------------------------------------------------------
+
+def browser_path():
+    """The machine's browser. Without one: skip the test, or fail in the gate."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up("no Chromium or Chrome on this machine: `apt-get install chromium`, or your system's way")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    browser_path()
+    path = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    assert explorer.main(["--output", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def context():
+    """A browser without a network."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield browser.new_context(offline=True, viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def opened(context, page_file):
+    """The page, opened once; what it says on the console and asks the network for is kept in .heard and .requests."""
+    page = context.new_page()
+    page.heard, page.requests = [], []
+    page.on("console", lambda message: page.heard.append(message.text))
+    page.on("pageerror", lambda error: page.heard.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(page_file.as_uri())
+    page.wait_for_function("window.explorer?.times.first")
+    return page
+
+
+@pytest.fixture
+def page(opened):
+    """The page as it opens, with a promise: it is silent, and asks for nothing but itself."""
+    opened.heard.clear()
+    show(opened, "#")
+    yield opened
+    assert opened.heard == []
+    own = [url for url in opened.requests if not url.startswith("blob:")]     # blob: is a file that the page saves
+    assert own == [opened.url.split("#")[0]]
+
+
+def show(page, hash):
+    """Open a link into the page, and wait until it is drawn."""
+    page.evaluate("""async hash => {
+        const { times } = explorer, drawn = times.drawn;
+        if (location.hash === hash) return;
+        location.hash = hash;
+        while (times.drawn === drawn) await new Promise(requestAnimationFrame);
+    }""", hash)
+
+
+def drawn(page, act):
+    """Do something, and wait until the page was drawn after it."""
+    before = page.evaluate("explorer.times.drawn")
+    act()
+    page.wait_for_function(f"explorer.times.drawn > {before}")
+
+
+def link(text=PROMPT, name="logits", index=(0, 0), **more):
+    fields = {"p": text, "t": name, "i": ".".join(map(str, index)), **more}
+    return "#" + "&".join(f"{key}={quote(str(value), safe='')}" for key, value in fields.items())
+
+
+def shown_number(text):
+    return float(text.replace("−", "-").replace(" e", "e").replace("∞", "inf"))
+
+
+def number(page):
+    return shown_number(page.inner_text("#number .big output"))
+
+
+def bars(page):
+    """[(id, percent as shown), ...] from the top."""
+    return page.evaluate("""[...document.querySelectorAll(".bar-row")].map(row =>
+        [Number(row.querySelector(".word").dataset.key.split(" ")[1]), row.querySelector(".link").textContent])""")
+
+
+# ---- NumPy, with the same change made by a tap ---------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def model():
+    weights, config = nl.load(FAIRYTALES)
+    return weights, config, nl.Tokenizer(FAIRYTALES / "tokenizer.model")
+
+
+def times(name, *where, factor):
+    """A tap that multiplies a part of one tensor."""
+    def change(now, x):
+        if now == name:
+            x = x.copy()
+            x[where] *= factor
+        return x
+    return change
+
+
+def norm_left_out(name, stream):
+    """A tap that puts a norm's input in its place."""
+    seen = {}
+
+    def change(now, x):
+        seen[now] = x
+        return seen[stream] if now == name else x
+    return change
+
+
+def setting(name, index, value):
+    def change(now, x):
+        if now == name:
+            x = x.copy()
+            x[index] = value
+        return x
+    return change
+
+
+def patched(name, weights, config, tokens):
+    """A tap that takes a tensor (T, n) from the run of other tokens, at the positions that both have."""
+    other = nl.Trace()
+    nl.forward(tokens, weights, config, tap=other)
+
+    def change(now, x):
+        if now == name:
+            rows = min(len(x), len(other[name]))
+            x = x.copy()
+            x[:rows] = other[name][:rows]
+        return x
+    return change
+
+
+def run_with(model, text, change=nl.ignore, config=None, bug=None):
+    """(tokens, trace) of a text with a change."""
+    weights, trained, tokenizer = model
+    tokens = tokenizer.encode(text)
+    if bug:
+        run = bugs.Run(tuple(tokens), weights, trained, text=text, tokenizer=FAIRYTALES / "tokenizer.model")
+        return tokens, bugs.compute(run, next(b for b in bugs.BUGS if b.name == bug))
+    trace = {}
+
+    def tap(name, x):
+        trace[name] = change(name, x)
+        return trace[name]
+
+    nl.forward(tokens, weights, config or trained, tap=tap)
+    return tokens, trace
+
+
+def changes(model):
+    """{what the link says: how NumPy does it}."""
+    weights, config, tokenizer = model
+    everywhere = (slice(None),)
+    return {
+        "": {},
+        "head*3*2*0": {"change": times("layers.3.attn.heads", 2, factor=0)},
+        "head*1*6*-1.5": {"change": times("layers.1.attn.heads", 6, factor=-1.5)},
+        "part*4*attn*0": {"change": times("layers.4.attn.out", *everywhere, factor=0)},
+        "part*2*ffn*0.5": {"change": times("layers.2.ffn.out", *everywhere, factor=0.5)},
+        "neuron*1*333*0": {"change": times("layers.1.ffn.hidden", slice(None), 333, factor=0)},
+        "norm*2*ffn_norm*0": {"change": norm_left_out("layers.2.ffn_norm", "layers.2.x_attn")},
+        "set*layers.1.x_attn*4.17*2.5": {"change": setting("layers.1.x_attn", (4, 17), 2.5)},
+        "theta*500": {"config": replace(config, rope_theta=500.0)},
+        "pairing*neighbours": {"bug": "rope-neighbours"},
+        "bug*gate-up-swapped": {"bug": "gate-up-swapped"},
+        f"patch*layers.2.x_ffn*{quote(OTHER)}":
+            {"change": patched("layers.2.x_ffn", weights, config, tokenizer.encode(OTHER))},
+    }
+
+
+# ---- It shows the truth --------------------------------------------------------------------------------------
+
+def test_every_state_shows_numpys_numbers(page, model):
+    pick, states = random.Random(1), 0
+    for text in PROMPTS:
+        for link_text, how in changes(model).items():
+            tokens, trace = run_with(model, text, **how)
+            for name in pick.sample(sorted(trace), 5):
+                index = tuple(pick.randrange(n) for n in trace[name].shape)
+                show(page, link(text, name, index, **({"c": link_text} if link_text else {})))
+                check_state(page, tokens, trace, name, index)
+                states += 1
+    assert states >= 150
+
+
+def check_state(page, tokens, trace, name, index):
+    where = f"{page.url.split('#')[1]}: {name}{list(index)}"
+    assert page.inner_text("#number h2") == f"{name}[{', '.join(map(str, index))}]", where
+    x, shown = trace[name], number(page)
+    largest = np.abs(x[np.isfinite(x)]).max()
+    assert shown == x[index] or abs(shown - x[index]) < ALLOWED * largest + DIGIT, where
+    loss = nl.cross_entropy(trace["logits"][:-1], tokens[1:]).mean()
+    assert abs(float(re.match(r"[\d.]+", page.inner_text(".effect"))[0]) - loss) < 0.0051, where
+    check_bars(page, nl.next_token_probs(trace["logits"][index[-2]]), where)
+
+
+def check_bars(page, probs, where):
+    rows = bars(page)
+    for token, percent in rows:
+        allowed = 0.51 if probs[token] > 0.0994 else 0.051
+        assert percent == "<0.1" and probs[token] < 0.0006 or abs(float(percent) - 100 * probs[token]) < allowed, where
+    first, second = probs[rows[0][0]], probs.max()
+    assert second - first < 1e-5, where                   # the likeliest stands first
+    assert np.diff([probs[token] for token, _ in rows]).max() < 1e-5, where
+
+
+def test_shifted_positions_change_no_answer(page, model):
+    _, trace = run_with(model, PROMPT)
+    show(page, link(name="logits", index=(9, 400), c="shift*7"))
+    assert number(page) == pytest.approx(trace["logits"][9, 400], abs=2e-4)
+    assert "positions + 7" in page.inner_text("#chips")
+
+
+def test_back_returns_to_what_was_shown(page):
+    show(page, link(name="layers.2.x_attn", index=(9, 3)))
+    first = page.inner_text("#number")
+    drawn(page, lambda: page.click("#number .link"))
+    assert page.inner_text("#number h2") != "layers.2.x_attn[9, 3]"
+    drawn(page, lambda: page.click("#number .back"))
+    assert page.inner_text("#number") == first
+    drawn(page, lambda: page.go_forward())
+    assert page.inner_text("#number h2") != "layers.2.x_attn[9, 3]"
+
+
+# ---- Every interaction, once ---------------------------------------------------------------------------------
+
+def test_text_becomes_tokens_merge_by_merge(page, model):
+    tokenizer, text = model[2], "Die Königin sagte ja"
+    drawn(page, lambda: page.fill("#prompt", text))
+    ids = tokenizer.encode(text)
+    titles = page.evaluate("[...document.querySelectorAll('#tokens button')].map(b => b.title)")
+    assert [int(title.split("id ")[1].split(",")[0]) for title in titles] == ids
+    drawn(page, lambda: page.click("#tab-tokens"))
+    merge = "(n) => { const s = document.querySelector('#merge'); s.value = n; s.oninput(); }"
+    page.evaluate(merge, 0)
+    parts = "[...document.querySelectorAll('.parts-list li span')].map(p => p.textContent)"
+    assert page.evaluate(parts) == ["·", *text.replace(" ", "·")]
+    page.evaluate(merge, 99)
+    assert "".join(page.evaluate(parts)) == "·" + text.replace(" ", "·")
+    assert "<0xC3> <0xB6>" in page.inner_text(".parts-list")          # ö, in bytes
+    spelled = page.evaluate("[...document.querySelectorAll('.ids button')].map(b => Number(b.textContent))")
+    assert spelled == ids
+    drawn(page, lambda: page.click(".ids button >> nth=2"))
+    assert page.evaluate("explorer.now.position") == 2
+
+
+def test_wiring_chooses_tensors_and_marks_their_inputs(page):
+    drawn(page, lambda: page.click("#wiring .box:has-text('q_rope')"))
+    assert page.evaluate("explorer.now.name") == "layers.3.attn.q_rope"
+    feeding = page.evaluate("[...document.querySelectorAll('.box.feeds .name')].map(e => e.textContent)")
+    assert feeding == ["q"]
+    assert "8×10×32" in page.inner_text("#wiring .box:has-text('q_rope')")
+    drawn(page, lambda: page.click("#wiring .stop:has-text('layer 5')"))
+    assert page.evaluate("explorer.now.name") == "layers.5.attn.q_rope"
+    drawn(page, lambda: page.click("#wiring .stop:has-text('logits')"))
+    assert page.inner_text("#tensor h2").split() == ["logits", "T", "10", "×", "V", "3072"]
+
+
+def click_cell(page, head, row, column, act="click"):
+    box = page.locator("#matrix canvas").bounding_box()
+    x, y = page.evaluate("place => explorer.matrix.cell(...place)", [head, row, column])
+    getattr(page.mouse, "move" if act == "hover" else "click")(box["x"] + x, box["y"] + y)
+
+
+def test_a_cell_is_read_and_chosen(page, model):
+    _, trace = run_with(model, PROMPT)
+    probs = trace["layers.3.attn.probs"]
+    click_cell(page, 5, 7, 2, "hover")
+    assert page.inner_text(".tip").endswith(f": {probs[5, 7, 2]:.4f}")
+    drawn(page, lambda: click_cell(page, 5, 7, 2))
+    assert number(page) == pytest.approx(probs[5, 7, 2], abs=1e-6)
+    drawn(page, lambda: page.click(".head-bar button:has-text('head 5')"))
+    assert page.evaluate("explorer.now.state.head") == 5
+    drawn(page, lambda: page.click("button:has-text('all heads')"))
+    show(page, link(name="layers.1.ffn.gate", index=(6, 333)))
+    narrow = page.evaluate("explorer.matrix.cell(0, 6, 334)[0] - explorer.matrix.cell(0, 6, 333)[0]")
+    for _ in range(8):
+        page.click("button[title^='zoom in']")
+    wide = page.evaluate("explorer.matrix.cell(0, 6, 334)[0] - explorer.matrix.cell(0, 6, 333)[0]")
+    assert narrow < 2 and wide > 50                       # a cell in which a number can be read
+
+
+def test_a_row_is_a_table_on_demand(page, model):
+    _, trace = run_with(model, PROMPT)
+    show(page, link(name="layers.3.ffn_norm", index=(9, 3)))
+    page.click("button:has-text('row as a table')")
+    cells = page.evaluate("[...document.querySelectorAll('#dialog td')].map(cell => cell.textContent)")
+    assert [shown_number(cell) for cell in cells] == pytest.approx(trace["layers.3.ffn_norm"][9].tolist(), abs=1e-5)
+    drawn(page, lambda: page.click("#dialog td button >> nth=17"))
+    assert page.inner_text("#number h2") == "layers.3.ffn_norm[9, 17]"
+
+
+def test_a_logit_leads_back_to_the_embedding(page):
+    show(page, link(name="logits", index=(9, 400)))
+    for _ in range(200):
+        name = page.evaluate("explorer.now.name")
+        if name == "embedding":
+            break
+        assert "Computed again" in page.inner_text("#number .check")
+        assert re.search(r"numpy_llama.py, line \d+", page.inner_text("#number"))
+        assert page.locator("#number .hit").count() == 1 and page.locator("#number .where a").count() >= 1
+        drawn(page, lambda: page.locator("#number .link").first.click())
+    assert name == "embedding"
+
+
+def test_changes_are_chips_beside_as_trained(page, model):
+    drawn(page, lambda: page.uncheck(".head-bar input >> nth=1"))
+    drawn(page, lambda: page.click("#switches button:has-text('feed-forward')"))
+    page.fill("#switches input", "0.5")
+    drawn(page, lambda: page.click("#switches button:has-text('4')"))
+    chips = page.evaluate("[...document.querySelectorAll('#chips button')].map(b => b.textContent)")
+    assert chips == ["layer 3: head 1 off ✕", "layer 3: feed-forward off ✕", "layer 3: head 4 × 0.5 ✕",
+                     "all as trained"]
+    assert "Δ" in page.inner_text("#wiring .stop:has-text('logits')")
+    assert page.inner_text("#wiring .stop:has-text('layer 2')") == "layer 2"
+    show(page, page.evaluate("location.hash").replace("attn.probs", "attn.heads"))
+    drawn(page, lambda: page.select_option("#tensor select", "trained"))
+    assert "as trained:" in page.inner_text("#number .big")
+    drawn(page, lambda: page.click("#chips button >> nth=0"))
+    assert "head 1 off" not in page.inner_text("#chips")
+    page.fill("#number .edit input", "3")
+    drawn(page, lambda: page.click("button:has-text('run with it')"))
+    assert number(page) == 3 and "= 3" in page.inner_text("#chips")
+    drawn(page, lambda: page.click("button:has-text('all as trained')"))
+    assert page.inner_text("#chips") == ""
+
+
+def test_rotation_turns_pairs_and_moves_scores(page, model):
+    show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation"))
+    before = number(page)
+    page.focus("#theta")
+    for _ in range(5):
+        drawn(page, lambda: page.keyboard.press("PageDown"))
+    theta = float(page.inner_text("output[for=theta]").replace(",", ""))
+    _, trace = run_with(model, PROMPT, config=replace(model[1], rope_theta=theta))
+    assert theta < 5000 and number(page) != before
+    assert number(page) == pytest.approx(trace["layers.2.attn.scores"][3, 9, 8], abs=1e-4)
+    drawn(page, lambda: page.go_back())
+    assert page.inner_text("#chips") != "" or number(page) == before   # one key press is one step
+    page.evaluate("document.querySelector('#pair').value = 4; document.querySelector('#pair').oninput()")
+    drawn(page, lambda: page.select_option("#pairing", "neighbours"))
+    assert "columns 8 and 9" in page.inner_text(".pictures")
+    drawn(page, lambda: page.fill("#shift", "3") or page.keyboard.press("Enter"))
+    assert "positions + 3" in page.inner_text("#chips")
+
+
+def test_the_answer_after_every_layer_and_its_parts(page, model):
+    weights, config, _ = model
+    _, trace = run_with(model, PROMPT)
+    show(page, link(name="logits", index=(9, 0)))
+    table = page.evaluate("""[...document.querySelectorAll(".lens tbody tr")].map(row =>
+        [...row.querySelectorAll("td")].map(cell => Number(cell.textContent)))""")
+    best = [token for token, _ in bars(page)][:6]
+    for i, row in enumerate(table[1:]):
+        x = nl.rms_norm(trace[f"layers.{i}.x_ffn"][9:], weights["norm"], config.norm_eps) @ weights["output"]
+        assert row == pytest.approx((100 * nl.next_token_probs(x[0])[best]).tolist(), abs=0.51)
+    show(page, link(name="logits", index=(9, best[0]), tab="logit", v=best[0]))
+    parts = page.evaluate("[...document.querySelectorAll('.parts td button')].map(b => b.textContent)")
+    others = re.findall(r"embedding ([−\d.e ]+),", page.inner_text(".logit .sentence"))
+    total = sum(map(shown_number, parts)) + sum(map(shown_number, others))
+    assert len(parts) == 54 and total == pytest.approx(trace["logits"][9, best[0]], abs=54 * 0.0051)
+
+
+def test_without_each_head(page, model):
+    _, trace = run_with(model, PROMPT)
+    show(page, link(name="logits", index=(9, 0), tab="logit", mode="moves"))
+    page.wait_for_selector(".logit table", timeout=30000)
+    was = nl.next_token_probs(trace["logits"][-1]).astype(np.float64)
+    kl = {}
+    for layer in range(6):
+        for head in range(8):
+            _, without = run_with(model, PROMPT, times(f"layers.{layer}.attn.heads", head, factor=0))
+            kl[layer, head] = np.sum(was * np.log(was / nl.next_token_probs(without["logits"][-1])))
+    layer, head = max(kl, key=kl.get)
+    assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .sentence")
+
+
+def test_a_neuron_over_the_text(page, model):
+    _, trace = run_with(model, PROMPT)
+    show(page, link(name="layers.1.ffn.hidden", index=(9, 23), tab="neuron"))
+    rows = page.evaluate("""[...document.querySelectorAll(".neuron tbody tr")].map(row =>
+        [...row.querySelectorAll("button")].map(b => b.title.split(": ")[1]))""")
+    for row, part in zip(rows, ("gate", "silu", "up", "hidden")):
+        assert [shown_number(v) for v in row] == pytest.approx(trace[f"layers.1.ffn.{part}"][:, 23].tolist(), abs=1e-3)
+    drawn(page, lambda: page.click("button:has-text('switch it off')"))
+    assert number(page) == 0 and "neuron 23 off" in page.inner_text("#chips")
+
+
+def test_a_seed_draws_numpys_tokens_and_fills_the_cache(page, model):
+    weights, config, tokenizer = model
+    show(page, link(tab="next", s="0.8_40_0.95", seed="7"))
+    tokens = tokenizer.encode(PROMPT)
+    right = list(nl.generate(tokens, weights, config, 20, np.random.default_rng(7), (tokenizer.eos,), 0.8, 40, 0.95))
+    for _ in range(2):                                    # and once more, the same
+        page.click("button:has-text('draw 20')")
+        page.wait_for_function("explorer.now.tokens.length === 30")
+        assert page.evaluate("explorer.now.tokens") == tokens + right
+        drawn(page, lambda: page.click("#tab-cache"))
+        assert "30 of 128 slots" in page.inner_text(".cache .sentence")
+        drawn(page, lambda: page.click("#tab-next"))
+        drawn(page, lambda: page.click("button:has-text('only the prompt')"))
+    second = bars(page)[1][0]
+    drawn(page, lambda: page.click(".bar-row .word >> nth=1"))
+    assert page.evaluate("explorer.now.tokens") == tokens + [second]
+    drawn(page, lambda: page.click("#tokens button >> nth=3"))
+    third = bars(page)[0][0]
+    drawn(page, lambda: page.click(".bar-row .word >> nth=0"))        # from the middle of the prompt
+    assert page.evaluate("explorer.now.tokens") == tokens[:4] + [third]
+    drawn(page, lambda: page.click("button:has-text('likeliest')"))
+
+
+def test_a_tensor_of_a_second_prompt(page, model):
+    weights, config, tokenizer = model
+    show(page, link(name="layers.4.x_ffn", index=(9, 3), tab="patch"))
+    drawn(page, lambda: page.fill("#second", OTHER) or page.keyboard.press("Enter"))
+    drawn(page, lambda: page.click("button:has-text('put its layers.4.x_ffn')"))
+    _, trace = run_with(model, PROMPT, patched("layers.4.x_ffn", weights, config, tokenizer.encode(OTHER)))
+    assert number(page) == pytest.approx(trace["layers.4.x_ffn"][9, 3], abs=1e-4)
+    assert f"layers.4.x_ffn from “{OTHER}”" in page.inner_text("#chips")
+
+
+COMMON = ("rope-neighbours", "theta-500000", "mask-missing", "mask-sees-next", "scale-forgotten", "heads-round-robin",
+          "gate-up-swapped", "activation-forgotten", "residual-forgotten-ffn", "final-norm-forgotten", "output-tied",
+          "norm-weight-forgotten")
+
+
+def test_a_mistake_names_the_first_wrong_tensor(page):
+    show(page, link(tab="mistakes"))
+    for name in COMMON:
+        bug = next(bug for bug in bugs.BUGS if bug.name == name)
+        show(page, link(tab="mistakes", c=f"bug*{name}"))
+        assert page.inner_text(".mistakes .report .link") == bug.first, name
+        assert bug.symptom in page.inner_text(".mistakes .report")
+    page.wait_for_selector(".report :text('as trained:')")
+    assert "It writes: Once upon" in page.inner_text(".mistakes .report")
+    drawn(page, lambda: page.click(".bug[aria-pressed=true]"))
+    drawn(page, lambda: page.click(".bug >> nth=0"))      # a mistake that drops a token
+    assert page.evaluate("explorer.now.run.tokens.length") == 9
+
+
+def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
+    _, trace = run_with(model, PROMPT, bug="heads-round-robin")
+    save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, tmp_path / "port.safetensors")
+    show(page, link(tab="traces"))
+    drawn(page, lambda: page.set_input_files("#file", tmp_path / "port.safetensors"))
+    assert page.inner_text(".traces .report .link") == "layers.0.attn.scores"
+    page.wait_for_selector(".report :text('It is what one gets when')", timeout=40000)
+    assert "round-robin" in page.inner_text(".traces .report")
+    drawn(page, lambda: page.click(".traces .report .link"))
+    head, t, s = page.evaluate("explorer.now.index")
+    _, right = run_with(model, PROMPT)
+    assert number(page) == pytest.approx(right["layers.0.attn.scores"][head, t, s], abs=1e-6)
+    assert "in the file:" in page.inner_text("#number .big")
+    drawn(page, lambda: page.select_option("#tensor select", "file"))
+    difference = right["layers.0.attn.scores"][head, t, s] - trace["layers.0.attn.scores"][head, t, s]
+    click_cell(page, head, t, s, "hover")
+    assert shown_number(page.inner_text(".tip").split(": ")[-1]) == pytest.approx(difference, abs=1e-4)
+    (tmp_path / "no.safetensors").write_bytes(b"nothing")
+    drawn(page, lambda: page.set_input_files("#file", tmp_path / "no.safetensors"))
+    assert "is not .safetensors" in page.inner_text(".traces .report")
+    drawn(page, lambda: page.click("button:has-text('close it')"))
+
+
+def test_a_run_is_saved_and_a_link_brings_it_back(page, context, page_file, model, tmp_path):
+    show(page, link(name="layers.4.x_attn", index=(9, 3), tab="traces", c="head*3*2*0"))
+    with page.expect_download() as download:
+        page.click("button:has-text('save this run')")
+    download.value.save_as(tmp_path / "run.safetensors")
+    saved = load_file(tmp_path / "run.safetensors")
+    _, trace = run_with(model, PROMPT, times("layers.3.attn.heads", 2, factor=0))
+    assert saved.keys() == trace.keys()
+    for name, x in trace.items():
+        assert np.abs(saved[name][np.isfinite(x)] - x[np.isfinite(x)]).max() < ALLOWED * np.abs(x[np.isfinite(x)]).max()
+    other = context.new_page()
+    other.goto(page_file.as_uri() + page.evaluate("location.hash"))
+    other.wait_for_function("window.explorer?.times.first")
+    assert other.inner_text("#number") == page.inner_text("#number")
+    assert other.inner_text("#chips") == page.inner_text("#chips")
+    other.close()
+
+
+# ---- For everyone --------------------------------------------------------------------------------------------
+
+def test_what_it_refuses(page):
+    for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
+                        (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
+                        (link(s="-1_0_1"), "temperature"),
+                        (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
+        show(page, wrong)
+        assert said in page.inner_text("#problem"), wrong
+        show(page, link())
+        assert page.is_hidden("#problem")
+
+
+def test_long_prompts_say_what_the_page_is_doing(page):
+    page.evaluate("""() => {
+        window.said = [];
+        const status = document.querySelector("#status");
+        new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });
+    }""")
+    show(page, link("the king and the queen and the wolf and " * 12, index=(50, 1)))
+    tokens = page.evaluate("explorer.now.tokens.length")
+    assert 90 < tokens <= 128 and f"computing {tokens} tokens …" in page.evaluate("said")
+
+
+@pytest.mark.parametrize("theme", ("light", "dark"))
+def test_no_rule_of_accessibility_is_broken(page, theme):
+    page.emulate_media(color_scheme=theme)
+    for tab in TABS:
+        show(page, link(name="layers.3.attn.out", index=(9, 40), tab=tab, c="head*3*1*0**bug*rope-neighbours"))
+        check_rules(page, f"{theme}, {tab}", "#dock")     # the rest of the page stays as it is
+    check_rules(page, f"{theme}, whole page")
+    show(page, link(name="layers.3.attn.probs", index=(1, 9, 8)))
+    check_rules(page, f"{theme}, heads")
+    page.keyboard.press("?")
+    check_rules(page, f"{theme}, explanation")
+    page.keyboard.press("Escape")
+    page.emulate_media(color_scheme="light")
+
+
+def check_rules(page, where, part=None):
+    found = Axe().run(page, context=part).response["violations"]
+    assert not found, (where, [(rule["id"], [node["target"] for node in rule["nodes"]][:4]) for rule in found])
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.closest('[id]')?.id")
+
+
+def press(page, *keys):
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_by_keyboard_from_the_prompt_to_a_factor_and_back(page):
+    page.evaluate("document.activeElement.blur()")
+    press(page, "/")
+    assert focused(page) == "prompt"
+    page.keyboard.press("Control+a")
+    drawn(page, lambda: page.keyboard.type("The king was") or page.keyboard.press("Enter"))
+    press(page, "Tab", "ArrowLeft")
+    drawn(page, lambda: press(page, "Enter"))             # the position before the last
+    assert page.evaluate("explorer.now.position") == page.evaluate("explorer.now.tokens.length") - 2
+    press(page, "w", "ArrowDown")
+    drawn(page, lambda: press(page, "Enter"))             # the box below
+    name = page.evaluate("explorer.now.name")
+    press(page, "m")
+    drawn(page, lambda: press(page, "ArrowRight"))
+    before = page.inner_text("#number h2")
+    assert before.startswith(name)
+    press(page, "n", "Tab")
+    while not page.evaluate("document.activeElement.classList.contains('link')"):
+        press(page, "Tab")
+    drawn(page, lambda: press(page, "Enter"))             # to a factor
+    assert page.inner_text("#number h2") != before and focused(page) == "number"
+    press(page, "Tab")                                    # the way back is the next stop
+    drawn(page, lambda: press(page, "Enter"))
+    assert page.inner_text("#number h2") == before
+    press(page, "b", "ArrowRight")
+    page.wait_for_function("explorer.now.state.tab === 'logit'")
+    drawn(page, lambda: press(page, "]"))
+    assert page.evaluate("explorer.now.layer") == 4
+
+
+def test_by_keyboard_why_a_token_is_likely(page):
+    page.evaluate("document.activeElement.blur()")
+    press(page, "b", "ArrowRight")                        # One logit
+    page.wait_for_selector(".logit table")
+    press(page, "Tab", "Tab", "Tab")                      # the panel, the token, the token to compare with
+    drawn(page, lambda: page.keyboard.type("was"))
+    assert "logit of “had” minus that of “was”" in page.inner_text(".logit .sentence")
+    press(page, "Tab", "Tab", "Tab", "ArrowDown", "ArrowDown", "ArrowRight")      # head 1 of layer 2
+    drawn(page, lambda: press(page, "Enter"))
+    assert page.inner_text("#number h2") == "layers.2.attn.probs[1, 9, 9]"
+
+
+def test_a_phone_gets_a_sentence(context, page_file):
+    phone = context.new_page()
+    phone.set_viewport_size({"width": 390, "height": 800})
+    phone.goto(page_file.as_uri())
+    assert "at least 900 pixels wide" in phone.inner_text("body") and phone.is_hidden("main")
+    phone.click("button:has-text('show it all the same')")
+    assert phone.is_visible("main")
+    phone.close()
