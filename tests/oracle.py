@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from bugs import names_of
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 import numpy_llama as nl
-from bugs import names_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 

@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 
+import checkpoints as ck
 import numpy as np
 import pytest
-
-import checkpoints as ck
-import numpy_llama as nl
 from checkpoints import CONFIG, hugging_face, meta, safetensors_bytes, sharded, write_folder
 from conftest import ROOT
+
+import numpy_llama as nl
 
 pytestmark = pytest.mark.filterwarnings("error")              # a warning would be a second line
 HF, META, SHARDS = hugging_face(), meta(), sharded()

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import time
 
+import checkpoints as ck
 import numpy as np
 import pytest
 import torch
 import transformers
+from conftest import FAIRYTALES, ROOT
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-import checkpoints as ck
 import numpy_llama as nl
-from conftest import FAIRYTALES, ROOT
 
 SCRIPT = ROOT / "numpy_llama.py"
 RATE = r"([1-9]\d+|[1-9](\.\d)?|0\.\d*[1-9]\d*) tokens/s"      # never 0 tokens/s

@@ -9,9 +9,9 @@ import warnings
 
 import numpy as np
 import pytest
+import tiny
 
 import numpy_llama as nl
-import tiny
 
 # The largest difference as a share of the largest value. Measured: components 4.8e-16 and 2.0e-7, a whole model 1.6e-15
 # and 6.6e-7; the rest is room for another processor's order of summation.
@@ -182,7 +182,8 @@ def test_rope_cos_sin(head_dim, theta):
 
 
 @pytest.mark.parametrize("head_dim, theta, bits", [
-    *((d, 1e4, 0) for d in (8, 16, 32, 64, 128)), (48, 1e4, 2), *((d, theta, 2) for d in (96, 128) for theta in (1e4, 1e6))])
+    *((d, 1e4, 0) for d in (8, 16, 32, 64, 128)), (48, 1e4, 2),
+    *((d, theta, 2) for d in (96, 128) for theta in (1e4, 1e6))])
 def test_rope_cos_sin_at_every_position_against_transformers(head_dim, theta, bits):
     """Bits by which a frequency may differ: none for the widths and the theta of Llama 1 and 2.
 
@@ -190,7 +191,7 @@ def test_rope_cos_sin_at_every_position_against_transformers(head_dim, theta, bi
     once. The two libraries' cosines of one and the same angle differ by at most one unit in the last place, 1.2e-7;
     an angle at position 4095 is off by 2.4e-4 if its frequency is off by one bit.
     """
-    import torch                                              # here, so that the rest starts at once
+    import torch  # here, so that the rest starts at once
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
     module = LlamaRotaryEmbedding(LlamaConfig(

@@ -42,7 +42,7 @@ def test_published_sizes(name):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_parameter_counts_are_pytorchs(tied):
-    import oracle                                             # here, so that the rest starts at once
+    import oracle  # here, so that the rest starts at once
     config = nl.Config(24, 3, 6, 2, 40, 97, 64, head_dim=10)
     model = oracle.random_llama(config, tied=tied)
     assert sum(nl.parameter_counts(config, tied).values()) == sum(p.numel() for p in model.parameters())

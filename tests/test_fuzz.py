@@ -14,11 +14,11 @@ import sys
 import warnings
 from pathlib import Path
 
-import pytest
-
 import checkpoints as ck
-import numpy_llama as nl
+import pytest
 from conftest import ROOT
+
+import numpy_llama as nl
 
 SECONDS = 20                                                   # for a run that takes milliseconds
 MEMORY = 2**30                                                 # beyond what the process has when the runs begin

@@ -6,10 +6,11 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import numpy_llama as nl
-import tiny
 
 few = settings(max_examples=40, deadline=None, derandomize=True, report_multiple_bugs=False)
 dtypes = st.sampled_from([np.float32, np.float64])

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from conftest import ROOT
 
 ROPE, SCALE = "a, b = x[..., :half], x[..., half:]", "scores /= math.sqrt(d)"
@@ -64,7 +63,9 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
     "float64 from the tables": (
         "config.rope_theta, dtype)", "config.rope_theta, np.float64)",
         "test_invariants.py::test_names_shapes_and_dtypes_are_as_documented"),
-    "float64 in the cache": ("self.max_len, config.head_dim), dtype)\n        self.v", "self.max_len, config.head_dim))\n        self.v", "test_components.py::test_cache"),
+    "float64 in the cache": (
+        "self.max_len, config.head_dim), dtype)\n        self.v", "self.max_len, config.head_dim))\n        self.v",
+        "test_components.py::test_cache"),
     "gate and up swapped": (
         'tap("gate", x @ gate)', 'tap("gate", x @ up)', "test_components.py::test_feed_forward"),
     "residual stream cut": ('tap("x_attn", x + h)', 'tap("x_attn", h)', "test_components.py::test_block"),
@@ -105,7 +106,8 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "x = x[-1:]", "pass",
         "test_resources.py::test_of_a_prompt_only_last_rows_meet_the_output_matrix"),
     "float16 widened with too many signs": (
-        "bits &= ~0x70000000", "bits &= ~0x60000000", "test_resources.py::test_every_finite_float16_is_widened_exactly"),
+        "bits &= ~0x70000000", "bits &= ~0x60000000",
+        "test_resources.py::test_every_finite_float16_is_widened_exactly"),
     "minus infinity taken for a number": (
         "(w.view(np.uint16) & 0x7FFF).max()", "w.view(np.int16).max()",
         "test_resources.py::test_a_float16_that_is_not_finite_is_refused"),
@@ -121,7 +123,8 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "new_cache(weights, config, len(window))", "new_cache(weights, config, len(tokens))",
         "test_resources.py::test_perplexity_of_a_longer_text_holds_no_more"),
     "a bar that stands still": (
-        "    progress.update()\n            elif", "    pass\n            elif", "test_resources.py::test_a_bar_counts_every_layer_of_every_chunk"),
+        "    progress.update()\n            elif", "    pass\n            elif",
+        "test_resources.py::test_a_bar_counts_every_layer_of_every_chunk"),
     "imported before it is needed": (
         "import numpy as np\n", "import numpy as np\nimport tqdm\n",
         "test_resources.py::test_importing_imports_nothing_heavy"),

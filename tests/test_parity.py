@@ -4,7 +4,7 @@ The checkpoints are written by transformers, read back by both sides, and run in
 """
 import itertools
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ def label(case):
             f"-L{c.n_layers}-{case.dtype}{'-tied' * case.tied}{'-shards' * (case.shard != '5GB')}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def run(index):
     """Both sides of one case: traces in float32, logits in float64."""
     case = CASES[index]

@@ -3,7 +3,8 @@
     python tests/test_readme.py          runs them all and writes what they print into the two files
 
 A ```console block is a command behind `$ ` and its output; a ```python block is followed by its output in a ```text
-block. The words must be the same, and the numbers but for what rounding changes on another processor; speeds may differ.
+block. The words must be the same, and the numbers but for what rounding changes on another processor; speeds may
+differ.
 """
 import csv
 import os
@@ -78,8 +79,8 @@ def test_the_model_card_says_what_was_measured():
 
 def test_the_speeds_are_those_that_were_kept():
     def shown(option):
-        return subprocess.run([sys.executable, ROOT / "tests" / "benchmark.py", option, ROOT / "tests" / "benchmark.json"],
-                              capture_output=True, text=True, check=True).stdout
+        command = [sys.executable, ROOT / "tests" / "benchmark.py", option, ROOT / "tests" / "benchmark.json"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert shown("--short") in FILES[0].read_text(encoding="utf-8") and shown("--short").count("\n|") <= 2 + 12
     assert shown("--show") in (ROOT / "tests" / "benchmark.md").read_text(encoding="utf-8")

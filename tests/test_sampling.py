@@ -131,7 +131,7 @@ def test_logits_that_are_not_finite_are_refused_before_anything_is_drawn(bad):
 
 @pytest.mark.parametrize("at", [0, 3, 128, 260])
 def test_the_position_of_logits_that_are_not_finite_is_named(at):
-    """The first for a loss, which needs them all; for the next token those of the last position count, and no others."""
+    """The first for a loss, which needs them all; for the next token only those of the last position count."""
     config, weights = replace(CONFIG, max_seq_len=512), copy.deepcopy(WEIGHTS)
     for layer in weights["layers"]:                           # each logit depends on its own token only
         layer["attn"]["wo"][:], layer["ffn"]["down"][:] = 0, 0

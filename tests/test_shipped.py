@@ -1,4 +1,5 @@
 """The model that ships: transformers opens the folder as it is, and sees the same ids, numbers and stories."""
+import importlib.util
 import json
 import random
 
@@ -6,7 +7,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import FAIRYTALES
+from conftest import FAIRYTALES, ROOT
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,7 +22,8 @@ TEXTS = [
 def random_texts(count):
     """Strings of words and control text, of any characters at all, and of few letters, where merges compete."""
     rng = random.Random(0)
-    words = ["the", "king", " ", "  ", "\n", "Once", "upon", "7", "2024", "<s>", "</s>", "é", "日", "🙂", "’", "--", "\t"]
+    words = ["the", "king", " ", "  ", "\n", "Once", "upon", "7", "2024", "<s>", "</s>", "é", "日", "🙂", "’", "--",
+             "\t"]
 
     def character():
         first, last = rng.choice([(0, 0x7F), (0x80, 0x2FF), (0x300, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF)])
@@ -42,6 +44,40 @@ def model():
 @pytest.fixture(scope="module")
 def their_tokenizer():
     return AutoTokenizer.from_pretrained(FAIRYTALES)
+
+
+@pytest.fixture(scope="module")
+def train():
+    """weights/train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "weights" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_books(folder, first):
+    """As many books as training needs; the bytes of the first one are given."""
+    books = {"a": first, "b": b"b", "c": b"c", "d": b"d"}
+    for name, data in books.items():
+        (folder / f"{name}.txt").write_bytes(data)
+
+
+@pytest.mark.parametrize("book", [
+    "One.\n\nStill é.\n\n\nTwo.\n".encode(),
+    "One.\r\n\r\nStill é.\r\n\r\n\r\nTwo.\r\n".encode(),
+    "One.\r\rStill é.\r\r\rTwo.\r".encode(),
+    "\ufeffOne.\r\n\r\nStill é.\r\n\r\n\r\nTwo.".encode()], ids=["unix", "windows", "old-mac", "byte-order-mark"])
+def test_books_are_read_as_text(train, tmp_path, book):
+    write_books(tmp_path, book)
+    assert train.read_books(tmp_path)["a"] == ["One.\n\nStill é.", "Two."]
+
+
+@pytest.mark.parametrize("book, offset", [("café".encode("latin-1"), 3), ("\ufeffOne".encode("utf-16-le"), 0)])
+def test_a_book_that_is_not_utf8_is_refused(train, tmp_path, book, offset):
+    write_books(tmp_path, book)
+    with pytest.raises(SystemExit) as stop:
+        train.read_books(tmp_path)
+    assert stop.value.code == f"error: {tmp_path / 'a.txt'} is not UTF-8 text at byte {offset}: save it as UTF-8"
 
 
 def test_files():

@@ -9,10 +9,11 @@ import re
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings, strategies as st
+from conftest import FAIRYTALES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import numpy_llama as nl
-from conftest import FAIRYTALES
 
 SP = sentencepiece.SentencePieceProcessor(model_file=str(FAIRYTALES / "tokenizer.model"))
 TOKENIZER = nl.Tokenizer(FAIRYTALES / "tokenizer.model")
@@ -25,10 +26,10 @@ TEXTS = [
     " \n \t ", "\v\f\x1c\x85\u2028\u2029", "3.14159", "1234567890", "10,000 men", "¼ ² Ⅳ ٣ ४", "don't", "s>",
     "\"Good day,\" said the fox.", "naïve café", "e\u0301 and é", "ö & ü ß", "Größe", "İstanbul ıi", "Привет, мир",
     "Γειά σου", "שָׁלוֹם", "مرحبا بالعالم", "नमस्ते", "สวัสดี", "გამარჯობა", "Ողջույն", "ሰላም", "안녕하세요", "각", "株式会社",
-    "こんにちは", "繁體字", "𒎗𓐍", "𝕬𝖇", "😀", "a😀b", "👩‍👩‍👧 🏳️‍🌈 👍🏽 🇩🇪", "\u00a0", "\u2003", "\u3000", "\u200b\u200d",
-    "\u202e", "\ufeff", "\ufffd", "a\ufffd", "\ufffe\uffff", "\U0010ffff", "\ue000", "\x00", "a\x00b", "\x7f", "<s>",
-    "</s>", "<unk>", "<s>Once</s>", "<0x41>", "<pad>", "⁇", " ⁇ ", "[INST] hi [/INST]", "<<SYS>>\n\n<</SYS>>",
-    "x" * 2000, "The quick brown fox jumps over the lazy dog. " * 30,
+    "こんにちは", "繁體字", "𒎗𓐍", "𝕬𝖇", "😀", "a😀b", "👩‍👩‍👧 🏳️‍🌈 👍🏽 🇩🇪", "\u00a0", "\u2003", "\u3000",
+    "\u200b\u200d", "\u202e", "\ufeff", "\ufffd", "a\ufffd", "\ufffe\uffff", "\U0010ffff", "\ue000", "\x00", "a\x00b",
+    "\x7f", "<s>", "</s>", "<unk>", "<s>Once</s>", "<0x41>", "<pad>", "⁇", " ⁇ ", "[INST] hi [/INST]",
+    "<<SYS>>\n\n<</SYS>>", "x" * 2000, "The quick brown fox jumps over the lazy dog. " * 30,
 ]
 RANGES = [(0, 0x80), (0x20, 0x7f), (0x80, 0x800), (0x800, 0xd800), (0xe000, 0x10000), (0x10000, 0x110000),
           (0x1f300, 0x1f700)]

@@ -54,7 +54,11 @@ def read_books(folder):
     """The stories of each book, as {book: [story, ...]}; stories are separated by two blank lines."""
     books = {}
     for path in sorted(Path(folder).glob("*.txt")):
-        stories = [story.strip() for story in path.read_text(encoding="utf-8").split("\n\n\n")]
+        try:
+            text = path.read_text(encoding="utf-8-sig")      # without a byte order mark, and with \n behind every line
+        except UnicodeDecodeError as error:
+            raise SystemExit(f"error: {path} is not UTF-8 text at byte {error.start}: save it as UTF-8") from None
+        stories = [story.strip() for story in text.split("\n\n\n")]
         books[path.stem] = [story for story in stories if story]
     if len(books) <= HELD_OUT:
         raise SystemExit(f"error: {folder} holds {len(books)} .txt books; more than {HELD_OUT} are needed")
@@ -131,7 +135,8 @@ def export(model, folder):
     """Write the model in bfloat16 as a Hugging Face folder."""
     half = LlamaForCausalLM(model.config).to(torch.bfloat16)
     half.load_state_dict(model.state_dict())
-    half.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, do_sample=True, temperature=0.8, top_p=0.95)
+    half.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, do_sample=True, temperature=0.8,
+                                              top_p=0.95)
     half.save_pretrained(folder)
 
 
@@ -152,7 +157,8 @@ def export_tokenizer(folder):
                             clean_up_tokenization_spaces=False, model_max_length=CONTEXT,
                             split_special_tokens=True).save_pretrained(folder)      # "<s>" in a text is text
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}   # known to old versions too
+    settings = json.loads(path.read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"                        # known to old versions too
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
