@@ -175,7 +175,8 @@ WINDOWED_HEAD = Exercise(
     hints=[
         "Only the mask is new. On paper, draw it for T = 4 and window = 2.",
         "How far back is key j from query i? That number must be at least 0, and less than window.",
-        "back = np.arange(T)[:, None] - np.arange(T); hide the scores where back < 0 or back >= window, then softmax, @ v."],
+        "back = np.arange(T)[:, None] - np.arange(T); hide the scores where back < 0 or back >= window, then "
+        "softmax, @ v."],
     mistakes=[
         ("the window is missing: every token sees all that came before.",
          lambda q, k, v, window: head_with(q, k, v)),

@@ -5,186 +5,203 @@ import numpy as np
 from checks import Exercise, random
 
 
-def angle_table(positions, d, theta):
-    return np.array([[int(p) * math.exp(-math.log(theta) * 2 * i / d) for i in range(d // 2)] for p in positions])
+def slow_pairs(d, theta, n):
+    count = 0
+    for i in range(d // 2):
+        tokens_for_a_turn = 2 * math.pi * math.exp(math.log(theta) * 2 * i / d)
+        count += tokens_for_a_turn > n
+    return count
 
 
-ANGLE_TABLE = Exercise(
-    angle_table, stars=1, minutes=5,
+def speeds(d, theta, i=None):
+    i = np.arange(d // 2) if i is None else i
+    return theta ** (-2 * i / d)
+
+
+SLOW_PAIRS = Exercise(
+    slow_pairs, stars=1, minutes=10,
     inputs=[
-        (np.arange(5), 8, 10000.0), (np.array([0, 7, 300]), 32, 10000.0), (np.array([4095]), 128, 500000.0),
-        (np.arange(3), 2, 10000.0)],
+        (32, 10000.0, 512), (128, 10000.0, 4096), (128, 500000.0, 8192), (2, 10000.0, 6), (2, 10000.0, 7),
+        (64, 10000.0, 100000), (32, 10000.0, 20)],
     hints=[
-        "Multiply each position by theta ** (-2 i / d), for i = 0 ... d/2 - 1."],
+        "By how many radians does pair i turn in n tokens?",
+        "n * theta ** (-2 i / d) radians; a full turn is 2 pi.",
+        "Make an array of the speeds for i = 0 ... d/2 - 1, compare n * speed with 2 * np.pi, and count."],
     mistakes=[
+        ("you counted the pairs that do come round; the others were asked for.",
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta) >= 2 * np.pi))),
+        ("a full turn is 2 pi radians; you compared with half a turn, pi.",
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta) < np.pi))),
+        ("a full turn is 2 pi radians; you compared with 1.",
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta) < 1))),
+        ("angles are radians here: a full turn is 2 pi, not 360.",
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta) < 360))),
         ("the exponent is -2 i / d; you left the 2 out, and the pairs slow down too little.",
-         lambda p, d, theta: p[:, None] * theta ** (-np.arange(d // 2) / d)),
-        ("you divided by d/2 where i runs over even numbers already: the 2 is counted twice.",
-         lambda p, d, theta: p[:, None] * theta ** (-2 * np.arange(0, d, 2) / d)),
-        ("the exponent is negative: later pairs turn more slowly, not faster.",
-         lambda p, d, theta: p[:, None] * theta ** (np.arange(0, d, 2) / d)),
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta, np.arange(d // 2) / 2) < 2 * np.pi))),
         ("there are d/2 pairs, not d: i runs from 0 to d/2 - 1.",
-         lambda p, d, theta: p[:, None] * theta ** (-2 * np.arange(d) / d)),
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta, np.arange(d)) < 2 * np.pi))),
         ("i counts from 0: the first pair turns by one radian per token.",
-         lambda p, d, theta: p[:, None] * theta ** (-2 * (np.arange(d // 2) + 1) / d)),
-        ("positions count from 0 here, as given; you added one.",
-         lambda p, d, theta: (p[:, None] + 1) * theta ** (-np.arange(0, d, 2) / d)),
-        ("rows are positions and columns are pairs; yours is the other way round.",
-         lambda p, d, theta: (p[:, None] * theta ** (-np.arange(0, d, 2) / d)).T),
-        ("these are the cosines; the angles themselves were asked for.",
-         lambda p, d, theta: np.cos(p[:, None] * theta ** (-np.arange(0, d, 2) / d))),
+         lambda d, theta, n: int(np.sum(n * speeds(d, theta, np.arange(d // 2) + 1) < 2 * np.pi))),
+        ("the exponent is negative: later pairs turn more slowly, not faster.",
+         lambda d, theta, n: int(np.sum(n / speeds(d, theta) < 2 * np.pi))),
     ],
     wrong_answers=[
+        ("do come round", """
+def slow_pairs(d, theta, n):
+    return len([i for i in range(d // 2) if n / theta ** (2 * i / d) > 2 * math.pi])"""),
+        ("half a turn", """
+def slow_pairs(d, theta, n):
+    return sum(n * theta ** (-2 * i / d) < math.pi for i in range(d // 2))"""),
+        ("you compared with 1", """
+def slow_pairs(d, theta, n):
+    return sum(n * theta ** (-2 * i / d) < 1 for i in range(d // 2))"""),
         ("left the 2 out", """
-def angle_table(positions, d, theta):
-    return np.outer(positions, [theta ** (-i / d) for i in range(d // 2)])"""),
-        ("counted twice", """
-def angle_table(positions, d, theta):
-    i = np.arange(0, d, 2)
-    return np.outer(positions, theta ** (-2 * i / d))"""),
-        ("exponent is negative", """
-def angle_table(positions, d, theta):
-    return positions[:, None] * np.power(theta, 2 * np.arange(d // 2) / d)"""),
+def slow_pairs(d, theta, n):
+    return sum(n * theta ** (-i / d) < 2 * math.pi for i in range(d // 2))"""),
         ("not d: i runs", """
-def angle_table(positions, d, theta):
-    return np.array([[p / theta ** (2 * i / d) for i in range(d)] for p in positions])"""),
-        ("other way round", """
-def angle_table(positions, d, theta):
-    return theta ** (-np.arange(0, d, 2) / d)[:, None] * positions"""),
-        ("cosines", """
-def angle_table(positions, d, theta):
-    return nl.rope_cos_sin(positions, d, theta, np.float64)[0]"""),
+def slow_pairs(d, theta, n):
+    return sum(n * theta ** (-2 * i / d) < 2 * math.pi for i in range(d))"""),
     ])
 
 
-def turn_halves(x, angles):
-    points = x[:, :x.shape[1] // 2].astype(np.complex128) + 1j * x[:, x.shape[1] // 2:]
-    turned = points * np.exp(1j * angles.astype(np.float64))
-    return np.concatenate([turned.real, turned.imag], axis=1).astype(np.float32)
-
-
-def halves(x, angles, first, second):
-    """[first(a, b, cos, sin), second(a, b, cos, sin)] side by side."""
-    a, b = np.split(x, 2, axis=-1)
-    return np.concatenate([f(a, b, np.cos(angles), np.sin(angles)) for f in (first, second)], axis=-1)
-
-
 def turn_neighbours(x, angles):
-    out = np.empty_like(x)
+    points = x[:, 0::2].astype(np.complex128) + 1j * x[:, 1::2]
+    turned = points * np.exp(1j * angles.astype(np.float64))
+    return np.stack([turned.real, turned.imag], axis=2).reshape(x.shape).astype(np.float32)
+
+
+def neighbours(x, angles, first, second):
+    """first(a, b, cos, sin) and second(a, b, cos, sin) in turns."""
     a, b = x[:, 0::2], x[:, 1::2]
-    out[:, 0::2] = a * np.cos(angles) - b * np.sin(angles)
-    out[:, 1::2] = b * np.cos(angles) + a * np.sin(angles)
-    return out
+    both = [f(a, b, np.cos(angles), np.sin(angles)) for f in (first, second)]
+    return np.stack(both, axis=2).reshape(x.shape)
 
 
-TURN_HALVES = Exercise(
-    turn_halves, stars=2, minutes=10,
+def turn_halves(x, angles):
+    a, b = np.split(x, 2, axis=1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=1)
+
+
+TURN_NEIGHBOURS = Exercise(
+    turn_neighbours, stars=2, minutes=10,
     picture=True,
     inputs=[
         (random(5, 8), np.linspace(0, 3, 20).reshape(5, 4).astype(np.float32)),
         (random(3, 4, seed=1), random(3, 2, seed=2, scale=2)), (random(1, 32, seed=3), random(1, 16, seed=4)),
         (random(2, 2, seed=5), random(2, 1, seed=6))],
     hints=[
-        "Split x into halves a and b; return [a cos - b sin, b cos + a sin], side by side."],
+        "Which numbers of x are the a of their pairs, and which the b? The formula stays the same.",
+        "x[:, 0::2] takes every second number: all a. x[:, 1::2] takes all b.",
+        "out = np.empty_like(x); out[:, 0::2] = a * cos - b * sin; out[:, 1::2] = b * cos + a * sin."],
     mistakes=[
         ("you turned backwards: a sign is wrong. a' = a cos - b sin, b' = b cos + a sin.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c - a * s)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c - a * s)),
         ("that is not a rotation: both signs are plus, so lengths change. One of them is a minus.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c + a * s)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: b * c + a * s)),
         ("that is not a rotation: both signs are minus, so lengths change. b' = b cos + a sin.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: b * c - a * s)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: b * c - a * s)),
         ("cosine and sine are swapped: at angle 0 nothing should move.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * s - b * c, lambda a, b, c, s: b * s + a * c)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * s - b * c, lambda a, b, c, s: b * s + a * c)),
         ("you overwrote a before b used it: b' needs the old a.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: b * c + (a * c - b * s) * s)),
-        ("you turned neighbours (x_2i, x_2i+1), as the paper and Meta do; here pairs are halves.",
-         turn_neighbours),
-        ("the numbers are right, but interleaved: first all a', then all b'.",
-         lambda x, t: np.stack(np.split(turn_halves(x, t), 2, axis=-1), axis=-1).reshape(x.shape)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * c - b * s,
+                                 lambda a, b, c, s: b * c + (a * c - b * s) * s)),
+        ("you turned halves (x_i, x_i+d/2), as Hugging Face does; here pairs are neighbours.",
+         turn_halves),
+        ("the numbers are right, but not in their places: all a' stand before all b'. They come in turns.",
+         lambda x, t: np.concatenate([turn_neighbours(x, t)[:, 0::2], turn_neighbours(x, t)[:, 1::2]], axis=1)),
         ("you multiplied by cosines only; a rotation mixes the two numbers of a pair.",
-         lambda x, t: halves(x, t, lambda a, b, c, s: a * c, lambda a, b, c, s: b * c)),
+         lambda x, t: neighbours(x, t, lambda a, b, c, s: a * c, lambda a, b, c, s: b * c)),
     ],
     wrong_answers=[
         ("turned backwards", """
-def turn_halves(x, angles):
-    return nl.rope(x[None], np.cos(angles), -np.sin(angles))[0]"""),
+def turn_neighbours(x, angles):
+    p = (x[:, ::2] + 1j * x[:, 1::2]) * np.exp(-1j * angles)
+    return np.stack([p.real, p.imag], -1).reshape(x.shape).astype(np.float32)"""),
         ("both signs are plus", """
-def turn_halves(x, angles):
-    n = x.shape[1] // 2
-    c, s = np.cos(angles), np.sin(angles)
-    return np.hstack([x[:, :n] * c + x[:, n:] * s, x[:, n:] * c + x[:, :n] * s])"""),
-        ("neighbours", """
-def turn_halves(x, angles):
-    pairs = x.reshape(len(x), -1, 2)
-    c, s = np.cos(angles), np.sin(angles)
-    a, b = pairs[..., 0], pairs[..., 1]
-    return np.stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)"""),
+def turn_neighbours(x, angles):
+    out = np.zeros_like(x)
+    for i in range(x.shape[1] // 2):
+        a, b, c, s = x[:, 2 * i], x[:, 2 * i + 1], np.cos(angles[:, i]), np.sin(angles[:, i])
+        out[:, 2 * i], out[:, 2 * i + 1] = a * c + b * s, b * c + a * s
+    return out"""),
+        ("you turned halves", """
+def turn_neighbours(x, angles):
+    return nl.rope(x[None], np.cos(angles), np.sin(angles))[0]"""),
         ("overwrote a", """
-def turn_halves(x, angles):
-    a, b = np.split(x, 2, axis=1)
+def turn_neighbours(x, angles):
+    out = x.copy()
     c, s = np.cos(angles), np.sin(angles)
-    a = a * c - b * s
-    b = b * c + a * s
-    return np.concatenate([a, b], 1)"""),
+    out[:, ::2] = out[:, ::2] * c - out[:, 1::2] * s
+    out[:, 1::2] = out[:, 1::2] * c + out[:, ::2] * s
+    return out"""),
         ("swapped", """
-def turn_halves(x, angles):
-    return nl.rope(x[None], np.sin(angles), np.cos(angles))[0]"""),
-        ("interleaved", """
-def turn_halves(x, angles):
-    a, b = np.split(x, 2, axis=1)
+def turn_neighbours(x, angles):
+    out = np.empty_like(x)
+    s, c = np.cos(angles), np.sin(angles)
+    out[:, ::2] = x[:, ::2] * c - x[:, 1::2] * s
+    out[:, 1::2] = x[:, 1::2] * c + x[:, ::2] * s
+    return out"""),
+        ("not in their places", """
+def turn_neighbours(x, angles):
     c, s = np.cos(angles), np.sin(angles)
-    return np.stack([a * c - b * s, b * c + a * s], 2).reshape(x.shape)"""),
+    a, b = x[:, ::2], x[:, 1::2]
+    return np.hstack([a * c - b * s, b * c + a * s])"""),
     ])
 
 
-def meta_to_halves(w, d):
+def halves_to_meta(w, d):
     rows = []
     for head in range(0, len(w), d):
-        rows += [w[head + i] for i in range(0, d, 2)] + [w[head + i] for i in range(1, d, 2)]
+        for i in range(d // 2):
+            rows += [w[head + i], w[head + i + d // 2]]
     return np.array(rows)
 
 
 def as_one_head(w, d):
-    return np.concatenate([w[0::2], w[1::2]])
+    return w.reshape(2, -1, w.shape[1]).swapaxes(0, 1).reshape(w.shape)
 
 
-META_TO_HALVES = Exercise(
-    meta_to_halves, stars=3, minutes=15,
+HALVES_TO_META = Exercise(
+    halves_to_meta, stars=3, minutes=15,
     inputs=[
-        (random(16, 6), 8), (random(8, 3, seed=1), 8), (random(24, 4, seed=2), 4), (random(64, 64, seed=3), 16)],
+        (random(16, 6), 8), (random(8, 2, seed=1), 8), (random(24, 4, seed=2), 4), (random(64, 64, seed=3), 16)],
     hints=[
-        "In each head of d rows: first rows 0, 2, 4, ..., then rows 1, 3, 5, ..."],
+        "Write down where the rows 0 to 7 of one head of d = 8 must go.",
+        "A head is two blocks of d/2 rows; take one row from each block in turns.",
+        "Reshape to (heads, 2, d/2, D), swap the two middle axes, reshape back."],
     mistakes=[
         ("you took the whole matrix for one head: reorder within each head of d rows.",
          as_one_head),
-        ("that is the way back, from halves to neighbours.",
-         lambda w, d: w.reshape(-1, 2, d // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)),
+        ("that is the other way, from neighbours to halves.",
+         lambda w, d: w.reshape(-1, d // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)),
         ("you reordered the columns; the rows of w are what a head's numbers come from.",
-         lambda w, d: np.concatenate([w[:, 0::2], w[:, 1::2]], axis=1)),
+         lambda w, d: w.reshape(len(w), 2, -1).swapaxes(1, 2).reshape(w.shape)),
         ("nothing moved: a reshape alone keeps the order, the two axes must be swapped.",
          lambda w, d: w.copy()),
-        ("the odd rows come second: first 0, 2, 4, ..., then 1, 3, 5, ...",
-         lambda w, d: w.reshape(-1, d // 2, 2, w.shape[1])[:, :, ::-1].swapaxes(1, 2).reshape(w.shape)),
+        ("each pair is the wrong way round: row i comes before row i + d/2.",
+         lambda w, d: w.reshape(-1, 2, d // 2, w.shape[1])[:, ::-1].swapaxes(1, 2).reshape(w.shape)),
     ],
     wrong_answers=[
         ("for one head", """
-def meta_to_halves(w, d):
-    return np.vstack([w[::2], w[1::2]])"""),
-        ("way back", """
-def meta_to_halves(w, d):
-    out = []
-    for head in np.split(w, len(w) // d):
-        for i in range(d // 2):
-            out += [head[i], head[i + d // 2]]
-    return np.array(out)"""),
+def halves_to_meta(w, d):
+    n = len(w) // 2
+    return np.array([w[i // 2 + i % 2 * n] for i in range(len(w))])"""),
+        ("that is the other way", """
+def halves_to_meta(w, d):
+    return np.vstack([np.vstack([h[::2], h[1::2]]) for h in np.split(w, len(w) // d)])"""),
         ("reordered the columns", """
-def meta_to_halves(w, d):
-    return np.hstack([w[:, ::2], w[:, 1::2]])"""),
+def halves_to_meta(w, d):
+    out, n = np.empty_like(w), w.shape[1] // 2
+    out[:, ::2], out[:, 1::2] = w[:, :n], w[:, n:]
+    return out"""),
         ("nothing moved", """
-def meta_to_halves(w, d):
-    return w.reshape(-1, d // 2, 2, w.shape[1]).reshape(w.shape)"""),
-        ("odd rows come second", """
-def meta_to_halves(w, d):
+def halves_to_meta(w, d):
+    return w.reshape(-1, 2, d // 2, w.shape[1]).reshape(w.shape)"""),
+        ("wrong way round", """
+def halves_to_meta(w, d):
     heads = w.reshape(-1, d, w.shape[1])
-    return np.concatenate([heads[:, 1::2], heads[:, ::2]], 1).reshape(w.shape)"""),
+    out = np.empty_like(heads)
+    out[:, ::2], out[:, 1::2] = heads[:, d // 2:], heads[:, :d // 2]
+    return out.reshape(w.shape)"""),
     ])

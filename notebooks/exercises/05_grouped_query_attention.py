@@ -5,111 +5,151 @@ import numpy as np
 from checks import Exercise, Sizes, random
 
 
-def cache_bytes(config, tokens, width):
-    total = 0
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    numbers = 0
     for _ in range(config.n_layers):
         for _ in ("keys", "values"):
-            total += sum(config.head_dim for _ in range(config.n_kv_heads)) * tokens * width
-    return total
+            numbers += sum(config.head_dim for _ in range(config.n_kv_heads)) * tokens
+    count = 0
+    while (parameters + (count + 1) * numbers) * width <= memory:
+        count += 1
+    return count
 
 
-def cache_with(two=2, layers=True, heads=lambda c: c.n_kv_heads * c.head_dim, tokens=True, width=True):
-    return lambda c, n, w: (two * (c.n_layers if layers else 1) * heads(c) * (n if tokens else 1) * (w if width else 1))
+def bytes_of(c, tokens, width):
+    return 2 * c.n_layers * c.n_kv_heads * c.head_dim * tokens * width
 
 
-CACHE_BYTES = Exercise(
-    cache_bytes, stars=1, minutes=5,
+def fit(two=2, heads=lambda c: c.n_kv_heads * c.head_dim, layers=True, tokens=True, beside=1, width=True, up=0):
+    """A wrong sequences_that_fit: another size of the cache, or of what the weights take."""
+    def wrong(c, parameters, memory, n, w):
+        cache = two * (c.n_layers if layers else 1) * heads(c) * (n if tokens else 1) * (w if width else 1)
+        return max((memory - beside * parameters * w) // cache + up, 0)
+    return wrong
+
+
+SEQUENCES_THAT_FIT = Exercise(
+    sequences_that_fit, stars=1, minutes=10,
     inputs=[
-        (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 2048, 2), (Sizes(8192, 80, 64, 8, 28672, 32000, 128), 4096, 2),
-        (Sizes(256, 6, 8, 2, 704, 3072, 32), 1, 4), (Sizes(64, 3, 4, 1, 176, 100, 24), 10, 4)],
+        (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 6738415616, 80 * 2**30, 2048, 2),
+        (Sizes(8192, 80, 64, 8, 28672, 32000, 128), 68976648192, 320 * 2**30, 4096, 2),
+        (Sizes(256, 6, 8, 2, 704, 3072, 32), 5803264, 2**25, 100, 4),
+        (Sizes(64, 3, 4, 1, 176, 100, 24), 200000, 10**6, 64, 4),
+        (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 6738415616, 2**30, 2048, 2)],
     hints=[
-        "Keys and values: 2 * L * G * d numbers for each token, each of `width` bytes."],
+        "What do the weights take, and what is left? And what does one sequence take?",
+        "One sequence: 2 * L * G * d numbers for each token (keys and values), each of `width` bytes.",
+        "Whole division of what is left by the bytes of one cache, //; not below 0."],
     mistakes=[
         ("keys and values: you counted one of the two.",
-         cache_with(1)),
+         fit(1)),
         ("you took H, the query heads; the cache holds the G key/value heads.",
-         cache_with(heads=lambda c: c.n_heads * c.head_dim)),
+         fit(heads=lambda c: c.n_heads * c.head_dim)),
         ("you took D for G * d; the two are the same only without sharing.",
-         cache_with(heads=lambda c: c.dim)),
+         fit(heads=lambda c: c.dim)),
         ("that is one layer; each of L layers has its own cache.",
-         cache_with(layers=False)),
-        ("that is one token; there are `tokens` of them.",
-         cache_with(tokens=False)),
-        ("you counted numbers; each has `width` bytes.",
-         cache_with(width=False)),
+         fit(layers=False)),
+        ("that is a cache of one token; a sequence has `tokens` of them.",
+         fit(tokens=False)),
+        ("you counted numbers of the cache; each has `width` bytes.",
+         fit(width=False)),
+        ("the weights take memory too: only what is left beside them can hold caches.",
+         fit(beside=0)),
         ("the head width d is missing: a key is d numbers.",
-         cache_with(heads=lambda c: c.n_kv_heads)),
+         fit(heads=lambda c: c.n_kv_heads)),
+        ("if the weights alone do not fit, no sequence does: the answer is 0, not a negative number.",
+         lambda c, parameters, memory, n, w: (memory - parameters * w) // bytes_of(c, n, w)),
+        ("half a cache is of no use: round down, with //.",
+         lambda c, parameters, memory, n, w: max((memory - parameters * w) / bytes_of(c, n, w), 0)),
     ],
     wrong_answers=[
         ("one of the two", """
-def cache_bytes(config, tokens, width):
-    return config.n_layers * config.n_kv_heads * config.head_dim * tokens * width"""),
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+    return max(0, (memory - parameters * width) // each)"""),
         ("the query heads", """
-def cache_bytes(config, tokens, width):
-    return 2 * config.n_layers * config.n_heads * config.head_dim * tokens * width"""),
-        ("you took D", """
-def cache_bytes(config, tokens, width):
-    return 2 * config.n_layers * config.dim * tokens * width"""),
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = 2 * config.n_layers * config.n_heads * config.head_dim * tokens * width
+    return max(0, (memory - parameters * width) // each)"""),
+        ("take memory too", """
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+    return memory // each"""),
         ("one layer", """
-def cache_bytes(config, tokens, width):
-    return 2 * config.n_kv_heads * config.head_dim * tokens * width"""),
-        ("counted numbers", """
-def cache_bytes(config, tokens, width):
-    return 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens"""),
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = 2 * config.n_kv_heads * config.head_dim * tokens * width
+    return max(0, (memory - parameters * width) // each)"""),
+        ("not a negative number", """
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+    return (memory - parameters * width) // each"""),
+        ("round down", """
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    each = 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+    return max(0, (memory - parameters * width) / each)"""),
     ])
 
 
-def grouped_scores(q, k):
-    size = len(q) // len(k)
-    return np.array([[[math.fsum(float(a) * float(b) for a, b in zip(query, key)) for key in k[h // size]]
-                      for query in q[h]] for h in range(len(q))], np.float32)
+def grouped_mix(probs, v):
+    size = len(probs) // len(v)
+    return np.array([[[math.fsum(float(w) * float(x) for w, x in zip(row, column)) for column in v[h // size].T]
+                      for row in probs[h]] for h in range(len(probs))], np.float32)
 
 
-def scores_by(q, k, reads):
-    return np.stack([q[h] @ k[reads(h, len(q), len(k))].T for h in range(len(q))])
+def mix_by(probs, v, reads):
+    return np.stack([probs[h] @ v[reads(h, len(probs), len(v))] for h in range(len(probs))])
 
 
-GROUPED_SCORES = Exercise(
-    grouped_scores, stars=2, minutes=10,
+def shares(*shape, seed=0):
+    """Rows that sum to 1, to try a function on."""
+    e = np.exp(random(*shape, seed=seed))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+GROUPED_MIX = Exercise(
+    grouped_mix, stars=2, minutes=10,
     inputs=[
-        (random(4, 3, 8), random(2, 3, 8, seed=1)), (random(8, 1, 4, seed=2), random(2, 6, 4, seed=3)),
-        (random(6, 2, 4, seed=4), random(3, 5, 4, seed=5)), (random(4, 2, 4, seed=6), random(4, 2, 4, seed=7)),
-        (random(4, 2, 4, seed=8), random(1, 3, 4, seed=9))],
+        (shares(4, 3, 5), random(2, 5, 8, seed=1)), (shares(8, 1, 6, seed=2), random(2, 6, 4, seed=3)),
+        (shares(6, 2, 5, seed=4), random(3, 5, 4, seed=5)), (shares(4, 2, 3, seed=6), random(4, 3, 4, seed=7)),
+        (shares(4, 2, 3, seed=8), random(1, 3, 4, seed=9))],
     hints=[
-        "Query head h meets key head h // (H / G): stack q[h] @ k[h // (H // G)].T."],
+        "Which value head does query head h read? The same as for the keys.",
+        "Head h reads value head h // (H / G): a loop over h, and one product for each.",
+        "np.stack of probs[h] @ v[h // (H // G)] for all h."],
     mistakes=[
-        ("you dealt the key heads out in turns (h % G); neighbouring query heads share one: h // (H / G).",
-         lambda q, k: scores_by(q, k, lambda h, H, G: h % G)),
-        ("all query heads read key head 0; head h reads h // (H / G).",
-         lambda q, k: scores_by(q, k, lambda h, H, G: 0)),
+        ("you dealt the value heads out in turns (h % G); neighbouring query heads share one: h // (H / G).",
+         lambda p, v: mix_by(p, v, lambda h, H, G: h % G)),
+        ("all query heads read value head 0; head h reads h // (H / G).",
+         lambda p, v: mix_by(p, v, lambda h, H, G: 0)),
         ("h // G is not the group: a group has H / G heads, so it is h // (H / G).",
-         lambda q, k: scores_by(q, k, lambda h, H, G: h // G % G)),
-        ("the groups are in reverse: the first query heads read key head 0.",
-         lambda q, k: scores_by(q, k, lambda h, H, G: G - 1 - h // (H // G))),
-        ("the scores are divided by the root of d here; leave scale and mask out.",
-         lambda q, k: grouped_scores(q, k) / math.sqrt(q.shape[2])),
-        ("you have keys down and queries across; it should be (H, T, S).",
-         lambda q, k: grouped_scores(q, k).swapaxes(1, 2)),
-        ("the shape is still that of the groups; bring it back to (H, T, S).",
-         lambda q, k: q.reshape(len(k), -1, q.shape[2]) @ k.swapaxes(1, 2)),
+         lambda p, v: mix_by(p, v, lambda h, H, G: h // G % G)),
+        ("the groups are in reverse: the first query heads read value head 0.",
+         lambda p, v: mix_by(p, v, lambda h, H, G: G - 1 - h // (H // G))),
+        ("you averaged over the heads of a group; each head has its own answer.",
+         lambda p, v: np.repeat((p.reshape(len(v), -1, *p.shape[1:]) @ v[:, None]).mean(axis=1),
+                                len(p) // len(v), axis=0)),
+        ("the shape is still that of the groups; bring it back to (H, T, d).",
+         lambda p, v: p.reshape(len(v), -1, p.shape[2]) @ v),
+        ("d comes last: yours is (H, d, T), it should be (H, T, d).",
+         lambda p, v: grouped_mix(p, v).swapaxes(1, 2)),
     ],
     wrong_answers=[
         ("in turns", """
-def grouped_scores(q, k):
-    return q @ np.tile(k, (len(q) // len(k), 1, 1)).swapaxes(1, 2)"""),
-        ("key head 0", """
-def grouped_scores(q, k):
-    return q @ k[:1].swapaxes(1, 2)"""),
-        ("divided by the root", """
-def grouped_scores(q, k):
-    return q @ np.repeat(k, len(q) // len(k), 0).swapaxes(1, 2) / math.sqrt(q.shape[-1])"""),
-        ("keys down", """
-def grouped_scores(q, k):
-    return np.repeat(k, len(q) // len(k), 0) @ q.swapaxes(1, 2)"""),
+def grouped_mix(probs, v):
+    return probs @ np.tile(v, (len(probs) // len(v), 1, 1))"""),
+        ("value head 0", """
+def grouped_mix(probs, v):
+    return probs @ v[:1]"""),
+        ("in reverse", """
+def grouped_mix(probs, v):
+    return probs @ np.repeat(v[::-1], len(probs) // len(v), axis=0)"""),
         ("shape is still", """
-def grouped_scores(q, k):
-    H, T, d = q.shape
-    return q.reshape(len(k), H // len(k) * T, d) @ k.swapaxes(1, 2)"""),
+def grouped_mix(probs, v):
+    H, T, S = probs.shape
+    return probs.reshape(len(v), H // len(v) * T, S) @ v"""),
+        ("d comes last", """
+def grouped_mix(probs, v):
+    return np.einsum("hts,hsd->hdt", probs, np.repeat(v, len(probs) // len(v), 0))"""),
     ])
 
 
@@ -132,6 +172,8 @@ MEAN_POOL = Exercise(
         (random(5, 8), 2, 2), (random(4, 24, seed=1), 4, 1), (random(3, 12, seed=2), 2, 3),
         (random(2, 8, seed=3), 2, 4)],
     hints=[
+        "Cut wk into its n heads first. Which of them belong to group 0?",
+        "n / groups neighbouring heads make a group, so the columns are ordered as (groups, n / groups, d).",
         "Reshape to (D, groups, n / groups, d), take the mean over the third axis, and put the heads side by side."],
     mistakes=[
         ("you averaged heads that lie apart; those of a group are neighbours: (D, groups, n / groups, d).",

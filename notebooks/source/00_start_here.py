@@ -29,7 +29,6 @@
 # G key/value heads, d head width, L layers. These nine letters mean the same everywhere.
 
 # %% tags=["hide"]
-import re
 import textwrap
 from pathlib import Path
 
@@ -39,7 +38,6 @@ import ipywidgets
 import numpy as np
 import numpy_llama as nl
 from course import STORY, loss
-from IPython.display import Markdown, display
 
 check = checks.lesson("00")
 

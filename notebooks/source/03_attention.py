@@ -56,8 +56,8 @@ check = checks.lesson("03")
 # Q, K and V hold a row of d numbers for each token (*Attention is all you need*, sections 3.2.1 and 3.2.2). Here x is
 # the row after RMSNorm. One such set of queries, keys and values is a *head*; a layer has H of them, side by side.
 #
-# *Softmax* turns any numbers into weights: it takes the exponential of each and divides by their sum. So all weights are
-# positive, they sum to 1, and what is larger by 1 gets $e = 2.72$ times the weight.
+# *Softmax* turns any numbers into weights: it takes the exponential of each and divides by their sum. So all weights
+# are positive, they sum to 1, and what is larger by 1 gets $e = 2.72$ times the weight.
 #
 # ## Three tokens by hand
 #
@@ -144,8 +144,8 @@ figures.show(figure, "A row is a token that asks, a column one that answers; gre
                      "below her, the daughter's column has the largest.")
 
 # %% [markdown]
-# **Explain.** The four steps give the model's numbers, but for rounding: the model multiplies all heads of a key head at
-# once. At *happy* the head looks at *daughter*. That fits what a continuation needs; whether the model *uses* it is
+# **Explain.** The four steps give the model's numbers, but for rounding: the model multiplies all heads of a key head
+# at once. At *happy* the head looks at *daughter*. That fits what a continuation needs; whether the model *uses* it is
 # another question, and a map alone does not answer it. The section on heads below shows how to ask.
 #
 # ## Why the largest score is subtracted
@@ -190,12 +190,13 @@ for n in (8, 32, 128):
     print(f"{n:3} {raw.var():10.0f} {p.mean():17.2f} {p_raw.mean():8.2f} "
           f"{np.median(p * (1 - p)):17.2f} {np.median(p_raw * (1 - p_raw)):7.3f}")
 
-# %% [markdown]
+# %% [markdown] tags=["result"]
 # The slope tells how much a weight p changes when its own score does: the derivative of softmax is p(1 − p). Where p is
 # nearly 1 it is nearly 0, so training could hardly move that weight. The paper suspects that this is what the division
 # prevents. The table agrees for d 128, the width of the published Llamas: not divided, the slope is a ninth. At this
 # model's d 32 the difference is small.
-#
+
+# %% [markdown]
 # Those were random numbers. The trained head is free to choose other sizes. Here are its scores on a story, and what
 # happens to the loss if all scores are made larger or smaller. *Loss* is the mean of −log of the probability that the
 # model gave to the right next token; its unit is the *nat* (natural logarithm).
@@ -333,18 +334,21 @@ figures.show(figure, "Two heads that look at the first token while the text is s
                      "doing so as it grows.")
 
 # %% [markdown]
-# **Explain.** A first token that draws weight although it says nothing is called an *attention sink*
-# (Xiao and others, [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum
-# to 1, and a head that finds nothing has to put them somewhere. This head fits it on the sentence, where silencing it
-# costs next to nothing. Over the story it leaves the sink. Does it then find something better? That is the smaller part:
-# the best other score rises by 5, and that of `<s>` falls four times as far; lesson [04](04_rope.ipynb) finds out why.
-# (In the large models of that paper, sinks stay over long texts.) And a warning: the short sentence alone would have
-# said "this head looks at `<s>`", the story alone "no head does".
+# **Explain.** A first token that draws weight although it says nothing is called an *attention sink* (Xiao and others,
+# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a
+# head that finds nothing has to put them somewhere. This head fits it on the sentence, where silencing it costs next to
+# nothing. Over the story it leaves the sink. Does it then find something better? That is the smaller part: the best
+# other score rises by 5, and that of `<s>` falls four times as far; lesson [04](04_rope.ipynb) finds out why. (In the
+# large models of that paper, sinks stay over long texts.) And a warning: the short sentence alone would have said "this
+# head looks at `<s>`", the story alone "no head does".
 #
-# On the story, then, how much weight goes where? *After the same token* is the token that followed an earlier
+# ### Four habits, measured
+#
+# On the story, how much weight goes where? *After the same token* is the token that followed an earlier
 # occurrence of the present one: what a model needs to repeat a phrase.
 #
-# **Predict.** Which is the commonest of four habits: the token before, the token itself, `<s>`, or "after the same token"?
+# **Predict.** Which is the commonest of four habits: the token before, the token itself, `<s>`, or "after the same
+# token"?
 
 # %%
 all_probs = np.stack([on_story[f"layers.{i}.attn.probs"]
@@ -450,8 +454,8 @@ for guess, x in guesses.items():
 # **Explain.** Removing the most important head costs 0.1 nats. A whole layer costs more than its heads one by one, in
 # all six layers and with both ways of silencing. One explanation is that heads stand in for each other; the numbers fit
 # it, and do not prove it. What they do show: "this head does not matter, as its ablation costs nothing" is a wrong
-# conclusion. Layer 0 is the counterexample: each of its heads costs less than 0.005, all together cost 0.03. The two guesses find most of the
-# important heads, and not their order. All of this is one small model on one story.
+# conclusion. Layer 0 is the counterexample: each of its heads costs less than 0.005, all together cost 0.03. The two
+# guesses find most of the important heads, and not their order. All of this is one small model on one story.
 #
 # ## In the wild
 #
@@ -502,7 +506,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # <summary>Answer</summary>
 #
 # The same: its scores are now $1, 0, 2$, the values changed places with them, and a sum does not depend on the order.
-# Attention by itself does not see the order of the tokens. Lesson [04](04_rope.ipynb) is about what Llama does about it.
+# Attention by itself does not see the order of the tokens. Lesson [04](04_rope.ipynb) is about what Llama does about
+# it.
 #
 # </details>
 #

@@ -18,7 +18,7 @@
 # | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
 # | **It assumes** | lesson [03](03_attention.ipynb) |
-# | **Minutes** | 40 |
+# | **Minutes** | 45 |
 #
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
 
@@ -30,22 +30,59 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import SENTENCE, config, loss, nl, tokenizer, weights
+from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
 
 check = checks.lesson("05")
 
 # %% [markdown]
 # ## Many questions, few answers
 #
-# While a Llama writes, it keeps the keys and values of every token that it has seen: the *cache*. With each new token
-# all of them are read again. Queries are used once and forgotten. So keys and values are the expensive part, and one
-# can have fewer of them. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
+# While a Llama writes, it keeps the keys and values of every token that it has seen: the *cache* (lesson
+# [09](09_decoding_and_cache.ipynb)). With each new token all of them are read again. A query is used once, for its own
+# token, and forgotten. So keys and values are what fills the memory, and one would like to have fewer of them.
+#
+# A library does not buy a copy of each book for each reader: several readers share one. Likewise, several query heads
+# can share the keys and values of one head. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
 #
 # - *multi-head attention*, MHA: G = H. Each query head has a key/value head of its own.
-# - *grouped-query attention*, GQA: 1 < G < H. H/G query heads share one.
+# - *grouped-query attention*, GQA: 1 < G < H. Each group of H/G query heads shares one.
 # - *multi-query attention*, MQA: G = 1. All share one.
 #
-# **Predict.** This model has H 8 and G 2. Which shapes have `wq`, `wk`, `wv`, `wo`? D is 256.
+# ## Four query heads by hand
+#
+# Take H = 4, G = 2, d = 2. One new token asks (T = 1); two tokens have been seen (S = 2). Query heads 0 and 1 share key
+# head 0, query heads 2 and 3 share key head 1. Its four queries, and the two keys of each key head:
+#
+# $$q_0 = (1, 0), \quad q_1 = (0, 1), \quad q_2 = (1, 1), \quad q_3 = (1, -1)$$
+#
+# $$K_0 = \begin{pmatrix} 2 & 0 \\ 0 & 1 \end{pmatrix} \qquad K_1 = \begin{pmatrix} 1 & 1 \\ 3 & 1 \end{pmatrix}$$
+#
+# - Scores (undivided): $q_0$ with the rows of $K_0$: $2, 0$. $q_1$ with the same rows: $0, 1$. $q_2$ with $K_1$: $2,
+#   4$. $q_3$ with $K_1$: $0, 2$.
+# - The heads of a group ask different questions of the same keys, and get different answers.
+# - To store: 2 tokens · 2 key heads · 2 numbers for the keys, and as many for the values: $16$ numbers. With G = H it
+#   would be $32$.
+#
+# **Predict.** Stack $q_0$ and $q_1$ as the rows of one matrix and multiply it by $K_0^\top$. What do you get, and was
+# any key copied?
+
+# %%
+queries = np.array([[1, 0], [0, 1], [1, 1], [1, -1]])     # (H, d), one token
+keys = np.array([[[2, 0], [0, 1]], [[1, 1], [3, 1]]])     # (G, S, d)
+
+for h in range(4):
+    g = h // 2                                            # H / G = 2 query heads share a key head
+    print(f"query head {h}, key head {g}: scores {keys[g] @ queries[h]}")
+print("stacked, group 0:", (queries[:2] @ keys[0].T).tolist())
+print("stacked, group 1:", (queries[2:] @ keys[1].T).tolist())
+
+# %% [markdown]
+# **Explain.** One product gives the scores of the whole group. That is all there is to grouped-query attention: the
+# queries of a group are rows of one matrix, and each key head is read once.
+#
+# ## In the model
+#
+# **Predict.** This model has H 8 and G 2, d 32 and D 256. Which shapes have `wq`, `wk`, `wv`, `wo`?
 
 # %%
 H, G, d = config.n_heads, config.n_kv_heads, config.head_dim
@@ -67,8 +104,9 @@ figures.show(figures.sharing(H, (H, G, 1), d), "The eight query heads of this mo
 # Query head h reads key head ⌊h / (H/G)⌋: the first four read key head 0, the others key head 1. The order is a
 # convention, and the weights were trained with it.
 #
-# **Predict.** A port deals the keys out in turns instead: head h reads key head h mod G. All shapes fit. What is the
-# loss on our story, 2.12 in the right order?
+# **Predict.** A port deals the keys out in turns instead: head h reads key head h mod G. All shapes fit. How many of
+# the eight heads then read the keys that they were trained with: 0, 2 or 4? The loss on our story is 2.12 nats per
+# token (the mean of −log of the probability of each right next token). What becomes of it?
 
 # %%
 def reordered(order):
@@ -82,27 +120,49 @@ def reordered(order):
     return weights | {"layers": layers}
 
 
-in_turns = [h for g in range(G) for h in range(H) if h % G == g]       # who then shares key head g
+base = loss()
+orders = {"in turns": [0, 2, 4, 6, 1, 3, 5, 7],           # the first four then share key head 0
+          "groups swapped": [4, 5, 6, 7, 0, 1, 2, 3],
+          "within the groups": [3, 2, 1, 0, 7, 6, 5, 4]}
 print("heads:          ", *range(H))
 print("h // (H / G):   ", *[h // (H // G) for h in range(H)])
 print("h % G:          ", *[h % G for h in range(H)])
-print(f"loss {loss():.2f}, dealt out in turns {loss(weights=reordered(in_turns)):.2f}")
-within = [3, 2, 1, 0, 7, 6, 5, 4]
-print(f"other order within the groups: {loss(weights=reordered(within)):.2f}")
+print(f"loss as trained {base:.2f}")
+for label, order in orders.items():
+    kept = sum(h // 4 == place // 4 for place, h in enumerate(order))
+    print(f"{label:18} {kept} heads keep their keys, loss {loss(weights=reordered(order)):.2f}")
 
 # %% [markdown]
-# **Explain.** Half of the heads read keys that were not made for them. Within a group the order does not matter.
+# **Explain.** In turns, four of the eight heads read keys that were not made for them, and the loss rises by one nat.
+# With the groups swapped no head keeps its keys, and it is worse. Within a group the order does not matter: that is the
+# control which shows that reordering by itself does no harm.
 #
 # ## The same keys, different maps
 #
-# **Predict.** Heads that share keys and values: do they look at the same tokens?
+# **Predict.** Two heads that share keys: do they look at the same tokens? The difference of two maps can be measured as
+# the share of weight that one of them would have to move to become the other: 0 for equal maps, 1 for maps that have
+# nothing in common. Which value do you expect: near 0, about $0.3$, or more than $0.5$?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
 words = figures.pieces(tokenizer, tokens)
-trace = nl.Trace()
+trace, on_story = nl.Trace(), nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
-print("queries", trace["layers.4.attn.q_rope"].shape, " keys", trace["layers.4.attn.k_rope"].shape)
+nl.forward(tokenizer.encode(STORY), weights, config, tap=on_story)
+
+for label, run in (("sentence", trace), ("story", on_story)):
+    shared, others = [], []
+    for i in range(1, config.n_layers):                   # in layer 0 all maps are alike
+        probs = run[f"layers.{i}.attn.probs"][:, 2:]      # without the first two tokens
+        for h in range(H):
+            for other in range(h):
+                moved = np.abs(probs[h] - probs[other]).sum(axis=-1).mean() / 2
+                if h // (H // G) == other // (H // G):
+                    shared.append(moved)
+                else:
+                    others.append(moved)
+    print(f"{label:8}: weight to move, same keys {np.mean(shared):.2f}, other keys "
+          f"{np.mean(others):.2f}")
 
 
 def two(layer, first, second):
@@ -113,8 +173,8 @@ def two(layer, first, second):
                        f"layer {layer}, query head {h}, key head {h // (H // G)}",
                        kind=figures.SHARE)
         ax.tick_params(axis="x", rotation=90)
-    figures.show(figure, "Where each token looks: what a head asks decides, even where the keys "
-                         "are the same.")
+    figures.show(figure, "Where each token looks, for two query heads of one layer; above each map "
+                         "stands the key head that it reads.")
 
 
 two(4, 2, 3)
@@ -122,63 +182,45 @@ two(4, 2, 3)
 # %% tags=["sliders"]
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
-# %%
-probs = np.stack([trace[f"layers.{i}.attn.probs"] for i in range(1, config.n_layers)])[:, :, 2:]
-apart = np.abs(probs[:, :, None] - probs[:, None]).sum(-1).mean(-1) / 2       # (L - 1, H, H)
-same_keys = np.arange(H)[:, None] // (H // G) == np.arange(H) // (H // G)
-np.fill_diagonal(same_keys, False)
-other_keys = np.arange(H)[:, None] // (H // G) != np.arange(H) // (H // G)
-print(f"weight that differs between two heads: same keys {apart[:, same_keys].mean():.2f}, "
-      f"other keys {apart[:, other_keys].mean():.2f}")
-
 # %% [markdown]
-# (Layer 0 and the first two tokens are left out of these means.)
-#
-# **Explain.** They differ nearly as much as two heads with different keys: the questions decide. What sharing costs in
-# quality, this model cannot say: it was trained with shared keys from the start.
+# **Explain.** They differ nearly as much as two heads with different keys. So shared keys do not make shared maps: the
+# queries tell the heads apart. What sharing costs in quality, this model cannot say: it was trained with shared keys
+# from the start.
 #
 # ## No copy is made
 #
-# The simple way is to repeat each key head H/G times, and then do as in MHA. It costs what sharing was meant to save.
-# numpy_llama.py stacks the *queries* that share a key head instead, as rows of one matrix, so that no key is copied.
+# The simple way is to repeat each key head H/G times, and then do as in MHA. It reads and writes again what sharing was
+# meant to save. numpy_llama.py stacks the queries instead, as in the pencil example.
 #
-# **Predict.** A new token arrives, and 17 are in the cache already. Which arrays are copied: the keys, the queries,
-# both?
+# **Predict.** Which of the two ways gives the model's scores: stacked queries, repeated keys, or both?
 
 # %%
 q, k = trace["layers.4.attn.q_rope"], trace["layers.4.attn.k_rope"]          # (H, T, d), (G, S, d)
 T, S = q.shape[1], k.shape[1]
 stacked = q.reshape(G, H // G * T, d)                                        # (G, H/G * T, d)
 scores = (stacked @ k.swapaxes(1, 2)).reshape(H, T, S) / math.sqrt(d)
-mask = nl.causal_mask(np.arange(T), S)
-print("the scores, to the bit:", np.array_equal(np.where(mask, scores, -np.inf),
-                                                trace["layers.4.attn.scores"]))
 repeated = np.repeat(k, H // G, axis=0)                                      # (H, S, d)
-print("and close to those of repeated keys:",
-      np.allclose(scores, q @ repeated.swapaxes(1, 2) / math.sqrt(d), atol=1e-4))
+scores_repeated = q @ repeated.swapaxes(1, 2) / math.sqrt(d)
 
-# %%
-cache = [nl.KVCache(config) for _ in range(config.n_layers)]
-nl.forward(tokens, weights, config, cache=cache)
-step = nl.Trace()
-nl.forward([tokenizer.eos], weights, config, cache=cache, tap=step)          # one token more
-one, held = step["layers.4.attn.q_rope"], cache[4]
-seen = held.k[:, :held.length]                                               # (G, S, d)
-
-for label, x in (("a prompt of T 17", q), ("one new token", one)):
-    moved = not np.shares_memory(x, x.reshape(G, -1, d))
-    print(f"{label:17} queries {x.shape}, strides {x.strides}; stacking copies: {moved}")
-print("the keys that are read are a view of the cache:", np.shares_memory(seen, held.k))
-print(f"keys of {held.length} tokens {seen.nbytes:,} bytes, "
-      f"repeated {np.repeat(seen, H // G, axis=0).nbytes:,} bytes, a copy")
-view = np.broadcast_to(seen[:, None], (G, H // G, held.length, d))
-print(f"the same as a view: strides {view.strides}, shares memory: {np.shares_memory(seen, view)}")
+mask = nl.causal_mask(np.arange(T), S)
+model = trace["layers.4.attn.scores"]
+print("stacked queries: ", np.allclose(np.where(mask, scores, -np.inf), model, atol=1e-4))
+print("repeated keys:   ", np.allclose(np.where(mask, scores_repeated, -np.inf), model, atol=1e-4))
+print(f"keys of {S} tokens {k.nbytes:,} bytes, repeated {repeated.nbytes:,}")
+one = q[:, -1:].copy()                                                       # one new token
+stacked_one = one.reshape(G, -1, d)
+print("the stacked queries of a prompt are a copy:", not np.shares_memory(q, stacked))
+print("those of one new token are a copy:         ", not np.shares_memory(one, stacked_one))
 
 # %% [markdown]
-# **Explain.** A stride says how many bytes to step for the next index; zero means the same numbers again, so a
-# broadcast repeats keys for nothing. The keys are never copied, and they are what grows with S. In a prompt the
-# queries are: splitting the heads leaves them token by token in memory, and stacking needs them head by head. That
-# copy is made once a layer. For one new token there is nothing to bring into order, and the reshape is a view.
+# **Explain.** Both are right; one of them moves four times as many bytes. In a prompt the queries must be copied once
+# to stand in the right order; for one new token they already do.
+#
+# ### Optional: repeating without a copy
+#
+# NumPy can also *pretend* to repeat. `np.broadcast_to(k[:, None], (G, H // G, S, d))` has the shape of the repeated
+# keys and no memory of its own. An array's *stride* says how many bytes to step for the next index; along the repeated
+# axis it is 0, so the same numbers are read again. The product with it gives the same scores.
 #
 # ## What it saves
 #
@@ -235,7 +277,8 @@ ipywidgets.interact(by_groups, layers=(8, 96, 8), heads=[8, 16, 32, 64]);
 # %%
 for label, c in (("70B, G 8", nl.PRESETS["llama-2-70b"]), ("70B, G 64", as_mha)):
     counts = nl.parameter_counts(c)
-    read, kept = 2 * sum(counts.values()) / 2**30, 4096 * bytes_per_token(c) / 2**30
+    read = 2 * sum(counts.values()) / 2**30
+    kept = 4096 * bytes_per_token(c) / 2**30
     print(f"{label:9} attention {counts['attention'] / 1e9:4.1f} billion parameters, "
           f"all weights {read:.0f} GiB;\n{'':9} caches of 4,096 tokens: {kept:.2f} GiB for one "
           f"sequence, {32 * kept:.0f} GiB for 32")
@@ -243,8 +286,8 @@ for label, c in (("70B, G 8", nl.PRESETS["llama-2-70b"]), ("70B, G 64", as_mha))
 # %% [markdown]
 # **Explain.** "Llama 2 has the same architecture as Llama 1" is a common error: 34B and 70B have G 8. The 70B is also
 # wider in the feed-forward step; with G = H it would have 78.4 billion parameters. For one sequence the cache is small
-# beside the weights. A server writes many at the same time: with 32 and G = H, the caches would be more than twice as
-# large as the weights; with G 8 they are less than a third.
+# beside the weights. A server writes many at the same time: with 32 of them and G = H, the caches would be more than
+# twice as large as the weights; with G 8 they are less than a third.
 #
 # ## From two heads to one
 #
@@ -252,7 +295,7 @@ for label, c in (("70B, G 8", nl.PRESETS["llama-2-70b"]), ("70B, G 64", as_mha))
 # matrices of the heads that are to share, and trains a little further. Here is the first half of that, without the
 # training: two key/value heads become one.
 #
-# **Predict.** The mean of the two, or just the first of them: which costs less?
+# **Predict.** The mean of the two heads, or just one of them: which costs less?
 
 # %%
 def with_one_head(how):
@@ -265,43 +308,79 @@ def with_one_head(how):
     return weights | {"layers": layers}
 
 
-def random_heads(seed):
-    rng = np.random.default_rng(seed)
-    return lambda w: rng.normal(0, w.std(), w[:, 0].shape).astype(w.dtype)
+def long_mean(w):
+    """The mean of both heads, made as long as the heads are: (D, G, d) -> (D, d)."""
+    mean = w.mean(axis=1)
+    length_of_one = np.linalg.norm(w) / math.sqrt(G)
+    return mean * (length_of_one / np.linalg.norm(mean))
+
+
+def random_head(w):
+    return np.random.default_rng(0).normal(0, w.std(), w[:, 0].shape).astype(w.dtype)
 
 
 mqa = replace(config, n_kv_heads=1)
-ways = {"two heads, as trained": loss()}
-for label, how in (("the mean of both", lambda w: w.mean(axis=1)),
-                   ("only head 0", lambda w: w[:, 0]),
-                   ("only head 1", lambda w: w[:, 1])):
-    ways[label] = loss(weights=with_one_head(how), config=mqa)
-random = [loss(weights=with_one_head(random_heads(seed)), config=mqa) for seed in range(5)]
-ways["random, mean of 5 draws"] = np.mean(random)
-for label, nats in ways.items():
-    print(f"{label:24} {nats:.2f} nats per token")
-print(f"random draws from {min(random):.1f} to {max(random):.1f}")
+ways = {"mean of both": lambda w: w.mean(axis=1), "mean, made longer": long_mean,
+        "head 0 alone": lambda w: w[:, 0], "head 1 alone": lambda w: w[:, 1],
+        "random numbers": random_head}
+nats = {}
+for text, label in ((STORY, "story"), (SENTENCE, "sentence")):
+    nats[label] = {"as trained": loss(text=text)}
+    for way, how in ways.items():
+        nats[label][way] = loss(weights=with_one_head(how), config=mqa, text=text)
+print("nats per token        story  sentence")
+for way, x in nats["story"].items():
+    print(f"{way:20} {x:6.2f} {nats['sentence'][way]:9.2f}")
 
 # %%
-figure, ax = figures.new(2.2)
-figures.bars(ax, ways, ".2f", marked=["the mean of both"])
-ax.set(xlabel="nats per token")
-figures.show(figure, "Without training again every way is costly: the mean (hatched) costs as "
-                     "much as head 1 alone and more than head 0 alone; random heads cost most.")
+figure, ax = figures.new(2.3)
+figures.bars(ax, nats["story"], ".2f", marked=["mean of both", "mean, made longer"])
+ax.set(xlabel="nats per token, story")
+figures.show(figure, "Without training again every way is costly; the mean (hatched) costs much "
+                     "less if it is made as long as the heads that it replaces.")
+
+# %% [markdown] tags=["result"]
+# On the story head 0 alone does better than head 1 alone, although each leaves four of the eight query heads with the
+# keys that they were trained with. Why? Two measurements: how much do the query heads of each group matter, and how
+# alike are the two heads that were averaged?
+
+# %%
+def cut(heads):
+    """A tap that silences some query heads in all layers."""
+    def tap(name, x):
+        if name.endswith("attn.heads"):
+            x = x.copy()
+            x[heads] = 0
+        return x
+    return tap
+
+
+print(f"without query heads 0 to 3: {loss(cut(slice(0, 4))):.2f}, without 4 to 7: "
+      f"{loss(cut(slice(4, 8))):.2f} nats per token")
+cosines, shorter = [], []
+for layer in weights["layers"]:
+    for name in ("wk", "wv"):
+        first, second = layer["attn"][name].reshape(-1, G, d).swapaxes(0, 1)  # (D, d) each
+        lengths = np.linalg.norm(first), np.linalg.norm(second)
+        cosines.append(np.sum(first * second) / (lengths[0] * lengths[1]))
+        shorter.append(np.linalg.norm((first + second) / 2) / np.mean(lengths))
+print(f"cosine of the two heads' matrices: from {min(cosines):.2f} to {max(cosines):.2f}")
+print(f"length of the mean, as a share of theirs: {np.mean(shorter):.2f}")
 
 # %% [markdown]
-# **Explain.** Here the first head alone is the better start. Four of the eight query heads then still read the keys
-# and values that they were trained with; with the mean, none does. The paper compares the two *after* training
-# further, and finds the mean best there. This lesson does not train, so it can say what the change costs, not what it
-# is worth.
+# **Explain.** The query heads of group 0 matter more on this story, so it costs more to take *their* keys away. And the
+# two heads' matrices are nearly orthogonal, so their mean is shorter by the root of 2: too small in scores and in
+# values. Made longer, it is about as good as the better single head. The paper compares mean, first head and random
+# *after* training further, and finds the mean best there. This lesson does not train, so it says what the change costs
+# at first, not what it is worth in the end.
 #
 # ## In the wild
 #
-# - **Keys have their own head count.** A converter reordered the rows of `wk` as if there were H heads
-#   ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)). Lesson [14](14_weights_on_disk.ipynb) says
-#   what that costs.
-# - **`n_kv_heads` is missing** from the files of models without sharing: then G = H, not 1.
-# - **Tests on 7B find nothing.** There G = H, and every mistake in the sharing is invisible. Test with 1 < G < H.
+# - **G set to 1 by mistake** for a model without sharing: every shape of `wk` is then refused
+#   ([llama#427](https://github.com/meta-llama/llama/issues/427)). Where `n_kv_heads` is missing from a file, G = H.
+# - **Right with 7B and 13B, wrong with 70B only**
+#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)). Where G = H, and where G = 1, most
+#   mistakes in the sharing are invisible. Test with 1 < G < H:
 
 # %%
 def attention_in_turns(q, k):                             # the mistake from above
@@ -315,47 +394,89 @@ def attention_in_groups(q, k):
 for heads in (H, G, 1):
     some = np.random.default_rng(1).standard_normal((heads, S, d))
     same = np.allclose(attention_in_turns(q, some), attention_in_groups(q, some))
-    print(f"G {heads}: the two agree: {same}")
+    print(f"G {heads}: right and wrong give the same scores: {same}")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** Pencil: a model has L 2, H 8, G 2, d 4, and stores numbers of 2 bytes. How large is its cache for 10 tokens?
+# And with H 16 and the same G?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $2 \cdot L \cdot G \cdot d = 2 \cdot 2 \cdot 2 \cdot 4 = 32$ numbers per token, $64$ bytes, so $640$ bytes for ten
+# tokens. With more query heads nothing changes: H is not in the formula.
+#
+# </details>
+#
+# **2.** In MQA all heads share the keys *and* the values. Can two heads still give different answers? What could they
+# do with values of their own that they cannot do now?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Yes: their queries differ, so their weights differ, and so does the mean of the values. But if two heads put the same
+# weights on the tokens, they now get the same vector, and their parts of `wo` can only read it differently. With values
+# of their own they could take different things from the same tokens.
+#
+# </details>
+#
+# **3.** A model with G = H can be turned into one with twice the query heads and the same outputs, and one with G < H
+# into one with G = H. Which of the two costs nothing in quality, and what does it cost otherwise?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# From G < H to G = H: copy each key/value head H/G times; every number stays the same, and the cache grows by H/G.
+# (Also the first is possible without loss, by query heads whose rows of `wo` are zero; they would do nothing.) The way
+# from G = H to G < H is the one that loses something.
+#
+# </details>
+#
 # ## Exercises
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
 #
-# ### 1. The cache
+# ### 1. How many at the same time?
 #
-# `config` has the fields of `nl.Config`; `width` is the number of bytes of one number.
+# A machine has `memory` bytes. The weights, `parameters` numbers, stand there once; each sequence that is written at
+# the same time has a cache of `tokens` tokens. Every number has `width` bytes. How many sequences fit? `config` has the
+# fields of `nl.Config`.
 
 # %% tags=["exercise"]
-def cache_bytes(config, tokens, width):
-    """Bytes of the whole cache: Config, number of tokens, bytes per number -> number."""
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    """How many whole caches fit beside the weights: Config and four numbers -> number."""
     ...
 
 # %%
-check(cache_bytes)
+check(sequences_that_fit)
 
 # %% tags=["solution"]
-def cache_bytes(config, tokens, width):
-    return 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+def sequences_that_fit(config, parameters, memory, tokens, width):
+    cache = 2 * config.n_layers * config.n_kv_heads * config.head_dim * tokens * width
+    left = memory - parameters * width
+    return max(left // cache, 0)
 
 # %% [markdown]
-# ### 2. Scores with shared keys
+# ### 2. Mix shared values
 #
-# The scores of all query heads, without scale and mask. A loop will do; a reshape is shorter.
+# The second half of attention: each query head takes the mean of the *values* of its group, with its own weights. A
+# loop will do; a reshape is shorter.
 
 # %% tags=["exercise"]
-def grouped_scores(q, k):
-    """Each query head with the key head of its group: (H, T, d), (G, S, d) -> (H, T, S)."""
+def grouped_mix(probs, v):
+    """Each head's weights times its group's values: (H, T, S), (G, S, d) -> (H, T, d)."""
     ...
 
 # %%
-check(grouped_scores)
+check(grouped_mix)
 
 # %% tags=["solution"]
-def grouped_scores(q, k):
-    H, T, d = q.shape
-    G, S, _ = k.shape
-    return (q.reshape(G, H // G * T, d) @ k.swapaxes(1, 2)).reshape(H, T, S)
+def grouped_mix(probs, v):
+    H, T, S = probs.shape
+    G, _, d = v.shape
+    return (probs.reshape(G, H // G * T, S) @ v).reshape(H, T, d)
 
 # %% [markdown]
 # ### 3. Fewer key heads
@@ -380,7 +501,7 @@ def mean_pool(wk, d, groups):
 # ## In five lines
 #
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
-# 2. Heads that share keys still look at different tokens, as their questions differ.
+# 2. Heads that share keys still look at different tokens, as their queries differ.
 # 3. The cache is 2·L·G·d numbers per token: H does not matter to it.
-# 4. Sharing copies no key: stack the queries, or broadcast the keys as a view.
-# 5. In Llama 2, 34B and 70B share; 7B and 13B do not, so a test on them finds no mistake in it.
+# 4. Sharing copies no key: the queries of a group are stacked as rows of one matrix.
+# 5. In Llama 2, 34B and 70B share; 7B and 13B do not, so a test on them finds no mistake in the sharing.
