@@ -14,7 +14,9 @@ BYTE_PIECES = Exercise(
     inputs=[
         ("ö",), ("👑",), ("株",), ("7",), ("\n",), ("\u200d",)],
     hints=[
-        "Encode the character in UTF-8, and write each byte as <0x..>, with two hexadecimal digits."],
+        "Python can turn a character into its bytes. What are they called in UTF-8?",
+        "character.encode('utf-8') is a sequence of numbers from 0 to 255: one piece for each.",
+        "Write each byte as <0x..>, with two hexadecimal digits in capitals: the format is 02X."],
     mistakes=[
         ("you wrote the bytes in decimal; the pieces are named in hexadecimal (format 02X).",
          lambda c: [f"<0x{byte}>" for byte in c.encode()]),
@@ -106,7 +108,10 @@ MERGE_ONCE = Exercise(
         (list("dcba"), LADDER), (["a"], LADDER), (["a", "bc", "a", "bc"], LADDER), (list("bcabc"), LADDER),
         (["▁", "t", "he"], {"▁t": -1.0, "he": 0.0, "▁the": -3.0, "the": -40.0})],
     hints=[
-        "Find the neighbours whose piece has the highest score, and join those two."],
+        "Look at all neighbours before you join any. Which of them make a piece?",
+        "Of those, the highest score goes first; of equal ones the leftmost. What if there are none?",
+        "Find i with the best scores[symbols[i] + symbols[i + 1]]; the answer is symbols[:i], the joined pair, "
+        "symbols[i + 2:]."],
     mistakes=[
         ("you joined the pair that was learned last; the highest score (the one nearest 0) goes first.",
          lambda symbols, scores: join_best(symbols, scores, lambda i, pair: -scores[pair])),
@@ -239,7 +244,9 @@ PIECES_TO_TEXT = Exercise(
         (["▁tag", "▁", "<0x3C>", "s", "<0x3E>", "."],), (["ing", "▁up"],), ([],),
         (["<s>", "▁a", "<0x0A>", "b", "</s>"],)],
     hints=[
-        "Collect bytes: of byte pieces their byte, of other pieces their UTF-8 with ▁ as a space; then decode."],
+        "A character may be spread over several byte pieces. So when is it safe to decode?",
+        "Collect bytes, not text; control pieces add none. Decode once, at the end.",
+        "Of byte pieces take their byte, of others their UTF-8 with ▁ as a space; decode; then one space in front goes."],
     mistakes=[
         ("the space of the dummy prefix is still there: it goes, once, at the beginning.",
          lambda pieces: spell(pieces, end=lambda text: text)),

@@ -22,6 +22,8 @@ RMS_NORM = Exercise(
         (random(5, 6, scale=0.01), np.ones(6, np.float32), 1e-3),
         (np.zeros((2, 4), np.float32), np.ones(4, np.float32), 1e-5)],
     hints=[
+        "Each row is divided by one number of its own. In which order: square, mean, root?",
+        "The mean goes along the last axis and has to keep it (keepdims=True), so that (T, 1) divides (T, D).",
         "Divide x by the root of the mean of its squares (plus eps), row by row, and multiply by weight."],
     mistakes=[
         ("you left eps out: a row of zeros becomes 0/0, and a small row comes out too large.",
@@ -85,7 +87,9 @@ FOLD = Exercise(
         (random(4), random(4, 6, seed=1)), (random(5, seed=2), random(5, 5, seed=3)),
         (random(3, seed=4), random(3, 1, seed=5))],
     hints=[
-        "Multiply each row of w by its number in g."],
+        "In x @ w, which numbers of w does column i of x meet?",
+        "Column i of x meets row i of w, and g[i] scales column i of x.",
+        "Multiply each row of w by its number in g: g[:, None] makes a column of g."],
     mistakes=[
         ("you scaled the columns of w; the columns of x, which g scales, meet the rows of w.",
          lambda g, w: w * np.resize(g, w.shape[1])),
@@ -136,6 +140,8 @@ PRE_NORM_BLOCK = Exercise(
         (random(3, 4, seed=1, scale=3), norm_of, attend, lambda x: 2 * norm_of(x), feed),
         (random(1, 8, seed=2), norm_of, attend, lambda x: norm_of(x) + 1, feed)],
     hints=[
+        "What does each step read, and to what is its result added?",
+        "A step reads the normalised row; its result is added to the row as it was before the norm.",
         "First x + attend(norm_1(x)), then the same with norm_2 and feed, on what came out."],
     mistakes=[
         ("that is post-norm: you normalised the sums. Normalise what attend and feed read.",

@@ -3,37 +3,39 @@ import numpy as np
 from checks import Exercise, Sizes, random
 
 
-def forward_flops(config, T):
+def step_flops(config, S):
     heads, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     products = [(config.dim, config.vocab_size)]
     for _ in range(config.n_layers):
         products += [(config.dim, heads), (config.dim, keys), (config.dim, keys), (heads, config.dim)]
         products += [(config.dim, config.hidden_dim), (config.dim, config.hidden_dim), (config.hidden_dim, config.dim)]
         for _ in range(config.n_heads):
-            products += [(config.head_dim, T), (T, config.head_dim)]
-    return sum(2 * T * n * m for n, m in products)
+            products += [(config.head_dim, S), (S, config.head_dim)]
+    return sum(2 * n * m for n, m in products)
 
 
-def flops_with(two=2, query=None, key=None, ffn=3, attention=2, layers=None, output=None, embedding=0):
+def flops_with(two=2, query=None, key=None, ffn=3, attention=2, layers=None, output=1, seen=None, embedding=0):
     """A wrong count: the factor or the size that a reader may get wrong."""
-    def wrong(config, T):
+    def wrong(config, S):
         c = config
         q, k = query(c) if query else c.n_heads * c.head_dim, key(c) if key else c.n_kv_heads * c.head_dim
-        one = T * c.dim * (2 * q + 2 * k + ffn * c.hidden_dim) + attention * c.n_heads * T * T * c.head_dim
-        last = T if output is None else output
-        return two * ((c.n_layers if layers is None else layers) * one + (last + embedding * T) * c.dim * c.vocab_size)
+        mix = attention * c.n_heads * (seen(S) if seen else S) * c.head_dim
+        one = c.dim * (2 * q + 2 * k + ffn * c.hidden_dim) + mix
+        return two * ((c.n_layers if layers is None else layers) * one + (output + embedding) * c.dim * c.vocab_size)
     return wrong
 
 
-FORWARD_FLOPS = Exercise(
-    forward_flops, stars=1, minutes=5,
+STEP_FLOPS = Exercise(
+    step_flops, stars=1, minutes=10,
     inputs=[
         (Sizes(256, 6, 8, 2, 704, 3072, 32), 228), (Sizes(64, 2, 4, 4, 176, 100, 16), 1),
         (Sizes(4096, 32, 32, 32, 11008, 32000, 128), 100), (Sizes(32, 3, 4, 1, 48, 72, 16), 50)],
     hints=[
-        "2 * n * m for each row and each (n, m) matrix, plus scores and mix: 2 * H * T * T * d each; L layers."],
+        "One row goes through every matrix. In which two products does the number of tokens seen before still matter?",
+        "A row times an (n, m) matrix is 2 * n * m. The one query meets S keys, and S probabilities meet S values.",
+        "2 * n * m for each matrix, scores and mix 2 * H * S * d each; times L layers; plus 2 * D * V."],
     mistakes=[
-        ("you counted one operation for each product; the additions count too: 2 * T * n * m.",
+        ("you counted one operation for each product; the additions count too: 2 * n * m.",
          flops_with(1)),
         ("wk and wv have G heads, not H: they are (D, G * d).",
          flops_with(key=lambda c: c.n_heads * c.head_dim)),
@@ -41,84 +43,84 @@ FORWARD_FLOPS = Exercise(
          flops_with(query=lambda c: c.dim)),
         ("the feed-forward step has three matrices, not two: gate, up and down.",
          flops_with(ffn=2)),
-        ("scores and mix are missing: two products without weights, 2 * H * T * T * d each.",
+        ("scores and mix are missing: two products without weights, 2 * H * S * d each.",
          flops_with(attention=0)),
         ("scores and mix are two products; you counted one of them.",
          flops_with(attention=1)),
         ("that is one layer; there are L of them.",
          flops_with(layers=1)),
-        ("the logits are missing: T rows times the (D, V) output matrix.",
+        ("the logits are missing: a row times the (D, V) output matrix.",
          flops_with(output=0)),
-        ("you counted the logits of the last token only; forward computes them for all T.",
-         flops_with(output=1)),
         ("you counted the embedding as a product; it is a lookup, and costs no FLOPs.",
          flops_with(embedding=1)),
-        ("that is for one token; T of them go through the model.",
-         lambda config, T: forward_flops(config, 1)),
-        ("scores grow with T * T: each of T queries meets each of T keys.",
-         lambda c, T: forward_flops(c, T) - c.n_layers * 4 * c.n_heads * (T * T - T) * c.head_dim),
+        ("that is for all S tokens; the earlier ones are not computed again.",
+         lambda config, S: S * step_flops(config, S)),
+        ("one new token has one query: its scores grow with S, not with S * S.",
+         flops_with(seen=lambda S: S * S)),
+        ("the new query meets all S keys, not only its own.",
+         flops_with(seen=lambda S: 1)),
     ],
     wrong_answers=[
         ("the additions count too", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return L * (T*D*H*d*2 + T*D*G*d*2 + 2*H*T*T*d + 3*T*D*F) + T*D*V"""),
+    return L * (2*D*H*d + 2*D*G*d + 2*H*S*d + 3*D*F) + D*V"""),
         ("have G heads, not H", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return L * (8*T*D*H*d + 4*H*T*T*d + 6*T*D*F) + 2*T*D*V"""),
-        ("you took D for H * d", """
-def forward_flops(config, T):
+    return 2*(L * (4*D*H*d + 2*H*S*d + 3*D*F) + D*V)"""),
+        ("the two are the same only where", """
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return L * (4*T*D*D + 4*T*D*G*d + 4*H*T*T*d + 6*T*D*F) + 2*T*D*V"""),
+    return 2*(L * (2*D*D + 2*D*G*d + 2*H*S*d + 3*D*F) + D*V)"""),
         ("three matrices, not two", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 2*D*F) + D*V)"""),
+    return 2*(L * (2*D*H*d + 2*D*G*d + 2*H*S*d + 2*D*F) + D*V)"""),
         ("scores and mix are missing", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*(L * (2*D*H*d + 2*D*G*d + 3*D*F) + D*V)"""),
+    return 2*(L * (2*D*H*d + 2*D*G*d + 3*D*F) + D*V)"""),
         ("you counted one of them", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*(L * (2*D*H*d + 2*D*G*d + H*T*d + 3*D*F) + D*V)"""),
+    return 2*(L * (2*D*H*d + 2*D*G*d + H*S*d + 3*D*F) + D*V)"""),
         ("that is one layer", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*(2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F + D*V)"""),
+    return 2*(2*D*H*d + 2*D*G*d + 2*H*S*d + 3*D*F + D*V)"""),
         ("the logits are missing", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F)"""),
-        ("of the last token only", """
-def forward_flops(config, T):
-    D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
-                           config.head_dim, config.n_layers)
-    return 2*T*L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F) + 2*D*V"""),
+    return 2*L * (2*D*H*d + 2*D*G*d + 2*H*S*d + 3*D*F)"""),
         ("it is a lookup", """
-def forward_flops(config, T):
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
-    return 2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*T*d + 3*D*F) + 2*D*V)"""),
-        ("that is for one token", """
-def forward_flops(config, T):
+    return 2*(L * (2*D*H*d + 2*D*G*d + 2*H*S*d + 3*D*F) + 2*D*V)"""),
+        ("are not computed again", """
+def step_flops(config, S):
+    D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
+                           config.head_dim, config.n_layers)
+    return 2*S*(L * (2*D*H*d + 2*D*G*d + 2*H*S*d + 3*D*F) + D*V)"""),
+        ("grow with S, not with S * S", """
+def step_flops(config, S):
+    D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
+                           config.head_dim, config.n_layers)
+    return 2*(L * (2*D*H*d + 2*D*G*d + 2*H*S*S*d + 3*D*F) + D*V)"""),
+        ("not only its own", """
+def step_flops(config, S):
     D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
                            config.head_dim, config.n_layers)
     return 2*(L * (2*D*H*d + 2*D*G*d + 2*H*d + 3*D*F) + D*V)"""),
-        ("scores grow with T * T", """
-def forward_flops(config, T):
-    D, F, V, H, G, d, L = (config.dim, config.hidden_dim, config.vocab_size, config.n_heads, config.n_kv_heads,
-                           config.head_dim, config.n_layers)
-    return 2*T*(L * (2*D*H*d + 2*D*G*d + 2*H*d + 3*D*F) + D*V)"""),
     ])
 
 
@@ -140,6 +142,8 @@ SETTLED_AT = Exercise(
         (np.array([[6, 0, 1, 2, 2], [1, 0, 1, 0, 2], [6, 0, 6, 0, 0],
                    [6, 6, 6, 0, 0], [6, 6, 5, 1, 0], [6, 6, 6, 1, 2]]),)],
     hints=[
+        "A guess that is right early may change in between. At which end of a column is it safe to begin?",
+        "Begin at the last row, the model's answer, and go up: how long does every row agree?",
         "For each column: go up from the last row as long as the guess equals the last; return that row's index."],
     mistakes=[
         ("that is the first depth with the final guess; it may still change its mind in between.",
@@ -212,6 +216,8 @@ HEAD_ADDENDS = Exercise(
         (random(4, 3, 8), random(32, 16, seed=1)), (random(2, 1, 4, seed=2), random(8, 8, seed=3)),
         (random(1, 5, 6, seed=4), random(6, 10, seed=5)), (random(3, 3, 3, seed=6), random(9, 9, seed=7))],
     hints=[
+        "merge_heads puts the heads side by side. Which rows of wo does each head's part meet?",
+        "wo has H blocks of d rows, one below the other; a product with side-by-side parts is a sum over the blocks.",
         "Head h meets rows h * d to (h + 1) * d of wo: stack heads[h] @ wo[h * d:(h + 1) * d]."],
     mistakes=[
         ("that is the sum already; return the addends apart, one (T, D) for each head.",
@@ -307,6 +313,8 @@ BLEND = Exercise(
         blend_inputs("layers.0.x_ffn", 2, 0.25, (4, 6), 0), blend_inputs("layers.1.x_ffn", -1, 1.0, (3, 3), 20),
         blend_inputs("embedding", 0, 0.0, (2, 5), 40), blend_inputs("layers.0.x_attn", 1, 0.7, (5, 5), 60)],
     hints=[
+        "`patch` in the lesson is nearly it. What has to change is one line.",
+        "The new row is (1 - share) times its own row plus share times the donor's.",
         "Return a function tap(at, x): if at is name, a copy of x with the mixed row; x itself otherwise."],
     mistakes=[
         ("share is the donor's part: 1 takes all from the donor. You gave it to the run's own row.",

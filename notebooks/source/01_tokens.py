@@ -18,7 +18,7 @@
 # | **The question** | How does a text become numbers, and how do numbers become a text again? |
 # | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the model has learned of a token before it sees any other |
 # | **It assumes** | lesson [00](00_start_here.ipynb); lists and dictionaries in Python |
-# | **Minutes** | 45 |
+# | **Minutes** | 55 |
 #
 # T tokens, D model width, V vocabulary.
 
@@ -129,6 +129,10 @@ print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 # Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece,
 # join those whose piece was learned *first*, that is, has the highest score; the leftmost of them if there are
 # several. Repeat until no neighbours make a piece.
+#
+# With a pencil: let the pieces be `ab` (score 0), `bc` (score −1) and `abc` (score −2), and the word `abcb`. The letters
+# are `a b c b`. Of the neighbours, `ab` and `bc` are pieces, and `ab` has the higher score: `ab c b`. Now `ab` + `c` makes
+# `abc`: `abc b`. No neighbours are left that make a piece, so the word is two tokens.
 #
 # **Predict.** *youngest* is a piece of the vocabulary. Does the encoder get there through *young*, or through *est*?
 
@@ -254,7 +258,8 @@ print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} witho
 # ## Bytes for all the rest
 #
 # UTF-8 writes every character as one to four bytes, and every byte has a piece, `<0x00>` to `<0xFF>`. So there is
-# nothing that cannot be written, and nothing that decodes to something else.
+# nothing that cannot be written. Does everything come back as it was? All but one character: `▁` itself. It stands for a
+# space, so a text that contains it decodes to a space there.
 #
 # **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
 
@@ -265,6 +270,9 @@ for character in "7ö株👑":
     bits = " ".join(f"{byte:08b}" for byte in spelled)
     print(character, bits, "->", *[vocabulary[i] for i in ids])
     assert ids == [3 + byte for byte in spelled]
+
+for text in ("株 and 👑", "a▁b"):
+    print(repr(text), "comes back as", repr(tokenizer.decode(tokenizer.encode(text))))
 
 # %% [markdown]
 # **Explain.** The first byte says how many follow: it begins with `0` (none), `110` (one), `1110` (two) or `11110`
@@ -447,6 +455,39 @@ if not theirs:
     print("There is no tokenizer of 32,000 pieces in weights/: nothing to check.")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** The pieces are `lo` (score 0), `ow` (score −1), `low` (score −2) and `er` (score −3). Encode `lower`.
+#
+# <details>
+# <summary>Answer</summary>
+#
+# `l o w e r`; `lo` is best: `lo w e r`; of `low` (−2) and `er` (−3), `low` is better: `low e r`; then `er`: `low er`.
+#
+# </details>
+#
+# **2.** Two programs have the same vocabulary and the same scores. One joins the best pair first, the other always takes
+# the longest piece that fits, from the left. Can their tokens differ, and does it matter if both decode to the same text?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# They can: with the pieces `ab` (0), `cd` (−1) and `abc` (−2), `abcd` becomes `ab cd` by merging (`ab` first, then
+# `cd`), and `abc d` from the left. It matters: the model has seen one of the two spellings in training, and meets the
+# other for the first time.
+#
+# </details>
+#
+# **3.** Byte pieces make every text possible. Why not leave out all other pieces, and have a vocabulary of 259?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# It would work, and the embedding would be small. But every text would have about four times as many tokens (the figure
+# above: characters per token), and time, memory and context are counted in tokens.
+#
+# </details>
+#
 # ## Exercises
 #
 # Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.

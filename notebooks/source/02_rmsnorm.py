@@ -18,11 +18,13 @@
 # | **The question** | Why is every row brought to one size before it is worked on, and how? |
 # | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks without it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
-# | **Minutes** | 35 |
+# | **Minutes** | 45 |
 #
 # T tokens, D model width, L layers.
 
 # %% tags=["hide"]
+from dataclasses import replace
+
 import checks
 import figures
 import numpy as np
@@ -34,7 +36,8 @@ check = checks.lesson("02")
 # ## The stream that everything is added to
 #
 # Each token travels through the model as one row of D numbers, the *residual stream*. Attention and feed-forward, in
-# turn, read the row and add something to it. Nothing is ever taken away.
+# turn, read the row and add something to it. No step overwrites the row; but an addend can point the other way, and
+# then it cancels a part of what is there.
 #
 # **Predict.** The row starts as an embedding. How large are its numbers after every layer: the same, a little larger,
 # ten times, a hundred times? The *root mean square*, the square root of the mean of the squares, is the size of a
@@ -56,6 +59,10 @@ print(f"T {len(tokens)}, D {config.dim}, L {config.n_layers}")
 for name, size in zip(stream, sizes):
     print(f"{name:16} {size.mean():5.2f}")
 print(f"from the embedding to the end: {sizes[-1].mean() / sizes[0].mean():.0f} times")
+shrunk = np.mean(sizes[1:] < sizes[:-1], axis=1)          # share of tokens, for each step
+for name, share in zip(stream[1:], shrunk):
+    if share > 0:
+        print(f"{name} is smaller than the row before it at {share:.0%} of the tokens")
 
 # %%
 figure, ax = figures.new(3.2)
@@ -67,10 +74,10 @@ ax.set_xticks(range(len(stream)), [name.replace("layers.", "") for name in strea
               rotation=45, ha="right")
 figures.show(figure, "The line is the mean over T tokens, the band reaches from the smallest token "
                      "to the largest: the first feed-forward step lifts the stream thirtyfold, and "
-                     "every layer adds to it.")
+                     "the mean goes on growing.")
 
 # %% [markdown]
-# **Explain.** Sums grow. A layer that expects numbers near 1 would get numbers near 0.1 at the start and near 8 at the
+# **Explain.** Here the sum grows, though single addends shrink single rows. A layer that expects numbers near 1 would get numbers near 0.1 at the start and near 8 at the
 # end, and different ones for different tokens. So each layer first brings its input to a standard size, reads *that*,
 # and leaves the stream itself alone.
 #
@@ -82,7 +89,11 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
 # $$\bar{a}_i = \frac{a_i}{\mathrm{RMS}(a)}\, g_i, \qquad \mathrm{RMS}(a) = \sqrt{\frac{1}{D}\sum_{j=1}^{D} a_j^2}$$
 #
 # with one learned number $g_i$ for each of the D columns. Code adds a small $\epsilon$ under the root, so that a row of
-# zeros stays zeros instead of becoming 0/0. Step by step, on four numbers:
+# zeros stays zeros instead of becoming 0/0.
+#
+# With a pencil, three tokens, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and
+# the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1, 7)$
+# has the root 5 again and gives $(-0.2, 1.4)$: signs stay. Now four numbers, step by step:
 
 # %%
 a = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
@@ -169,14 +180,12 @@ print(f"{len(norms)} norms; loss with RMSNorm {loss():.3f}, "
 #
 # ## A small number with consequences: eps
 #
-# Llama 1 used $\epsilon = 10^{-6}$, Llama 2 uses $10^{-5}$. It is added to the *mean square*: it matters where that is
+# Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 uses $10^{-5}$. It is added to the *mean square*: it matters where that is
 # small, and the embedding is where it is smallest.
 #
 # **Predict.** From which eps on does this model suffer?
 
 # %%
-from dataclasses import replace
-
 base = loss()
 for eps in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
     print(f"eps {eps:.0e}: loss {loss(config=replace(config, norm_eps=eps)) - base:+.4f}")
@@ -193,10 +202,12 @@ print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}"
 #
 # $$\text{post: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre: } x \leftarrow x + f(\mathrm{norm}(x))$$
 #
-# We stack 64 layers of random feed-forward steps both ways, and ask how much of the embedding is left at each depth:
-# the cosine between the row that went in and the row that is there now.
+# First a *toy*: 64 layers of random matrices, stacked both ways, with nothing learned. How much of the start is left
+# at each depth? We measure the cosine between the row that went in and the row that is there now: 1 is the same
+# direction, 0 a right angle.
 #
-# **Predict.** Which of the two forgets, and how fast?
+# **Predict.** Suppose that a random step adds a row of the same size, at a right angle. Then post-norm divides by
+# $\sqrt 2$ in every layer. How much of the start is left after 8 layers: a half, a quarter, a sixteenth?
 
 # %%
 rng = np.random.default_rng(0)
@@ -239,26 +250,63 @@ figures.show(figure, "Post-norm shrinks what is there at every layer and has for
                      "a stream that grows.")
 
 # %% [markdown]
-# **Explain.** Post-norm divides everything, old and new, at every layer: the old part fades like $2^{-L/2}$. Gradients
-# travel the same road backwards, which is why deep post-norm models are hard to train. Pre-norm has a road without a
-# toll: from the logits back to the embedding there are only sums. The price is the growth seen in the first figure, and
-# one more norm at the very end, before the logits.
+# **Explain.** About a sixteenth (0.04 in this draw), $2^{-8/2}$. Post-norm divides everything, old and new, at every layer; pre-norm leaves the
+# old as it is, and pays with growth. That is what *random* addends do. A trained model chooses its addends, and can
+# cancel what it likes. So look at the real one:
+
+# %%
+print("cosine with the embedding, in the model:")
+for name in stream[2::2]:
+    print(f"   {name:16} {cosine(trace[name], trace['embedding']):+.2f}")
+
+
+def without_embedding(name, x):
+    """A tap that subtracts the embedding from the stream after layer 0."""
+    if name == "layers.0.x_ffn":
+        x = x - trace["embedding"]
+    return x
+
+
+print(f"loss with the embedding subtracted after layer 0: {loss(without_embedding) - loss():+.4f}")
+
+# %% [markdown]
+# **Explain.** The toy does not describe this model: its stream has left the embedding's direction long before the end,
+# and does not even need the embedding after layer 0, which has written down anew what the token is. Pre-norm *allows* a
+# row to reach the end unchanged; it does not keep it there. Where the toy does hold is the way back: gradients pass
+# through the plain sums from the loss to any depth, undivided. Whether that is why pre-norm trains more easily cannot be
+# seen without training.
 #
 # ## Take each norm away
 #
-# Now in the trained model: skip one norm, keep its scale $g$, and watch the loss on our story.
+# Now in the trained model: skip one norm, keep its scale $g$, and watch the loss on our story. A norm does two things: it
+# brings rows to the right size *on the whole*, and it makes rows *equal* in size. To tell the two apart, replace it also
+# by a division of all rows by one and the same number, the root mean square of all of them together.
 #
-# **Predict.** Which norm is missed least? The first figure has the answer: where is the stream of the size that the
-# layer expects anyway?
+# **Predict.** Which of the two will cost more: no norm at all, or one number for all rows?
 
 # %%
 def no_norm(x, weight, eps):
     return x * weight
 
 
+def one_number(x, weight, eps):
+    return x / np.sqrt(np.mean(x * x) + eps) * weight
+
+
+def silenced(where):
+    """A tap that puts zeros in one place."""
+    def tap(name, x):
+        return np.zeros_like(x) if name == where else x
+    return tap
+
+
 cost = {name: loss(replace_norms(no_norm, [name])) - base for name in norms}
+print("nats more             no norm   one number   its step deleted")
 for name, nats in cost.items():
-    print(f"without {name:18} {nats:+.2f} nats per token")
+    one = loss(replace_norms(one_number, [name])) - base
+    step = name.replace("_norm", ".out")                  # attn_norm feeds attn.out
+    deleted = f"{loss(silenced(step)) - base:+18.2f}" if step != name else ""
+    print(f"{name:18} {nats:+9.2f} {one:+12.2f} {deleted}")
 
 # %%
 figure, ax = figures.new(3.6)
@@ -269,14 +317,15 @@ figures.show(figure, "Only one norm can be spared, the very first (hatched); eve
                      "between half a nat and six, the last one most.")
 
 # %% [markdown]
-# **Explain.** In the first layer attention does little yet: what comes in small goes out small. The last norm sets the
+# **Explain.** One number for all rows costs at most 0.11 nats: what this model needs of a norm is the size on the
+# whole, and hardly that rows be equal. In the first layer attention does little yet: what comes in small goes out small. The last norm sets the
 # size of the logits themselves: without it they are several times too large, and the model is several times too sure.
 #
 # ## In the wild
 #
-# - **The wrong eps reads fluently.** A converter wrote $10^{-6}$ for a $10^{-5}$ model: perplexity went from 5.83 to
-#   5.90, and it went unnoticed ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/issues/2374)). A number
-#   like this is read from the file, never guessed.
+# - **The wrong eps reads fluently.** A program had $10^{-6}$ written into its code, and met a $10^{-5}$ model:
+#   perplexity 5.90 instead of 5.83 ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)). Read a number
+#   like this from the file.
 # - **A norm too many or too few.** Ports forget the last norm before the logits. The figure above says what it costs.
 # - **Half precision.** The squares of a large stream overflow float16 (its largest number is 65,504), so ports compute
 #   the norm in float32 even where all else is float16.
@@ -288,6 +337,40 @@ with np.errstate(over="ignore"):
     print(f"the square of {large:.0f} in float16: {large * large}")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** A row is $(3, 3, 3, 3)$. What do RMSNorm and LayerNorm make of it (g = 1, no bias, eps tiny)?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# RMSNorm: the root mean square is 3, the result $(1, 1, 1, 1)$. LayerNorm takes the mean away first, which leaves only
+# zeros. The two agree on rows whose mean is 0, and differ the more, the larger the mean is beside the size.
+#
+# </details>
+#
+# **2.** Double every number of the embedding. Which values of the trace change, which (but for eps) do not?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# `embedding` doubles; `layers.0.attn_norm` does not change, nor does what layer 0's attention adds. But that is added
+# to a row twice as large, so `layers.0.x_attn` points another way than before, and from its norm on everything changes.
+# The norm protects what reads the row directly, not the mixture.
+#
+# </details>
+#
+# **3.** Why can the last norm not be folded away altogether, as its scale $g$ can (exercise 2)?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Its scale is a fixed number per column and can move into the next matrix. Its division is another number for each row,
+# known only when the row is. Greedy decoding would not mind: dividing all logits of a row by one number leaves the
+# largest the largest. Probabilities would change.
+#
+# </details>
+#
 # ## Exercises
 #
 # Fill in each function; `check` runs it on several shapes, and says what a wrong answer looks like.
@@ -347,6 +430,6 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 #
 # 1. RMSNorm divides each row by its root mean square and scales each column by a learned number; directions stay.
 # 2. LayerNorm also takes the mean away; this model hardly notices the difference, as the mean is small.
-# 3. The residual stream is a sum that grows; every sub-layer reads a normalised copy and adds to the original.
-# 4. Post-norm forgets the embedding within ten layers; pre-norm keeps a clear road from end to end.
-# 5. eps is part of the model: 1e-6 in Llama 1, 1e-5 in Llama 2, and a wrong one is hard to notice.
+# 3. The residual stream is a sum that grows here; every sub-layer reads a normalised copy and adds to the original.
+# 4. Pre-norm lets a row pass from end to end unchanged; whether it does is up to the addends, and here it does not.
+# 5. eps is part of the model, to be read from its files: 1e-6 in most of Llama 1, 1e-5 in its 65B and in Llama 2.
