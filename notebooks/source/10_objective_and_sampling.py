@@ -414,10 +414,10 @@ whole = np.exp(-cost(tokenizer.encode(king), text[-5:]))
 print(f"the round as a whole {whole:.4f}: a draw leaves it with probability {1 - whole:.1%}")
 
 # %% [markdown]
-# **Explain.** Two of five: in this small model repetition helps some phrases, and not others. (Two of three, one might
-# have said after trying three.) This loop, at any rate, is not fed by repetition: its phrase loses by being said again.
-# What keeps it going is that each of the five tokens is the likeliest in its place, and greedy asks for no more. As a
-# whole, one round is improbable, and a draw leaves it almost surely.
+# **Explain.** Two of five: in this small model repetition makes some phrases likelier, and not others. This loop, at
+# any rate, is not fed by repetition: its phrase loses by being said again. What keeps it going is that each of the five
+# tokens is the likeliest in its place, and greedy asks for no more. As a whole, one round is improbable, and a draw
+# leaves it almost surely.
 
 # %%
 def repeats(ids, n=4):
@@ -452,6 +452,10 @@ for size in (32, 64, len(tokens) - 1):
         with_bos.append(nats(rows, window[1:]))
     print(f"windows of {size:3}: perplexity {np.exp(np.concatenate(bare).mean(dtype=float)):.2f}, "
           f"with <s> in front {np.exp(np.concatenate(with_bos).mean(dtype=float)):.2f}")
+
+# %% [markdown] tags=["result"]
+# The same model, the same text: the shorter the windows, the higher the perplexity. `<s>` in front of a window from the
+# middle of the story does not help; here it costs more.
 
 # %% [markdown]
 # - **Temperature before or after top-p?** Programs differ
