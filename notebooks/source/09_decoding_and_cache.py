@@ -224,7 +224,7 @@ for size in (1, 7, 64, T):
           f"same likeliest token everywhere: {np.array_equal(logits.argmax(-1), whole.argmax(-1))}")
 
 # %% [markdown]
-# In float64, rounding is a thousand million times smaller. If the differences are rounding, they must shrink as much:
+# In float64, rounding is 500 million times smaller. If the differences are rounding, they must shrink as much:
 
 # %%
 whole = nl.forward(story, exact, config)
