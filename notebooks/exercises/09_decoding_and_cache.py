@@ -3,49 +3,50 @@ import numpy as np
 from checks import Exercise, random
 
 
-def intensity(T, n, m, width):
-    flops = sum(2 * n * m for _ in range(T))
-    return flops / (width * n * m)
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    read = weight_bytes
+    for _ in range(sequences):
+        read += cache_bytes
+    return sequences / (read / bandwidth)
 
 
-INTENSITY = Exercise(
-    intensity, stars=1, minutes=5,
-    inputs=[
-        (1, 256, 704, 4), (500, 4096, 11008, 2), (16, 288, 32000, 4), (3, 7, 5, 1)],
+BATCH_BOUND = Exercise(
+    batch_bound, stars=2, minutes=10,
+    inputs=[(1, 13.2e9, 2.1e9, 1e11), (8, 13.2e9, 2.1e9, 1e11), (64, 137.4e9, 1.3e9, 2e12), (3, 20e6, 0.0, 17e9)],
     hints=[
-        "2 * T * n * m FLOPs, divided by the n * m * width bytes of the matrix."],
+        "How many bytes does one step read in all? How many tokens does one step give?",
+        "A step reads the weights once and a cache for each sequence; bandwidth / bytes is the number of steps per "
+        "second, and each step gives a token to every sequence."],
     mistakes=[
-        ("an addition comes with each multiplication: 2 * T * n * m FLOPs.",
-         lambda T, n, m, w: T / w),
-        ("the T rows are missing: each number that is read serves T times.",
-         lambda T, n, m, w: 2 / w),
-        ("you counted numbers, not bytes: divide by width too.",
-         lambda T, n, m, w: 2 * T),
-        ("that is bytes per FLOP; it is the other way round.",
-         lambda T, n, m, w: w / (2 * T)),
-        ("those are the FLOPs; divide them by the bytes read.",
-         lambda T, n, m, w: 2 * T * n * m),
-        ("you multiplied by the width; more bytes make the intensity smaller.",
-         lambda T, n, m, w: 2 * T * w),
-        ("count the matrix only, as asked, not the rows that go in and come out.",
-         lambda T, n, m, w: 2 * T * n * m / (w * (n * m + T * n + T * m))),
+        ("those are tokens per second of one sequence; all together were asked for.",
+         lambda n, w, c, b: b / (w + n * c)),
+        ("the weights are read once for all sequences, not once for each.",
+         lambda n, w, c, b: b / (w + c)),
+        ("each sequence has a cache of its own, and all of them are read.",
+         lambda n, w, c, b: n * b / (w + c)),
+        ("the caches are missing.",
+         lambda n, w, c, b: n * b / w),
+        ("that is seconds per token; it is the other way round.",
+         lambda n, w, c, b: (w + n * c) / (n * b)),
+        ("those are the bytes per second for each byte read in a step: multiply the steps by the sequences, once.",
+         lambda n, w, c, b: n * n * b / (w + n * c)),
     ],
     wrong_answers=[
-        ("comes with each multiplication", """
-def intensity(T, n, m, width):
-    return T * n * m / (n * m * width)"""),
-        ("T rows are missing", """
-def intensity(T, n, m, width):
-    return 2 * n * m / (n * m * width)"""),
-        ("not bytes", """
-def intensity(T, n, m, width):
-    return 2 * T * n * m / (n * m)"""),
+        ("of one sequence", """
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    return bandwidth / (weight_bytes + sequences * cache_bytes)"""),
+        ("once for all sequences", """
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    return sequences * bandwidth / (sequences * (weight_bytes + cache_bytes))"""),
+        ("cache of its own", """
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    return sequences * bandwidth / (weight_bytes + cache_bytes)"""),
+        ("caches are missing", """
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    return bandwidth / weight_bytes * sequences"""),
         ("other way round", """
-def intensity(T, n, m, width):
-    return n * m * width / (2 * T * n * m)"""),
-        ("matrix only", """
-def intensity(T, n, m, width):
-    return 2 * T * n * m / ((T * n + n * m + T * m) * width)"""),
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    return (weight_bytes + sequences * cache_bytes) / bandwidth / sequences"""),
     ])
 
 
@@ -77,6 +78,8 @@ APPEND = Exercise(
         (random(2, 8, 4), 3, random(2, 2, 4, seed=1)), (random(1, 5, 3, seed=2), 0, random(1, 4, 3, seed=3)),
         (random(3, 6, 2, seed=4), 5, random(3, 1, 2, seed=5))],
     hints=[
+        "Along which axis does the store grow, and where does the free part begin?",
+        "Assign to a slice of the store; a slice that you return is a view and copies nothing.",
         "store[:, length:length + T] = new; return store[:, :length + T] and length + T."],
     mistakes=[
         ("you wrote over the first keys; the new ones go behind the `length` that are held.",
@@ -119,105 +122,94 @@ def append(store, length, new):
     ])
 
 
-class CountingModel:
-    """A little language of sums, which notes what it is fed."""
-
-    def __init__(self):
-        self.fed = []
-
-    def __call__(self, tokens, cache):
-        rows = []
-        for token in tokens:
-            self.fed.append(int(token))
-            cache.append(int(token))
-            rows.append(np.eye(11)[(sum(cache) * 3 + len(cache)) % 11])
-        return np.array(rows)
+def checked(draft, logits):
+    sure = []
+    for i in range(len(logits)):
+        row = logits[i].tolist()
+        sure.append(row.index(max(row)))
+        if i < len(draft) and sure[i] != int(draft[i]):
+            break
+    return sure
 
 
-def try_decode(function, prompt, n):
-    model, cache = CountingModel(), []
-    new = function(list(prompt), n, model, cache)
-    return None if new is None or new is ... else (new, model.fed)
+def rows_for(*choices, vocabulary=9, seed=0):
+    """Logits whose largest numbers are at these ids."""
+    logits = random(len(choices), vocabulary, seed=seed)
+    logits[np.arange(len(choices)), choices] += 20
+    return logits
 
 
-def decode(prompt, n, forward, cache):
-    logits, new = forward(prompt, cache), []
-    for i in range(n):
-        new.append(int(np.argmax(logits[len(logits) - 1])))
-        if i < n - 1:
-            logits = forward(new[i:], cache)
-    return new
+def choices(logits):
+    return [int(i) for i in logits.argmax(axis=-1)]
 
 
-def decoding(feed, first=lambda prompt, new: prompt + new, more=False, row=-1):
-    """A wrong loop: feed(prompt, new) is what goes in from the second step on."""
-    def wrong(prompt, n, forward, cache):
-        new, tokens = [], prompt
-        while len(new) < n:
-            new.append(int(forward(tokens, cache)[row].argmax()))
-            tokens = feed(prompt, new)
-        if more:
-            forward(tokens, cache)
-        return new
-    return wrong
+def agreeing(draft, own):
+    """How many guesses at the beginning are the large model's choices."""
+    n = 0
+    while n < len(draft) and draft[n] == own[n]:
+        n += 1
+    return n
 
 
-DECODE = Exercise(
-    decode, stars=3, minutes=15,
-    run=try_decode,
+CHECKED = Exercise(
+    checked, stars=3, minutes=20,
     inputs=[
-        ([1, 5, 2], 6), ([3], 1), ([7, 7, 7, 1], 4)],
+        (np.array([4, 1, 7]), rows_for(4, 1, 2, 5)), (np.array([4, 1, 7]), rows_for(4, 1, 7, 3, seed=1)),
+        (np.array([6, 2, 2, 8]), rows_for(5, 2, 2, 8, 1, seed=2)), (np.array([3]), rows_for(3, 0, seed=3)),
+        (np.array([1, 5, 6, 7]), rows_for(1, 4, 6, 7, 2, seed=4))],
     hints=[
-        "Feed the prompt once, then only the last new token each time; stop after n."],
+        "If draft[0] is wrong, what did the large model see when it computed row 1? And is row 0 still right?",
+        "Row i is right as long as all guesses before i are the large model's own choices.",
+        "Go through the rows: append the row's argmax, stop after the first that differs from the draft. If none "
+        "differs, the last row gives one token more."],
     mistakes=[
-        ("everything goes through again in each step; the cache holds it: feed the newest token only.",
-         decoding(lambda prompt, new: prompt + new)),
-        ("all new tokens go in again in each step; those before the newest are in the cache.",
-         decoding(lambda prompt, new: list(new))),
-        ("the prompt is fed again in each step.",
-         decoding(lambda prompt, new: prompt)),
-        ("the last token went through the model; nobody reads what it would say.",
-         decoding(lambda prompt, new: new[-1:], more=True)),
-        ("you took the first row of the logits; the last row predicts what comes next.",
-         decoding(lambda prompt, new: new[-1:], row=0)),
-        ("the prompt is in the result; only the new ids were asked for.",
-         lambda p, n, f, c: p + decoding(lambda prompt, new: new[-1:])(p, n, f, c)),
-        ("you fed the last token of the prompt twice.",
-         lambda p, n, f, c: (f(p, c), decoding(lambda prompt, new: new[-1:])(p[-1:], n, f, c))[1]),
+        ("only accepted guesses are in it; the row of the first wrong guess tells the right token, and the last row one "
+         "more.",
+         lambda d, l: [int(i) for i in d[:agreeing(d, choices(l))]]),
+        ("the token after the draft is missing: if all guesses are right, the last row is right too.",
+         lambda d, l: choices(l)[:min(agreeing(d, choices(l)) + 1, len(d))]),
+        ("you went on after a wrong guess; later rows were computed from it.",
+         lambda d, l: choices(l)),
+        ("the wrong guess itself is in the result; the large model's choice belongs there.",
+         lambda d, l: [*[int(i) for i in d[:agreeing(d, choices(l)) + 1]],
+                       *choices(l)[len(d):][:agreeing(d, choices(l)) // len(d)]]),
+        ("you took the last row after a wrong guess; it was computed from that guess.",
+         lambda d, l: [int(i) for i in d[:agreeing(d, choices(l))]] + choices(l)[-1:]),
+        ("you compared each guess with the row after it; row i is about draft[i].",
+         lambda d, l: choices(l)[1:][:agreeing(d, choices(l)[1:]) + 1]),
     ],
     wrong_answers=[
-        ("everything goes through again", """
-def decode(prompt, n, forward, cache):
-    ids = list(prompt)
-    for _ in range(n):
-        ids.append(int(forward(ids, cache)[-1].argmax()))
-    return ids[len(prompt):]"""),
-        ("last token went through", """
-def decode(prompt, n, forward, cache):
-    logits, new = forward(prompt, cache), []
-    for _ in range(n):
-        token = int(logits[-1].argmax())
-        new.append(token)
-        logits = forward([token], cache)
-    return new"""),
-        ("first row", """
-def decode(prompt, n, forward, cache):
-    new, ids = [], prompt
-    for _ in range(n):
-        ids = [int(forward(ids, cache)[0].argmax())]
-        new += ids
-    return new"""),
-        ("prompt is in the result", """
-def decode(prompt, n, forward, cache):
-    out, ids = list(prompt), prompt
-    for _ in range(n):
-        ids = [int(forward(ids, cache)[-1].argmax())]
-        out += ids
-    return out"""),
-        ("all new tokens go in again", """
-def decode(prompt, n, forward, cache):
-    new = []
-    for _ in range(n):
-        new = new + [int(forward(new or prompt, cache)[-1].argmax())]
-    return new"""),
+        ("only accepted guesses", """
+def checked(draft, logits):
+    own = logits.argmax(-1)
+    n = 0
+    while n < len(draft) and draft[n] == own[n]:
+        n += 1
+    return [int(i) for i in own[:n]]"""),
+        ("after the draft is missing", """
+def checked(draft, logits):
+    sure = []
+    for guess, row in zip(draft, logits):
+        sure.append(int(row.argmax()))
+        if sure[-1] != guess:
+            break
+    return sure"""),
+        ("went on after a wrong guess", """
+def checked(draft, logits):
+    return logits.argmax(-1).tolist()"""),
+        ("last row after a wrong guess", """
+def checked(draft, logits):
+    own = logits.argmax(-1).tolist()
+    n = 0
+    while n < len(draft) and draft[n] == own[n]:
+        n += 1
+    return own[:n] + [own[-1]]"""),
+        ("wrong guess itself", """
+def checked(draft, logits):
+    own, sure = logits.argmax(-1).tolist(), []
+    for i, guess in enumerate(draft.tolist()):
+        sure.append(guess)
+        if guess != own[i]:
+            return sure
+    return sure + own[-1:]"""),
     ])

@@ -5,126 +5,168 @@ import numpy as np
 from checks import Exercise, random
 
 
-def chat_text(system, user):
-    return "".join(["[INST] ", "<<SYS>>\n" + system + "\n<</SYS>>\n\n" if system else "", user, " [/INST]"])
+def turn_texts(system, texts):
+    turns = []
+    for i in range(0, len(texts), 2):
+        part = "<<SYS>>\n" + system + "\n<</SYS>>\n\n" if system and i == 0 else ""
+        answer = " " + texts[i + 1] + " " if i + 1 < len(texts) else ""
+        turns.append("[INST] " + part + texts[i] + " [/INST]" + answer)
+    return turns
 
 
-def chat_with(open="<<SYS>>\n", close="\n<</SYS>>\n\n", start="[INST] ", end=" [/INST]", always=False):
-    return lambda system, user: start + (open + system + close if system or always else "") + user + end
+def turns_with(open="<<SYS>>\n", close="\n<</SYS>>\n\n", start="[INST] ", end=" [/INST]", before=" ", after=" ",
+               always=False, every=False):
+    def wrong(system, texts):
+        turns = []
+        for i in range(0, len(texts), 2):
+            part = open + system + close if (system or always) and (i == 0 or every) else ""
+            answer = before + texts[i + 1] + after if i + 1 < len(texts) else ""
+            turns.append(start + part + texts[i] + end + answer)
+        return turns
+    return wrong
 
 
-CHAT_TEXT = Exercise(
-    chat_text, stars=1, minutes=5,
+TURN_TEXTS = Exercise(
+    turn_texts, stars=2, minutes=10,
     inputs=[
-        ("Be brief.", "Who is the king?"), ("", "Tell me a story."), ("Two\nlines.", "Hello")],
+        ("Be brief.", ["Who is the king?", "An old man.", "And the queen?"]), ("", ["Tell me a story."]),
+        ("Two\nlines.", ["Hello", "Good day.", "Who are you?", "A miller.", "Whose?"])],
     hints=[
-        "[INST] <<SYS>>\\n{system}\\n<</SYS>>\\n\\n{user} [/INST], without the system part if it is empty."],
+        "The format in the lesson is one line; where does it begin anew, and what is missing in the last turn?",
+        "The system message stands inside the first user message only. An answer has a space on both sides.",
+        "[INST] {user} [/INST] {answer} for each pair, with a space at the end; the last turn ends with [/INST]; "
+        "<<SYS>>\\n{system}\\n<</SYS>>\\n\\n comes before the first user's text."],
     mistakes=[
         ("one newline is missing after <</SYS>>: there are two.",
-         chat_with(close="\n<</SYS>>\n")),
+         turns_with(close="\n<</SYS>>\n")),
         ("the newline after <<SYS>> is missing.",
-         chat_with(open="<<SYS>>")),
-        ("the newline before <</SYS>> is missing.",
-         chat_with(close="<</SYS>>\n\n")),
+         turns_with(open="<<SYS>>")),
         ("the system part closes with <</SYS>>; you opened it a second time.",
-         chat_with(close="\n<<SYS>>\n\n")),
+         turns_with(close="\n<<SYS>>\n\n")),
         ("an empty system message leaves no trace: no <<SYS>> at all.",
-         chat_with(always=True)),
+         turns_with(always=True)),
+        ("the system message stands in the first turn only.",
+         turns_with(every=True)),
         ("a space belongs after [INST].",
-         chat_with(start="[INST]")),
-        ("a space belongs before [/INST].",
-         chat_with(end="[/INST]")),
-        ("no space at the end: the answer brings its own.",
-         chat_with(end=" [/INST] ")),
+         turns_with(start="[INST]")),
+        ("the space between [/INST] and the answer is missing.",
+         turns_with(before="")),
+        ("the space after the answer, before </s>, is missing.",
+         turns_with(after="")),
+        ("no space at the end of the last turn: the answer brings its own.",
+         lambda system, texts: [*turns_with()(system, texts)[:-1], turns_with(end=" [/INST] ")(system, texts)[-1]]),
         ("<s> is a control token, and not written as text.",
-         chat_with(start="<s>[INST] ")),
-        ("the system part stands inside [INST], not before it.",
-         lambda system, user: (f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else "") + f"[INST] {user} [/INST]"),
+         turns_with(start="<s>[INST] ")),
         ("the system message is missing.",
-         lambda system, user: f"[INST] {user} [/INST]"),
+         lambda system, texts: turn_texts("", texts)),
+        ("that is one string; one for each turn was asked for, as control tokens stand between them.",
+         lambda system, texts: "".join(turn_texts(system, texts))),
     ],
     wrong_answers=[
         ("there are two", r"""
-def chat_text(system, user):
-    sys_part = "<<SYS>>\n" + system + "\n<</SYS>>\n" if system else ""
-    return "[INST] " + sys_part + user + " [/INST]" """),
+def turn_texts(system, texts):
+    texts = list(texts)
+    if system:
+        texts[0] = "<<SYS>>\n" + system + "\n<</SYS>>\n" + texts[0]
+    turns = []
+    for i in range(0, len(texts), 2):
+        turn = "[INST] " + texts[i] + " [/INST]"
+        if i + 1 < len(texts):
+            turn += " " + texts[i + 1] + " "
+        turns.append(turn)
+    return turns"""),
         ("leaves no trace", r"""
-def chat_text(system, user):
-    return f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]" """),
-        ("not written as text", r"""
-def chat_text(system, user):
+def turn_texts(system, texts):
+    texts = [f"<<SYS>>\n{system}\n<</SYS>>\n\n" + texts[0]] + texts[1:]
+    turns = []
+    for i in range(0, len(texts), 2):
+        answer = f" {texts[i + 1]} " if i + 1 < len(texts) else ""
+        turns.append(f"[INST] {texts[i]} [/INST]{answer}")
+    return turns"""),
+        ("the first turn only", r"""
+def turn_texts(system, texts):
     s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
-    return f"<s>[INST] {s}{user} [/INST]" """),
-        ("inside [INST]", r"""
-def chat_text(system, user):
+    turns = []
+    for i in range(0, len(texts), 2):
+        answer = f" {texts[i + 1]} " if i + 1 < len(texts) else ""
+        turns.append(f"[INST] {s}{texts[i]} [/INST]{answer}")
+    return turns"""),
+        ("before </s>, is missing", r"""
+def turn_texts(system, texts):
     s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
-    return s + "[INST] " + user + " [/INST]" """),
-        ("space at the end", r"""
-def chat_text(system, user):
+    texts = [s + texts[0]] + texts[1:] + [""]
+    return [f"[INST] {u} [/INST] {a}".rstrip() for u, a in zip(texts[::2], texts[1::2])]"""),
+        ("that is one string", r"""
+def turn_texts(system, texts):
     s = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
-    return f"[INST] {s}{user} [/INST] " """),
-        ("after <<SYS>> is missing", r"""
-def chat_text(system, user):
-    s = f"<<SYS>>{system}\n<</SYS>>\n\n" if system else ""
-    return f"[INST] {s}{user} [/INST]" """),
+    out = f"[INST] {s}{texts[0]} [/INST]"
+    for answer, user in zip(texts[1::2], texts[2::2]):
+        out += f" {answer} [INST] {user} [/INST]"
+    return out"""),
     ])
 
 
-def answer_loss(logits, tokens, n_prompt):
-    nats = []
-    for t in range(n_prompt, len(tokens)):
-        row = logits[t - 1].astype(float)
-        nats.append(math.log(math.fsum(np.exp(row - row.max()))) + row.max() - row[tokens[t]])
-    return math.fsum(nats) / len(nats)
+def counted(turns):
+    counts, at = np.zeros(sum(p + a for p, a in turns), bool), 0
+    for n_prompt, n_answer in turns:
+        for t in range(at + n_prompt, at + n_prompt + n_answer):
+            counts[t] = True
+        at += n_prompt + n_answer
+    return counts[1:]
 
 
-def all_nats(rows, targets):
-    rows = rows.astype(float)
-    shifted = rows - rows.max(-1, keepdims=True)
-    return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(targets)), targets]
+def tokens_of(turns, prompt=False, answer=True):
+    return np.concatenate([[prompt] * p + [answer] * a for p, a in turns]).astype(bool)
 
 
-ANSWER_LOSS = Exercise(
-    answer_loss, stars=2, minutes=10, may_call=("cross_entropy",),
-    inputs=[
-        (random(6, 9), np.array([1, 4, 0, 8, 2, 3]), 3), (random(4, 5, seed=1, scale=5), np.array([0, 1, 2, 3]), 1),
-        (random(8, 7, seed=2), np.array([1, 2, 3, 4, 5, 6, 0, 1]), 7)],
+def only_turn(turns, which):
+    return np.concatenate([[False] * p + [i == which % len(turns)] * a for i, (p, a) in enumerate(turns)]).astype(bool)
+
+
+COUNTED = Exercise(
+    counted, stars=2, minutes=10,
+    inputs=[([(3, 2)],), ([(4, 3), (2, 5), (6, 1)],), ([(1, 4), (5, 2)],)],
     hints=[
-        "Nats of logits[:-1] against tokens[1:]; those from index n_prompt - 1 on are the answer's. Take their mean."],
+        "Say first of every token of the dialogue whether it belongs to an answer. How many targets are there?",
+        "Target i is token i + 1, and token 0 is never a target.",
+        "Join [False] * n_prompt + [True] * n_answer of all turns, and leave the first out."],
     mistakes=[
-        ("one too few: the first token of the answer is predicted by the last row of the prompt, at index "
-         "n_prompt - 1.",
-         lambda l, t, n: all_nats(l[:-1], t[1:])[n:].mean() if n < len(t) - 1 else math.nan),
-        ("all tokens count here; those of the prompt must not.",
-         lambda l, t, n: all_nats(l[:-1], t[1:]).mean()),
-        ("that is the loss of the prompt; the answer's was asked for.",
-         lambda l, t, n: all_nats(l[:-1], t[1:])[:n - 1].mean() if n > 1 else math.nan),
-        ("you divided by all T - 1 predictions; only the answer's tokens count in the mean.",
-         lambda l, t, n: all_nats(l[:-1], t[1:])[n - 1:].sum() / (len(t) - 1)),
-        ("that is the sum; the mean over the answer was asked for.",
-         lambda l, t, n: all_nats(l[:-1], t[1:])[n - 1:].sum()),
-        ("not shifted: row t of the logits is about token t + 1.",
-         lambda l, t, n: all_nats(l, t)[n:].mean()),
+        ("one too many: token 0 is not a target, so there are T - 1.",
+         lambda turns: tokens_of(turns)),
+        ("you left out the last token instead of the first: target i is token i + 1.",
+         lambda turns: tokens_of(turns)[:-1]),
+        ("those are the prompts' tokens; the answers' count.",
+         lambda turns: ~tokens_of(turns)[1:]),
+        ("only the last answer counts in yours; all of them are trained on.",
+         lambda turns: only_turn(turns, -1)[1:]),
+        ("only the first answer counts in yours; all of them are trained on.",
+         lambda turns: only_turn(turns, 0)[1:]),
+        ("everything after the first prompt counts in yours, the later prompts too.",
+         lambda turns: np.arange(1, sum(p + a for p, a in turns)) >= turns[0][0]),
+        ("those are positions; one true or false for each target was asked for.",
+         lambda turns: np.flatnonzero(tokens_of(turns)[1:])),
     ],
     wrong_answers=[
-        ("one too few", """
-def answer_loss(logits, tokens, n_prompt):
-    answer = nl.cross_entropy(logits[:-1], tokens[1:])[n_prompt:]
-    return answer.mean() if len(answer) else float("nan")"""),
-        ("all tokens count", """
-def answer_loss(logits, tokens, n_prompt):
-    return nl.cross_entropy(logits[:-1], tokens[1:]).mean()"""),
-        ("not shifted", """
-def answer_loss(logits, tokens, n_prompt):
-    return nl.cross_entropy(logits, tokens)[n_prompt:].mean()"""),
-        ("that is the sum", """
-def answer_loss(logits, tokens, n_prompt):
-    return nl.cross_entropy(logits[n_prompt - 1:-1], tokens[n_prompt:]).sum()"""),
-        ("divided by all", """
-def answer_loss(logits, tokens, n_prompt):
-    nats = nl.cross_entropy(logits[:-1], tokens[1:])
-    nats[:n_prompt - 1] = 0
-    return nats.mean()"""),
+        ("one too many", """
+def counted(turns):
+    out = []
+    for p, a in turns:
+        out += [False] * p + [True] * a
+    return np.array(out)"""),
+        ("left out the last", """
+def counted(turns):
+    return np.concatenate([np.repeat([False, True], turn) for turn in turns])[:-1]"""),
+        ("the prompts' tokens", """
+def counted(turns):
+    return np.concatenate([np.repeat([True, False], turn) for turn in turns])[1:]"""),
+        ("only the last answer", """
+def counted(turns):
+    T = sum(p + a for p, a in turns)
+    return np.arange(1, T) >= T - turns[-1][1]"""),
+        ("the later prompts too", """
+def counted(turns):
+    T = sum(map(sum, turns))
+    return np.arange(1, T) >= turns[0][0]"""),
     ])
 
 
@@ -147,6 +189,8 @@ PREFERENCE_LOSS = Exercise(
         (random(4, seed=2, scale=3), random(4, seed=3), np.full(4, 1.5, np.float32)),
         (np.array([2000.0, -3000.0, 0.0]), np.array([0.0, 0.0, 0.0]), np.array([1.0, 0.5, 0.0]))],
     hints=[
+        "Which of exp(x) and exp(-x) overflows where the order is badly wrong? What is the loss there, about?",
+        "-ln sigmoid(x) is ln(1 + exp(-x)); NumPy has a function for ln(exp(a) + exp(b)) that does not overflow.",
         "For each pair -ln sigmoid(chosen - rejected - margin), by np.logaddexp so that nothing overflows; then "
         "the mean."],
     mistakes=[

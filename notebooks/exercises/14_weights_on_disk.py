@@ -6,12 +6,13 @@ import numpy as np
 from checks import Exercise, random
 
 
-def file_of(named, pad=0):
+def file_of(named, pad=0, metadata=None):
     """A safetensors file in memory, of float32 arrays: bytes, header, where the numbers begin."""
     header, end = {}, 0
     for name, x in named.items():
         header[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [end, end + x.nbytes]}
         end += x.nbytes
+    header |= metadata or {}
     text = json.dumps(header).encode() + b" " * pad
     return len(text).to_bytes(8, "little") + text + b"".join(x.tobytes() for x in named.values()), header, 8 + len(text)
 
@@ -20,61 +21,70 @@ FILES = [file_of({"a": random(3, 4), "b": random(5, 2, seed=1)}), file_of({"w": 
          file_of({f"layer.{i}": random(4, 3, seed=i) for i in range(9)})]
 
 
-def read_header(data):
-    n = sum(byte * 256**i for i, byte in enumerate(data[:8]))
-    return json.loads(data[8:n + 8].decode()), n + 8
+SCALAR = {"x": np.float32(3).reshape(()), "y": random(2, 3, 4)}
+NOTED = [FILES[0][0], FILES[2][0], file_of({"a": random(5)}, metadata={"__metadata__": {"format": "np"}})[0],
+         file_of(SCALAR)[0]]
 
 
-READ_HEADER = Exercise(
-    read_header, stars=1, minutes=5,
-    inputs=[(data,) for data, _, _ in FILES],
+def n_parameters(data):
+    length = sum(byte * 256**i for i, byte in enumerate(data[:8]))
+    total = 0
+    for name, entry in json.loads(data[8:8 + length].decode()).items():
+        if name != "__metadata__":
+            total += math.prod(entry["shape"])
+    return total
+
+
+def over_tensors(data, each):
+    length = int.from_bytes(data[:8], "little")
+    return sum(each(entry) for name, entry in json.loads(data[8:8 + length]).items() if name != "__metadata__")
+
+
+N_PARAMETERS = Exercise(
+    n_parameters, stars=1, minutes=10, tolerance=0,
+    inputs=[(data,) for data in NOTED],
     hints=[
-        "The first eight bytes count the bytes of JSON that follow, least significant byte first."],
+        "Where does the header begin, and how long is it? What does it say about each tensor?",
+        "The product of a tensor's shape is its count; __metadata__ has no shape.",
+        "n = int.from_bytes(data[:8], \"little\"); json.loads(data[8:8 + n]) is a dict of {\"shape\": ...} by name."],
     mistakes=[
-        ("where the numbers begin is 8 bytes further: the count itself comes before the header.",
-         lambda data: (read_header(data)[0], read_header(data)[1] - 8)),
-        ("that is where the header begins; the numbers begin after it, at 8 + n.",
-         lambda data: (read_header(data)[0], 8)),
-        ("that is the whole file's length; the numbers begin at 8 + n.",
-         lambda data: (read_header(data)[0], len(data))),
-        ("the header is still text: json.loads makes a dict of it.",
-         lambda data: (data[8:read_header(data)[1]].decode(), read_header(data)[1])),
-        ("the header is still bytes: json.loads makes a dict of it.",
-         lambda data: (data[8:read_header(data)[1]], read_header(data)[1])),
-        ("that is the header alone; return also where the numbers begin: (dict, 8 + n).",
-         lambda data: read_header(data)[0]),
-        ("the two are in the wrong order: the dict first.",
-         lambda data: read_header(data)[::-1]),
+        ("those are bytes; each number here has 4 of them, in other files 2.",
+         lambda data: over_tensors(data, lambda entry: entry["data_offsets"][1] - entry["data_offsets"][0])),
+        ("those are the tensors; each holds the product of its shape.",
+         lambda data: over_tensors(data, lambda entry: 1)),
+        ("you added the sizes of a shape; a tensor holds their product.",
+         lambda data: over_tensors(data, lambda entry: sum(entry["shape"]))),
+        ("you counted the largest tensor only; add all of them up.",
+         lambda data: max(over_tensors(data, lambda entry, i=i: math.prod(entry["shape"]) if entry == i else 0)
+                          for name, i in json.loads(data[8:8 + int.from_bytes(data[:8], "little")]).items()
+                          if name != "__metadata__")),
+        ("the whole file is counted, with its eight bytes and its header.",
+         lambda data: len(data) // 4),
+        ("the eight bytes before the header are no parameters.",
+         lambda data: n_parameters(data) + 8),
     ],
     wrong_answers=[
-        ("is 8 bytes further", """
-def read_header(data):
-    import json, struct
-    n, = struct.unpack("<Q", data[:8])
-    return json.loads(data[8:8 + n]), n"""),
-        ("where the header begins", """
-def read_header(data):
+        ("those are bytes", """
+def n_parameters(data):
+    return len(data) - 8 - int.from_bytes(data[:8], "little")"""),
+        ("those are the tensors", """
+def n_parameters(data):
     import json
-    n = int.from_bytes(data[:8], "little")
-    return json.loads(data[8:8 + n]), 8"""),
-        ("still text", """
-def read_header(data):
-    n = int.from_bytes(data[:8], "little")
-    return data[8:8 + n].decode("utf-8"), 8 + n"""),
-        ("still bytes", """
-def read_header(data):
-    n = int(np.frombuffer(data[:8], "<u8")[0])
-    return data[8:8 + n], 8 + n"""),
-        ("that is the header alone", """
-def read_header(data):
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return len([name for name in header if name != "__metadata__"])"""),
+        ("product", """
+def n_parameters(data):
     import json
-    n = int.from_bytes(data[:8], "little")
-    return json.loads(data[8:8 + n])"""),
-        ("in the wrong order", """
-def read_header(data):
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return sum(sum(entry["shape"]) for name, entry in header.items() if not name.startswith("__"))"""),
+        ("whole file", """
+def n_parameters(data):
+    return len(data) // 4"""),
+        ("KeyError", """
+def n_parameters(data):
     import json
-    n = int.from_bytes(data[:8], "little")
-    return n + 8, json.loads(data[8:8 + n])"""),
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return sum(int(np.prod(entry["shape"])) for entry in header.values())"""),
     ])
 
 
@@ -82,59 +92,72 @@ def bits16(*x):
     return np.array(x, np.uint16)
 
 
-def widen(bits):
+def from_float16(bits):
     values = []
-    for number in bits.ravel().tolist():
-        s, e, m = number >> 15, number >> 7 & 255, number & 127
-        size = math.inf if e == 255 else (1 + m / 128) * 2.0**(e - 127) if e else m / 128 * 2.0**-126
+    for number in bits.tolist():
+        s, e, m = number >> 15, number >> 10 & 31, number & 1023
+        size = math.ldexp(1024 + m, e - 25) if e else math.ldexp(m, -24)
         values.append(-size if s else size)
-    return np.array(values, np.float32).reshape(bits.shape)
+    return np.array(values, np.float32)
 
 
-WIDEN = Exercise(
-    widen, stars=2, minutes=10,
+def half_with(b=15, one=True, sign=True, scale=1024, least=1, mantissa=1023):
+    def wrong(bits):
+        e = (bits >> 10 & 31).astype(int)
+        before = np.where(e == 0, 0, 1) if one else 1
+        size = (before + (bits & mantissa) / scale) * 2.0 ** (np.maximum(e, least) - b)
+        return (np.where(bits >> 15 == 1, -size, size) if sign else size).astype(np.float32)
+    return wrong
+
+
+FROM_FLOAT16 = Exercise(
+    from_float16, stars=2, minutes=15,
     tolerance=0,
     inputs=[
-        (bits16(0x3F80, 0xC020, 0x3DCD),), (bits16(0, 0x8000, 0x0001, 0x7F7F),), (bits16(0x3EAB, 0xBEAB)[:, None],),
-        (np.arange(0x3C00, 0x3C0C, dtype=np.uint16).reshape(3, 4),), (bits16(0x7F80, 0xFF80),)],
+        (bits16(0x3C00, 0xC000, 0x3555, 0x7BFF),), (bits16(0x0001, 0x03FF, 0x8200),), (bits16(0x0400, 0x0000, 0x2E66),),
+        (np.arange(0x0000, 0x7C00, 0x0155, dtype=np.uint16),)],
     hints=[
-        "Put the 16 bits into the upper half of 32, and view those as float32."],
+        "Cut the 16 bits into three whole numbers by shifts and masks, as the lesson does for bfloat16. Where are they?",
+        "The mantissa has ten bits: m / 1024. For e = 0 leave the 1 out and use the exponent of e = 1.",
+        "s = bits >> 15, e = (bits >> 10) & 31, m = bits & 1023; (1 + m / 1024) * 2.0 ** (e - 15), and for e = 0 "
+        "m / 1024 * 2.0 ** -14. Make e a signed integer first."],
     mistakes=[
-        ("you read the bits as float16, which has five bits of exponent; bfloat16 has eight.",
-         lambda bits: bits.view(np.float16).astype(np.float32)),
-        ("you took the bits for whole numbers; they are the bits of a float32's upper half (view, not astype).",
+        ("subnormals are wrong: with e = 0 there is no 1 before the mantissa.",
+         half_with(one=False)),
+        ("subnormals are half as large as they should be: with e = 0 the exponent is that of e = 1.",
+         half_with(least=0)),
+        ("subnormals follow the rule of all others in yours: with e = 0 there is no 1, and the exponent is that of e = 1.",
+         half_with(one=False, least=0)),
+        ("the sign is missing.",
+         half_with(sign=False)),
+        ("the mantissa has ten bits: divide it by 1024.",
+         half_with(scale=128)),
+        ("b is 15 here: 127 belongs to eight bits of exponent.",
+         half_with(b=127)),
+        ("you read the bits as bfloat16, which has eight bits of exponent; float16 has five.",
+         lambda bits: (bits.astype(np.uint32) << 16).view(np.float32)),
+        ("you took the bits for whole numbers.",
          lambda bits: bits.astype(np.float32)),
-        ("after the shift you converted the whole number; .view(np.float32) takes its bits as they are.",
-         lambda bits: (bits.astype(np.uint32) << 16).astype(np.float32)),
-        ("you shifted 16 bits out of a uint16, and all were lost: make it uint32 first.",
-         lambda bits: (bits << 16).astype(np.uint32).view(np.float32)),
-        ("the bits are in the lower half, where a float32 has the end of its mantissa: shift them up by 16.",
-         lambda bits: bits.astype(np.uint32).view(np.float32)),
-        ("you shifted by 8 bits; the upper half begins at bit 16.",
-         lambda bits: (bits.astype(np.uint32) << 8).view(np.float32)),
-        ("you filled the lower half with the same bits again; it is zero.",
-         lambda bits: (bits.astype(np.uint32) << 16 | bits).view(np.float32)),
     ],
     wrong_answers=[
-        ("as float16", """
-def widen(bits):
-    return np.frombuffer(bits.tobytes(), np.float16).reshape(bits.shape).astype(np.float32)"""),
+        ("follow the rule of all others", """
+def from_float16(bits):
+    s, e, m = bits >> 15, (bits >> 10 & 31).astype(int), bits & 1023
+    return ((1 - 2.0 * s) * (1 + m / 1024) * 2.0 ** (e - 15)).astype(np.float32)"""),
+        ("half as large", """
+def from_float16(bits):
+    s, e, m = bits >> 15, (bits >> 10 & 31).astype(int), bits & 1023
+    return ((1 - 2.0 * s) * ((e > 0) + m / 1024) * 2.0 ** (e - 15)).astype(np.float32)"""),
+        ("the sign is missing", """
+def from_float16(bits):
+    e, m = (bits >> 10 & 31).astype(int), bits & 1023
+    return (((e > 0) + m / 1024) * 2.0 ** (np.maximum(e, 1) - 15)).astype(np.float32)"""),
+        ("as bfloat16", """
+def from_float16(bits):
+    return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)"""),
         ("for whole numbers", """
-def widen(bits):
+def from_float16(bits):
     return np.float32(bits)"""),
-        ("converted the whole number", """
-def widen(bits):
-    return (bits.astype(np.uint32) * 65536).astype(np.float32)"""),
-        ("all were lost", """
-def widen(bits):
-    shifted = np.left_shift(bits, np.uint16(16))
-    return shifted.astype(np.uint32).view(np.float32)"""),
-        ("in the lower half", """
-def widen(bits):
-    return bits.astype("uint32").view("float32")"""),
-        ("shifted by 8", """
-def widen(bits):
-    return np.left_shift(bits, 8, dtype=np.uint32).view(np.float32)"""),
     ])
 
 
@@ -161,6 +184,8 @@ READ_ROWS = Exercise(
         (*FILES[0], "b", 1, 3), (*FILES[0], "a", 0, 3), (*FILES[0], "b", 4, 5), (*FILES[1], "w", 1, 2),
         (*FILES[2], "layer.7", 2, 4), (*FILES[2], "layer.0", 1, 2)],
     hints=[
+        "Three distances lead to your first row: to the numbers, to the tensor, and within the tensor.",
+        "Offsets count from start, in bytes; each number has 4. np.frombuffer takes a count and an offset.",
         "A row is 4 bytes times the columns; begin at start, plus the tensor's offset, plus first rows."],
     mistakes=[
         ("you forgot start: the offsets count from the end of the header, not from the file's first byte.",
@@ -249,6 +274,8 @@ TO_BFLOAT16 = Exercise(
         (bits32(0, 0x80000000, 0x7F800000, 0xFF800000),), (bits32(0x3F808001, 0xC0008000),),
         (random(2, 3, 4, seed=3, scale=1e-20),)],
     hints=[
+        "What must be added to the lower half so that it carries into the upper half exactly when it should?",
+        "0x8000 carries from the middle on: also at a tie. For an even upper half the tie must not carry.",
         "Round the 32 bits to the upper 16: to the nearest, and a tie to the one whose last bit is 0."],
     mistakes=[
         ("you cut the lower half off: that rounds towards zero, not to the nearest.",

@@ -16,36 +16,61 @@
 # | | |
 # | --- | --- |
 # | **The question** | How does a model write token after token without computing everything again? |
-# | **You will be able to** | say what a cache saves, to the FLOP; use one without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
+# | **You will be able to** | say what a cache saves, to the FLOP; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
 # | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 45 |
+# | **Minutes** | 60 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.
 
 # %% tags=["hide"]
+import textwrap
 import time
 
 import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import STORY, config, nl, tokenizer, weights
+from course import FOLDER, STORY, config, exact, nl, tokenizer, weights
 
 check = checks.lesson("09")
+
+# %% [markdown]
+# ## Three tokens, with a pencil
+#
+# Attention gives each token an average of the values so far, weighted by how well the keys match its query (lesson
+# [03](03_attention.ipynb)). Take three tokens whose queries and keys are all zero. Then all scores are equal, and each
+# token gets the plain average of the values so far. With the values $3$, $6$ and $9$:
+#
+# - token 0 gets $3$; token 1 gets $(3 + 6) / 2 = 4.5$; token 2 gets $(3 + 6 + 9) / 3 = 6$.
+#
+# Now a fourth token comes, with the value $2$. It gets $(3 + 6 + 9 + 2) / 4 = 5$. What tokens 0, 1 and 2 got does not
+# change, because no token looks ahead. To compute the $5$ we need the *values* $3, 6, 9$ (and the keys, to know the
+# weights), but none of the results $3$, $4.5$ and $6$. So it is enough to keep keys and values: that is the *cache*.
+
+# %%
+k = np.zeros((1, 4, 2), np.float32)                       # (G, S, d), and the queries too
+v = np.array([[[3, 0], [6, 0], [9, 0], [2, 0]]], np.float32)            # (G, S, d)
+first_three = nl.attention(k[:, :3], k[:, :3], v[:, :3], nl.causal_mask(np.arange(3), 3))
+all_four = nl.attention(k, k, v, nl.causal_mask(np.arange(4), 4))
+only_new = nl.attention(k[:, 3:], k, v, nl.causal_mask(np.array([3]), 4))
+print("three tokens     ", first_three[0, :, 0])
+print("four tokens      ", all_four[0, :, 0])
+print("only the fourth, with the keys and values of the others:", only_new[0, :, 0])
 
 # %% [markdown]
 # ## Two phases
 #
 # A Llama first reads the prompt: T tokens at once. Then it writes: one token goes in, one row of logits comes out, a
-# token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*.
-#
-# The mask (lesson [03](03_attention.ipynb)) makes it possible: row t depends on tokens 0 to t only, so what was
-# computed for earlier tokens stays right. Of all that, later tokens need the keys and the values alone. They are kept
-# in a *cache*, which Llama 2 (appendix A.2.1) calls standard practice. The GQA paper (section 1) says what is left to
-# pay: every step of decoding reads all weights, and all keys and values so far.
+# token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*. Every layer has
+# a cache of its own:
 #
 # $$q_t = x_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ x_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ x_t W_v]$$
+#
+# Llama 2 (appendix A.2.1) calls the cache standard practice. The GQA paper (section 1) says what is left to pay: every
+# step of decoding reads all weights, and all keys and values so far.
+#
+# A *row* is one token that goes through all layers.
 #
 # **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows go through the
 # layers in all? And with one?
@@ -122,6 +147,40 @@ figures.show(figure, "Without a cache, the time for one token grows with all tha
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
 # attention's own part: one query, S keys.
 #
+# ## The loop that generates
+#
+# With a cache, generation is a loop of three steps: sample a token, feed it, take the new logits.
+#
+# **Predict.** The loop below writes 20 tokens. How many times does it call `forward`, and could one call be saved?
+
+# %%
+def write(tokens, n, rng):
+    """n new tokens after a prompt."""
+    cache = nl.new_cache(exact, config, len(tokens) + n)
+    logits = nl.prefill(tokens, exact, config, cache)     # the prompt, once: (V,)
+    new = []
+    for _ in range(n):
+        token = nl.sample(logits, rng, temperature=0.8)
+        new.append(token)
+        logits = nl.forward([token], exact, config, cache)[-1]               # one row
+    return new, cache[0].length
+
+
+opening = tokenizer.encode("Once upon a time there was")
+new, n_cached = write(opening, 20, np.random.default_rng(4))
+print(textwrap.fill(tokenizer.decode(opening + new), 94))
+print(f"{len(opening)} + {len(new)} tokens, {n_cached} in the cache")
+
+cache = nl.new_cache(exact, config, 64)
+same = list(nl.generate(opening, exact, config, 20, np.random.default_rng(4), temperature=0.8,
+                        cache=cache))
+print(f"nl.generate: the same tokens {same == new}, {cache[0].length} in the cache")
+
+# %% [markdown]
+# **Explain.** Twenty calls, of which the last is wasted: nobody reads its logits. `nl.generate` stops before it, so its
+# cache holds one token less. That matters to whoever goes on with the same cache, as a chat does: the last token must
+# be fed first. `nl.prefill` computes what `forward(...)[-1]` computes; how, is told below under *Long prompts*.
+#
 # ## What the cache holds
 #
 # For each layer two arrays, (G, S, d): turned keys, and values. They are allocated once for the longest text wanted,
@@ -165,8 +224,22 @@ for size in (1, 7, 64, T):
           f"same likeliest token everywhere: {np.array_equal(logits.argmax(-1), whole.argmax(-1))}")
 
 # %% [markdown]
-# **Explain.** The same up to rounding. A product with one row runs other machine code than one with many, and adds
-# up in another order. The mask of a piece is the lower part of the whole triangle:
+# In float64, rounding is 500 million times smaller. If the differences are rounding, they must shrink as much:
+
+# %%
+whole = nl.forward(story, exact, config)
+cache = nl.new_cache(exact, config, T)
+logits = np.concatenate([nl.forward([token], exact, config, cache) for token in story])
+apart = np.abs(logits - whole).max()
+print("float64, one by one: largest difference below 1e-12:", apart < 1e-12)
+
+# %% [markdown]
+# **Explain.** The same up to rounding: what differs is the order in which products are added up. Differences of
+# another origin, such as a wrong position, would stay in float64. So a test of a cache is best made there.
+#
+# ## The mask of a piece
+#
+# The mask of a piece is the lower part of the whole triangle:
 
 # %%
 figure, axes = figures.new(2.3, columns=3)
@@ -204,11 +277,12 @@ for label, tap in (("right", nl.ignore), ("position 0", as_position_0)):
     losses[label] = nl.cross_entropy(np.concatenate(rows), story[100:])
     print(f"{label:10}: first 10 decoded tokens {losses[label][:10].mean():.2f}, "
           f"last 100 {losses[label][-100:].mean():.2f} nats per token")
+print(f"ln V      : {np.log(config.vocab_size):.2f}")
 
 # %% [markdown]
-# **Explain.** The new token claims to stand at the beginning, in front of all that it should look back to: every
-# distance to the prompt has the wrong sign, and every distance between two new tokens is 0. It is worst at once, when
-# there is nothing but the prompt to look at.
+# **Explain.** The new token claims to stand at the beginning. Its distance to prompt token n should be t − n and is
+# −n, the distance of a token that lies ahead; the distance between two new tokens is 0. The text still reads like
+# language for a while: 4 to 6 nats are better than blind guessing, which costs ln V = 8.
 #
 # The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
 # row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as decoding needs none.
@@ -231,8 +305,8 @@ nl.causal_mask = right
 # %% [markdown]
 # **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
 # t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
-# in its piece, the answer among them. Even so the loss rises, in the first piece too: the model never learned to read
-# what comes next. One token at a time, no mask is right.
+# in its piece, the answer among them. Even so the loss rises, in the first piece too: this model, trained with the
+# mask, has no use for the answer. One token at a time, all of these masks but the triangle from the left are right.
 #
 # ## Why decoding is slow: memory
 #
@@ -245,7 +319,7 @@ nl.causal_mask = right
 # A machine has a peak of arithmetic (FLOPs per second) and a peak of memory traffic (bytes per second). A step cannot
 # be faster than either allows. Drawn against the intensity, that is a roof with a slope and a flat part.
 #
-# **Predict.** Where on the roof is decoding, and where a prompt of 500 tokens?
+# **Predict.** On which part of the roof is decoding, and on which a prompt of 500 tokens: slope or flat?
 
 # %%
 read_once = sum(w.size for layer in weights["layers"] for part in ("attn", "ffn")
@@ -287,14 +361,52 @@ for rows in (1, 4, 16, 64, 256, 500):
     done[rows] = flops(rows, rows) + all_logits
     seconds[rows] = fastest(lambda: nl.forward(ids, weights, config), 5)
 points = {f"T {rows}": (done[rows] / (4 * read_once), done[rows] / seconds[rows]) for rows in done}
+print("billion FLOPs/s:", ", ".join(f"{label} {y / 1e9:.0f}" for label, (_, y) in points.items()))
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
-             "it: with more rows at once it climbs towards the flat part.")
+             "it: a few dozen rows do far more per second than one; beyond that less is gained.")
 
 # %% [markdown]
-# **Explain.** One row uses a small part of the arithmetic: the processor waits for numbers. Many rows come nearer to the
-# flat part, where arithmetic is the limit. What is missing to the roof is softmax, norms and all that is not a matrix
-# product, and with very many rows the scores, which grow with T².
+# Why does it not reach the flat part? A guess would be: because of everything that is not a matrix product. The
+# control is to run the products alone, with arrays of the same shapes:
+
+# %% tags=["timing"]
+def weight_products(rows):
+    """All products of a forward pass with a weight matrix, and nothing else."""
+    inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
+    for layer in weights["layers"]:
+        for w in [*layer["attn"].values(), *layer["ffn"].values()]:
+            inputs[len(w)] @ w
+    inputs[config.dim] @ weights["output"]
+
+
+def attention_products(rows):
+    """The products of queries with keys, and of weights with values."""
+    G, d = config.n_kv_heads, config.head_dim
+    q = np.ones((G, config.n_heads // G * rows, d), np.float32)
+    k = np.ones((G, rows, d), np.float32)
+    for _ in weights["layers"]:
+        (q @ k.swapaxes(1, 2)) @ k
+
+
+print("rows   forward   products with weights   of attention   all else")
+for rows in (1, 16, 64, 500):
+    ids = (story * 3)[:rows]
+    best = np.full(3, np.inf)
+    for _ in range(5):                                    # in turn: other work meets all three
+        again = [fastest(lambda: nl.forward(ids, weights, config), 1),
+                 fastest(lambda: weight_products(rows), 1),
+                 fastest(lambda: attention_products(rows), 1)]
+        best = np.minimum(best, again)
+    whole_pass, with_weights, of_attention = best
+    rest = 1 - (with_weights + of_attention) / whole_pass
+    print(f"{rows:4} {1000 * whole_pass:6.1f} ms {with_weights / whole_pass:23.0%} "
+          f"{of_attention / whole_pass:14.0%} {rest:10.0%}")
+
+# %% [markdown]
+# **Explain.** The last column is what the guess is right about. The rest of the gap lies in the products themselves:
+# the peak was measured with one large square product, and ours are smaller and narrower. These times differ from
+# machine to machine and from run to run; the table is there so that you can see which of the two holds for yours.
 #
 # ## Three limits
 #
@@ -322,6 +434,10 @@ calls = fastest(lambda: nl.forward([1], *narrow()), 50)
 print(f"a step of nothing but calls: {1000 * calls:.2f} ms, "
       f"of this model {1000 * seconds[1]:.2f} ms")
 
+c = nl.PRESETS["llama-2-7b"]
+reads_7b = sum(nl.parameter_counts(c).values()) - c.vocab_size * c.dim
+print(f"a step of 7B reads {reads_7b / read_once:.0f} times as many weights, "
+      f"in {c.n_layers} layers instead of {config.n_layers}")
 many, flops_done = np.array(list(done)), np.array(list(done.values()))
 reading = 4 * read_once / bandwidth
 bounds = {"memory: all weights are read once": many / reading,
@@ -335,16 +451,14 @@ figures.show(figures.limits(flops_done / (4 * read_once), bounds, measured),
 # %% [markdown]
 # **Explain.** Each limit asks for another remedy.
 #
-# - *Memory*: read less. Weights of 16 bits halve the traffic, a batch shares it. It is the limit of decoding in every
-#   large model: in 7B a step reads a thousand times as much as here, and calls no longer count.
-# - *Arithmetic*: do less, or use all cores. It is the limit of long prompts. numpy_llama.py masks no more scores than it
-#   must, computes the logits of the last row only, and lets the pieces of a prompt go through the layers side by side,
-#   each behind the one before, so that every core has a piece.
-# - *Calls*: make fewer. A compiler fuses them; here they are the price of lines that can be read. It is the limit of
-#   small models such as this one.
+# - *Memory*: read less. Weights of 16 bits halve the traffic, a batch shares it. The larger the weights of a layer, the
+#   longer a step reads; the number of calls per layer stays the same. So in 7B reading rules, and calls hardly count.
+# - *Arithmetic*: do less, or use all cores. This is the limit of long prompts, see *Long prompts* below.
+# - *Calls*: make fewer. A compiler fuses them; here they are the price of lines that can be read. The smaller the
+#   model, the more they weigh.
 #
-# [tests/benchmark.py](../tests/benchmark.py) measures how near the file comes to these limits, next to PyTorch, for models
-# from 15 million parameters to 7 billion. The [README](../README.md#how-fast) shows what it found.
+# [tests/benchmark.py](../tests/benchmark.py) measures how near the file comes to these limits, next to PyTorch, for
+# models from 15 million parameters to 7 billion. The [README](../README.md#how-fast) shows what it found.
 #
 # ## How fast can 7B decode?
 #
@@ -399,8 +513,121 @@ for name in ("llama-2-7b", "llama-2-70b"):
           f"equal at {read / full:.0f}; queries per key {c.n_heads // c.n_kv_heads}")
 
 # %% [markdown]
-# From there on a larger batch reads mostly caches, and its intensity hardly rises. Grouped queries help twice (lesson
+# With n caches of c bytes each and weights of w bytes, the FLOPs per byte go with n / (w + n·c). Where the caches weigh
+# as much as the weights that is 1/(2c), half of the 1/c that no batch can exceed. Grouped queries help twice (lesson
 # [05](05_grouped_query_attention.ipynb)): the cache is smaller, and each key that is read serves several queries.
+#
+# ## Weights that stay in the file
+#
+# Files hold 16 bits for each weight; in memory float32 takes twice as much, and a large model may not fit. Could NumPy
+# multiply the 16 bits as they are?
+
+# %% tags=["timing"]
+narrow_w = rng.standard_normal((1000, 1000)).astype(np.float16)
+narrow_row, wide_w = narrow_w[:1], narrow_w.astype(np.float32)
+slower = (fastest(lambda: narrow_row @ narrow_w)
+          / fastest(lambda: narrow_row.astype(np.float32) @ wide_w))
+print(f"a product in float16 takes {slower:.0f} times as long as in float32")
+
+# %% [markdown]
+# It could, but slowly. `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, as they are, and puts
+# a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows of the file, widens it to float32,
+# multiplies, and forgets it. The principle fits in a few lines:
+
+# %%
+def lazy_product(x, w, rows=64):
+    """x times the transpose of a 16-bit matrix (out, in), block by block: (T, in) -> (T, out)."""
+    out = np.empty((len(x), len(w)), np.float32)
+    for i in range(0, len(w), rows):
+        block = w[i:i + rows].astype(np.float32)          # the only copy in float32
+        out[:, i:i + rows] = x @ block.T
+    return out
+
+
+rng = np.random.default_rng(1)
+w = rng.standard_normal((704, 256)).astype(np.float16)    # as on disk: (out, in)
+x = rng.standard_normal((1, 256)).astype(np.float32)
+print("same product:", np.allclose(lazy_product(x, w), x @ w.T.astype(np.float32), atol=1e-4))
+print(f"in float32 at once {4 * w.size:,} bytes, in blocks {4 * 64 * 256:,}")
+
+# %% [markdown]
+# **Predict.** The model is loaded lazily. Does any line of `forward` have to change? Are the logits the same?
+
+# %%
+lazy, _ = nl.load(FOLDER, lazy=True)
+apart = np.abs(nl.forward(story, lazy, config) - nl.forward(story, weights, config)).max()
+print(type(lazy["output"]).__name__, lazy["output"].w.dtype, "on disk")
+print("largest difference of the logits below 1e-4:", apart < 1e-4)
+
+# %% [markdown]
+# **Explain.** No line changes: `x @ w` asks `w` what to do if it is not an array of NumPy's. The numbers are the same
+# up to rounding, as widening 16 bits to 32 is exact. What is saved is memory: the operating system brings in what is
+# read, and drops it when room is needed. So a model can run that would not fit.
+#
+# ## Long prompts
+#
+# For a prompt, attention makes a score for every head and every pair of tokens: (H, T, T) numbers, nearly half of them
+# masked. `nl.prefill` instead cuts the prompt into chunks of 128 tokens, which go through the cache one after the
+# other. A chunk's scores are (H, 128, S) only, and of the masked part little is computed.
+
+# %%
+c, T_long, chunk = nl.PRESETS["llama-2-7b"], 4096, nl.CHUNK
+at_once = T_long * T_long
+in_chunks = sum(chunk * seen for seen in range(chunk, T_long + 1, chunk))
+needed = T_long * (T_long + 1) // 2
+print(f"7B, {T_long} tokens at once: "
+      f"{4 * c.n_heads * at_once / 2**30:.1f} GiB of scores in a layer, "
+      f"{1 - needed / at_once:.0%} masked")
+print(f"in chunks of {chunk}: {4 * c.n_heads * chunk * T_long / 2**20:.0f} MiB of scores at most, "
+      f"{1 - needed / in_chunks:.0%} masked")
+cache = nl.new_cache(exact, config, T)
+last = nl.prefill(story, exact, config, cache)
+apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
+print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
+
+# %% [markdown]
+# Chunks need not wait for each other to the end. In layer l, a chunk needs only two things: its own result of layer
+# l − 1, and the keys and values of the chunks before it *in layer l*. So chunk 1 can be in layer 0 while chunk 0 is in
+# layer 1: they go through the layers side by side, each one step behind the one before, on a core each.
+#
+# **Predict.** Four chunks, three layers, every step takes the same time: 12 steps on one core. How many on two cores?
+# On four?
+
+# %%
+def finished(chunks, layers, cores):
+    """The step in which each chunk leaves each layer: (chunks, layers)."""
+    done = np.zeros((chunks, layers), int)
+    core_is_free = [0] * cores
+    for c in range(chunks):
+        step = core_is_free[c % cores]
+        for layer in range(layers):
+            if c > 0:
+                step = max(step, done[c - 1, layer])      # its keys must be in the cache
+            step = step + 1
+            done[c, layer] = step
+        core_is_free[c % cores] = step
+    return done
+
+
+figure, axes = figures.new(2.4, columns=3)
+for ax, cores in zip(axes, (1, 2, 4)):
+    done = finished(4, 3, cores)
+    figures.matrix(ax, done, [f"chunk {c}" for c in range(4)], range(3), kind=figures.SHARE,
+                   limit=18, numbers="d", size=11, title=f"{cores} core(s): {done.max()} steps")
+    ax.set_xlabel("layer")
+figures.show(figure, "In which step each chunk leaves each layer: on several cores the chunks "
+                     "follow each other through the layers, a step apart.")
+
+# %%
+for cores in (1, 2, 4):
+    print(f"{cores} core(s): {finished(4, 3, cores).max()} steps; with 32 chunks and 32 layers "
+          f"{finished(32, 32, cores).max()}")
+
+# %% [markdown]
+# **Explain.** Seven on two cores, six on four: the cores wait at the start and at the end. With many chunks that hardly
+# matters. In `nl.forward_in_chunks` each chunk runs plain `forward` on a thread, and a tap (lesson
+# [07](07_forward_pass.ipynb)) makes it wait at each layer until the chunk before has cached its keys. That way softmax
+# and norms use all cores as well, where BLAS would use them for products only.
 #
 # ## When the context is full
 #
@@ -429,39 +656,67 @@ print("new tokens after a prompt of 505:", len(new))
 #
 # - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported
 #   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420),
-#   [transformers#26869](https://github.com/huggingface/transformers/issues/26869)): rounding, as above, in fewer bits.
-#   A test of a cache is made in float32, or better in float64:
-
-# %%
-precise, _ = nl.load(nl.Path(nl.__file__).parent / "weights" / "fairytales", np.float64)
-whole = nl.forward(story, precise, config)
-cache = nl.new_cache(precise, config, T)
-logits = np.concatenate([nl.forward([token], precise, config, cache) for token in story])
-print("float64, one by one: largest difference below 1e-12:", np.abs(logits - whole).max() < 1e-12)
-
-# %% [markdown]
+#   [transformers#26869](https://github.com/huggingface/transformers/issues/26869)): rounding in fewer bits.
 # - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. A
 #   test that reads one prompt, all at once, finds neither. Read it in pieces of 1, 7 and 64, and compare.
 #
+# ## Questions
+#
+# **1.** A program keeps the queries in the cache as well. What for?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# For nothing. The query of token t is used once, when token t asks. Later tokens compare their own queries with its
+# key and read its value.
+#
+# </details>
+#
+# **2.** A model has 2 layers, 4 query heads, 1 key/value head of width 8. How many numbers does the cache hold after 10
+# tokens? How many if all heads had their own keys and values?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Keys and values, layers, heads, width, tokens: $2 \cdot 2 \cdot 1 \cdot 8 \cdot 10 = 320$; with 4 heads,
+# $4 \cdot 320 = 1280$.
+#
+# </details>
+#
+# **3.** A machine reads 100 GB/s and its weights weigh 10 GB. Someone reports $25$ tokens per second for one sequence.
+# What do you ask?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Whether all weights were read for each token. $100 / 10 = 10$ tokens per second is the bound if they are. More is
+# possible only with fewer bytes (fewer bits for each weight, or part of the weights left out), with several tokens for
+# one reading (a batch, or guessed tokens that are checked together, exercise 3), or if weights stay in a faster memory.
+#
+# </details>
+#
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
 #
-# ### 1. Intensity
+# ### 1. The bound for a batch
 #
-# A product of (T, n) and (n, m): 2·T·n·m FLOPs. Count as traffic the matrix (n, m) only, `width` bytes for each number.
+# In a step of decoding, every sequence of a batch gets one token. The weights are read once for all sequences, a cache
+# of `cache_bytes` for each. Memory gives `bandwidth` bytes per second, and is the only limit.
 
 # %% tags=["exercise"]
-def intensity(T, n, m, width):
-    """FLOPs per byte of a matrix product that reads its (n, m) matrix once: -> number."""
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    """Tokens per second of all sequences together, at most: four numbers -> number."""
     ...
 
 # %%
-check(intensity)
+check(batch_bound)
 
 # %% tags=["solution"]
-def intensity(T, n, m, width):
-    return 2 * T * n * m / (n * m * width)
+def batch_bound(sequences, weight_bytes, cache_bytes, bandwidth):
+    steps_per_second = bandwidth / (weight_bytes + sequences * cache_bytes)
+    return sequences * steps_per_second
 
 # %% [markdown]
 # ### 2. Append to a cache
@@ -484,26 +739,31 @@ def append(store, length, new):
     return store[:, :end], end
 
 # %% [markdown]
-# ### 3. Decode with a cache
+# ### 3. Guess several tokens, check them at once
 #
-# `forward(tokens, cache)` takes a list of new ids, appends to the cache, and returns (T, V) logits. Return the n next
-# ids, always the likeliest. No token may go through `forward` twice, and the last one not at all.
+# Reading the weights once for several rows is nearly as cheap as for one. So let a small model guess the next n tokens,
+# and let the large one check all of them in one forward pass: it gets the last token before the draft and then the
+# draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the last row
+# says what comes after it. Both models are greedy. Return the tokens that the large model alone would have written,
+# as far as these rows tell.
 
 # %% tags=["exercise"]
-def decode(prompt, n, forward, cache):
-    """The n next ids, greedily: list, number, function, cache -> list."""
+def checked(draft, logits):
+    """The tokens that are certain after one pass of the large model: (n,), (n + 1, V) -> list."""
     ...
 
 # %%
-check(decode)
+check(checked)
 
 # %% tags=["solution"]
-def decode(prompt, n, forward, cache):
-    new, tokens = [], prompt
-    while len(new) < n:
-        tokens = [int(forward(tokens, cache)[-1].argmax())]
-        new += tokens
-    return new
+def checked(draft, logits):
+    own = [int(i) for i in logits.argmax(axis=-1)]        # the large model's own choices
+    sure = []
+    for guess, choice in zip(draft, own):
+        sure.append(choice)
+        if guess != choice:                               # rows after this one saw a wrong token
+            return sure
+    return sure + own[-1:]
 
 # %% [markdown]
 # ## In five lines
@@ -511,6 +771,6 @@ def decode(prompt, n, forward, cache):
 # 1. A prompt goes through at once, an answer token by token; keys and values of what was seen are kept.
 # 2. Without a cache a text of n tokens costs n(n + 1)/2 rows, with it n.
 # 3. New tokens have positions and a mask that continue those in the cache; programs that start again are wrong.
-# 4. In pieces or at once, the numbers are the same up to rounding, and in float64 to twelve decimals.
+# 4. In pieces or at once, the numbers are the same up to rounding; chunks of a long prompt go side by side.
 # 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the
 #    reading.

@@ -16,40 +16,61 @@
 # | | |
 # | --- | --- |
 # | **The question** | What is a Llama trained for, and how is text drawn from what it learned? |
-# | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; explain why the likeliest token is not the best text |
+# | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; show that always taking the likeliest token does not give the likeliest text |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the logarithm |
-# | **Minutes** | 50 |
+# | **Minutes** | 60 |
 #
 # T tokens, V vocabulary.
 
 # %% tags=["hide"]
 import textwrap
 from collections import Counter
-from dataclasses import replace
 
 import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import STORY, config, exact, loss, nl, tokenizer, weights
+from course import STORY, config, exact, nl, tokenizer, weights
 
 check = checks.lesson("10")
 
 # %% [markdown]
-# ## Predict the next token
+# ## Surprise, with a pencil
 #
-# A Llama is trained on one task (LLaMA, section 2): given the tokens so far, give the next one a high probability. The
-# loss is the mean of the negative logarithm of that probability, the *cross-entropy*:
+# A Llama is trained on one task (LLaMA, section 2): given the tokens so far, give the next one a high probability. How
+# good was a guess? Look at the probability that the model gave to the token that really came. The *surprise* is minus
+# the logarithm of that probability: 0 for a token that was certain, and one unit more each time the probability halves,
+# if we count in *bits*.
 #
-# $$\mathcal{L} = -\frac{1}{T-1} \sum_{t=0}^{T-2} \ln p(x_{t+1} \mid x_0 \dots x_t), \qquad p = \mathrm{softmax}(\mathrm{logits}_t)$$
+# Suppose three tokens came, and the model had given them the probabilities 1/2, 1/4 and 1/8. Their surprises are
+# $1$, $2$ and $3$ bits, $2$ bits on average. The model was as surprised as somebody who guesses among $2^2 = 4$ equally
+# likely tokens: that number is its *perplexity*. If the three tokens together have four letters, the text cost
+# $6 / 4 = 1.5$ bits per letter.
 #
-# Its unit is the *nat*. Probability 1 costs 0 nats, 1/2 costs 0.69, 1/1000 costs 6.9. Row t of the logits is about
-# token t + 1, so logits and targets are shifted against each other by one.
-#
-# **Predict.** What is the loss if one forgets the shift, and asks row t about token t, which the model has just read?
+# The papers use the natural logarithm instead. Its unit is the *nat*; a bit is ln 2 = 0.69 nats.
 
 # %%
-tokens = tokenizer.encode(STORY)
+given = np.array([1 / 2, 1 / 4, 1 / 8])
+bits, in_nats = -np.log2(given), -np.log(given)
+print("bits", bits, f" mean {bits.mean():.2f}, perplexity {2 ** bits.mean():.2f}")
+print("nats", in_nats.round(2),
+      f" mean {in_nats.mean():.2f}, perplexity {np.exp(in_nats.mean()):.2f}")
+print("one bit is", np.log(2).round(2), "nats")
+
+# %% [markdown]
+# ## The loss
+#
+# The loss is the mean surprise at every token but the first, in nats. It is called *cross-entropy*:
+#
+# $$\mathcal{L} = -\frac{1}{T-1} \sum_{t=0}^{T-2} \ln p(x_{t+1} \mid x_0 \dots x_t), \qquad p(\cdot \mid x_0 \dots x_t) = \mathrm{softmax}(\mathrm{logits}_t)$$
+#
+# Row t of the logits is about token t + 1: rows and targets are shifted against each other by one.
+#
+# **Predict.** Guessing blindly among all $V = 3072$ tokens costs ln V, about 8 nats. What happens if one forgets the
+# shift, and asks row t about token t, which the model has just read? Is the loss near 0, below 8, or above 8?
+
+# %%
+tokens = np.array(tokenizer.encode(STORY))                # (T,)
 logits = nl.forward(tokens, weights, config)              # (T, V)
 
 
@@ -59,27 +80,37 @@ def nats(logits, targets):                                # (n, V), (n,) -> (n,)
     return log_sum - shifted[np.arange(len(targets)), targets]
 
 
-surprise = nats(logits[:-1], tokens[1:])                  # (T - 1,)
-print("the same bits as nl.cross_entropy:",
+surprise = nats(logits[:-1], tokens[1:])                  # (T - 1,): at tokens 1 to T - 1
+print("equal to nl.cross_entropy:",
       np.array_equal(surprise, nl.cross_entropy(logits[:-1], tokens[1:])))
-print(f"next token    {surprise.mean():5.2f} nats per token")
-print(f"not shifted   {nats(logits, tokens).mean():5.2f}")
-print(f"shifted twice {nats(logits[:-2], tokens[2:]).mean():5.2f}")
-print(f"guessing      {np.log(config.vocab_size):5.2f}: ln V")
-print("nats of probability 1, 1/2, 1/1000:", *(f"{np.log(n):.2f}" for n in (1, 2, 1000)))
-
-counts = Counter(tokens[1:])
-unigram = [-np.log(counts[i] / (len(tokens) - 1)) for i in tokens[1:]]
-print(f"word counts   {np.mean(unigram):5.2f}: the story's own, as if known beforehand")
+print(f"next token     {surprise.mean():5.2f} nats per token")
+print(f"not shifted    {nats(logits, tokens).mean():5.2f}")
+print(f"shifted twice  {nats(logits[:-2], tokens[2:]).mean():5.2f}")
+print(f"blind guess    {np.log(config.vocab_size):5.2f} = ln V")
 
 # %% [markdown]
-# **Explain.** A wrong shift is far worse than guessing: the model is sure that the *next* token is not the present one.
-# The opposite mistake is worse still, as it looks like success: a model *trained* without the shift learns to copy, and
-# its loss goes to zero.
+# **Explain.** A wrong shift is worse than a blind guess: the trained model all but rules out that a word follows
+# itself. Such a bug is loud. The dangerous case is a model that is *trained* without the shift: its loss looks
+# wonderful, as it only has to repeat its input. The smallest model that can show it is a table that counts which token
+# came with which:
+
+# %%
+def table_loss(inputs, targets):
+    """Nats per target of a table of counts, on the text that was counted."""
+    pairs, single = Counter(zip(inputs, targets)), Counter(inputs)
+    return np.mean([-np.log(pairs[pair] / single[pair[0]]) for pair in zip(inputs, targets)])
+
+
+print(f"a table trained on the next token     {table_loss(tokens[:-1], tokens[1:]):.2f} nats")
+print(f"a table trained on the present token  {table_loss(tokens, tokens):.2f} nats")
+
+# %% [markdown]
+# (Neither number says how good a table is on a new text: it has seen this one.)
 #
 # ## Surprise, word by word
 #
-# **Predict.** Which words of the story surprise the model most: names, verbs, the first words of sentences?
+# **Predict.** Sort by surprise: the name *Jack*, the first time it comes; *hungry* in "an old woman who was hungry";
+# *kingdom* in "half of his kingdom"; *after* in "happily ever after".
 
 # %%
 pieces = figures.pieces(tokenizer, tokens)
@@ -90,72 +121,135 @@ figures.show(figure, "The beginning of the story, with the nats of each piece be
                      "darker, the more surprising.")
 
 # %%
-order = np.argsort(-surprise)
-for label, some in (("most", order[:8]), ("least", order[::-1][:8])):
-    print(f"{label:5}", ", ".join(f"{pieces[t + 1].strip()} {surprise[t]:.2f}" for t in some))
-halves = surprise[:113], surprise[113:]
-print(f"first half {halves[0].mean():.2f}, second half {halves[1].mean():.2f} nats per token")
-dearest = np.sort(surprise)[-len(surprise) // 10:].sum()
-print(f"the dearest tenth of the tokens costs {dearest / surprise.sum():.0%} of all")
+words = [piece.strip() for piece in pieces]
+for word in ("Jack", "hungry", "kingdom", "after"):
+    print(f"{word:8} {surprise[words.index(word) - 1]:.2f}")
+dearest = np.argsort(-surprise)
+print("most    ", ", ".join(f"{words[t + 1]} {surprise[t]:.1f}" for t in dearest[:8]))
+print("least   ", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[::-1][:8]))
+tenth = surprise[dearest[:len(dearest) // 10]]
+print(f"the most surprising tenth of the tokens has {tenth.sum() / surprise.sum():.0%} of all nats")
+starts = np.array([piece.startswith(" ") for piece in pieces[1:]])
+print(f"pieces that begin a word {surprise[starts].mean():.2f} nats, "
+      f"all others {surprise[~starts].mean():.2f}")
 
 # %% [markdown]
-# **Explain.** What the story has just decided costs most: a name, a turn of the plot. What grammar or custom fix costs
-# next to nothing. The second half is cheaper, as its words have occurred before.
+# **Explain.** Six of the eight most surprising words are verbs and adjectives that say something new: *lost*, *dark*,
+# *hungry*, *kept*, *deep*, *last*. The name costs half as much as *hungry*. Pieces inside words and punctuation cost
+# about half as much as beginnings of words, and the ends of set phrases (*half of his kingdom*, *happily ever after*)
+# next to nothing.
+#
+# ## Does the model use what it has read?
+#
+# The second half of the story costs less than the first. It is tempting to say: of course, its words have occurred
+# before. But the second half may simply be easier. A *control* tells the two apart: give the model the second half
+# with the first half taken away, or with the first half in random order.
+#
+# **Predict.** The second half costs 0.4 nats less than the first. How much of that is lost when the model has not read
+# the first half: all, half, or less?
+
+# %%
+middle = 114                                              # the second half begins here
+
+
+def second_half(before):
+    """Nats per token of the second half, after these tokens instead of the first half."""
+    text = np.concatenate([[tokenizer.bos], before, tokens[middle:]]).astype(int)
+    return nats(nl.forward(text, weights, config)[:-1], text[1:])[len(before):].mean()
+
+
+shuffled = [second_half(np.random.default_rng(seed).permutation(tokens[1:middle]))
+            for seed in range(5)]
+print(f"first half                               {surprise[:middle - 1].mean():.2f}")
+print(f"second half, after the first             {second_half(tokens[1:middle]):.2f}")
+print(f"second half, after its last 10 tokens    {second_half(tokens[middle - 10:middle]):.2f}")
+print(f"second half, after nothing               {second_half([]):.2f}")
+print(f"second half, after the first in disorder {np.mean(shuffled):.2f} (mean of 5)")
+gap = surprise[:middle - 1].mean() - surprise[middle - 1:].mean()
+lost = second_half([]) - second_half(tokens[1:middle])
+print(f"{lost:.2f} of {gap:.2f} nats is {lost / gap:.0%}")
+
+# %% [markdown]
+# **Explain.** Less than half. Most of the difference remains when the model has never seen the first half: the second
+# half *is* easier text. What is read does help, and about half of that help comes from the ten tokens just before. The
+# same words in disorder help less than in order.
 #
 # ## Perplexity, and bits per byte
 #
-# *Perplexity* is the exponential of the loss: among how many equally likely tokens the model hesitates. It depends on
-# the tokenizer: larger pieces are harder to guess, and there are fewer of them. *Bits per byte* divides by what does
-# not depend on it, the bytes of the text:
+# *Perplexity* is the exponential of the loss. It depends on the tokenizer: a larger piece of text is harder to guess,
+# but there are fewer pieces. *Bits per byte* divides by something that no tokenizer changes, the bytes of the text:
 #
 # $$\text{perplexity} = e^{\mathcal L}, \qquad \text{bits per byte} = \frac{\text{nats in all}}{\ln 2 \cdot \text{bytes}}$$
 #
-# **Predict.** Is the mean of the tokens' perplexities the same as the perplexity of the mean?
+# **Predict.** In the pencil example the three tokens alone have the perplexities 2, 4 and 8. Is their mean the
+# perplexity of the text, or more, or less?
 
 # %%
 mean = surprise.mean(dtype=float)
-print(f"loss {mean:.3f} nats, perplexity {np.exp(mean):.2f}; "
+print(f"pencil example: perplexity {np.exp(-np.log(given).mean()):.2f}, "
+      f"mean of the three perplexities {np.mean(1 / given):.2f}")
+print(f"story: loss {mean:.3f} nats, perplexity {np.exp(mean):.2f}; "
       f"nl.perplexity {nl.perplexity(tokens, weights, config):.2f}")
-print(f"mean of the tokens' perplexities {np.exp(surprise).mean():,.0f}")
-print(f"bits per byte {surprise.sum(dtype=float) / np.log(2) / len(STORY.encode()):.3f}")
-
-as_bytes = [tokenizer.bos] + [3 + byte for byte in STORY.encode()]           # byte pieces only
-print(f"tokens {len(tokens) - 1}, as single bytes {len(as_bytes) - 1}")
+print(f"story: mean of the tokens' perplexities {np.exp(surprise).mean():.0f}")
+n_bytes = len(STORY.encode())
+print(f"story: {surprise.sum(dtype=float) / np.log(2) / n_bytes:.3f} bits per byte; "
+      f"{len(tokens) - 1} tokens, {n_bytes} bytes")
 
 # %% [markdown]
-# **Explain.** Far from it: the mean of exponentials is ruled by the most surprising token. Average nats, then take exp.
+# **Explain.** More: the mean of exponentials is ruled by the few largest. Average the nats, then take exp.
 #
-# ## From probabilities to a text
+# ## Shaping the probabilities, with a pencil
 #
-# A model gives probabilities; a text needs choices. The prompt below leaves much open.
+# A model gives probabilities; a text needs choices. Four tokens A, B, C, D have the probabilities 4/8, 2/8, 1/8, 1/8.
+# There are three common ways to change them before drawing:
+#
+# - *Temperature* τ divides the logits by τ, which raises each probability to the power 1/τ. τ = 1/2 squares:
+#   $4, 2, 1, 1$ become $16, 4, 1, 1$, of $22$. The likely becomes likelier.
+# - *Top-k* keeps the k likeliest tokens. k = 2 keeps A and B, and scales their $4$ and $2$ to sum to 1: $2/3, 1/3$.
+# - *Top-p* keeps the likeliest tokens until they hold at least p. For p = 0.6, A alone holds $0.5$, A and B hold
+#   $0.75$: A and B are kept. For p = 0.5, A alone is enough.
+#
+# `nl.next_token_probs` applies them in this order. τ = 0 means *greedy*: the likeliest token gets probability 1.
+#
+# **Predict.** What do the four become when τ grows and grows?
+
+# %%
+four = np.log([4, 2, 1, 1])
+for name, settings in (("as they are", {}), ("temperature 1/2", {"temperature": 0.5}),
+                       ("temperature 100", {"temperature": 100}), ("top-k 2", {"top_k": 2}),
+                       ("top-p 0.6", {"top_p": 0.6}), ("top-p 0.5", {"top_p": 0.5})):
+    print(f"{name:16}", nl.next_token_probs(four, **settings).round(3))
+print("16/22, 4/22, 1/22:", (np.array([16, 4, 1]) / 22).round(3))
+
+# %% [markdown]
+# **Explain.** A very high temperature makes all tokens equally likely. Top-k and top-p leave the tokens that they keep
+# in the same proportions; temperature keeps every token and changes the proportions.
+#
+# ## In the model
+#
+# The prompt below leaves much open.
 
 # %%
 prompt = tokenizer.encode("Once upon a time there was a")
 last = nl.forward(prompt, weights, config)[-1]            # (V,)
 probs = nl.next_token_probs(last)
-order = np.argsort(-probs)
+likeliest = np.argsort(-probs)
+labels = [tokenizer.sp.id_to_piece(int(i))[1:] for i in likeliest[:14]]
+print("likeliest:",
+      ", ".join(f"{label} {probs[i]:.3f}" for label, i in zip(labels[:6], likeliest)))
 entropy = -np.sum(probs * np.log(probs))
-words = [tokenizer.sp.id_to_piece(int(i))[1:] for i in order[:14]]
-print("likeliest:", ", ".join(f"{word} {probs[i]:.3f}" for word, i in zip(words[:6], order)))
-print(f"entropy {entropy:.2f} nats; {np.sum(np.cumsum(probs[order]) < 0.95) + 1} tokens hold 95 %")
+print(f"entropy (the surprise to be expected) {entropy:.2f} nats")
+rare = probs[probs < 0.001]
+print(f"{len(rare)} tokens have less than 0.001 each, and {rare.sum():.0%} together")
 
-# %% [markdown]
-# *Temperature* τ divides the logits before the softmax. *Top-k* keeps the k likeliest tokens. *Top-p* keeps the
-# smallest number of likeliest tokens that together hold p. What is kept is scaled to sum to 1. `nl.next_token_probs`
-# applies them in this order; 0 switches top-k off, 1 top-p.
-#
-# $$p_i \propto \exp(\mathrm{logit}_i / \tau)$$
-#
-# **Predict.** What are τ → 0 and τ → ∞?
 
 # %%
 def draw(temperature=1.0, top_k=0, top_p=1.0):
     kept = nl.next_token_probs(last, temperature, top_k, top_p)
-    shown = order[:14]
     figure, ax = figures.new(3.1)
-    named = {word: 100 * kept[i] for word, i in zip(words, shown)}
+    named = {label: 100 * kept[i] for label, i in zip(labels, likeliest)}
     figures.bars(ax, named, ".1f")
-    for y, i in enumerate(shown[:6]):
+    for y, i in enumerate(likeliest[:6]):
         ax.plot([100 * probs[i]] * 2, [y - 0.4, y + 0.4], color="k", linewidth=1.6, linestyle="-")
     ax.set(xlim=(0, 60), xlabel="percent (black marks: the model's own, of the first six)",
            title=f"temperature {temperature:g}, top-k {top_k}, top-p {top_p:g}: "
@@ -171,107 +265,159 @@ draw(1.0, 0, 0.5)
 # %% tags=["sliders"]
 ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.05, 1.0, 0.05));
 
-# %%
-temperatures = np.linspace(0.1, 3, 30)
-spread = [nl.next_token_probs(last, t) for t in temperatures]
-entropies = [-np.sum(p[p > 0] * np.log(p[p > 0])) for p in spread]
-figure, ax = figures.new(2.6)
-ax.plot(temperatures, entropies)
-ax.axhline(np.log(config.vocab_size), color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.plot([1], [entropy], "o", color=figures.BLACK)
-ax.set(xlabel="temperature (dot: 1, the model's own)", ylabel="entropy in nats (dotted: ln V)")
-figures.show(figure, "Temperature moves the draw between certainty and chaos: at 0 the likeliest "
-                     "token, far to the right any token at all.")
+# %% [markdown]
+# Six settings now write six texts each, of 40 tokens. For each setting we print how surprised the model itself is by
+# the text, and how many different words the six texts use.
+#
+# **Predict.** Which settings are most surprising to the model, and which use the most words?
 
 # %%
-# in float64, so that a seed tells the same story on every processor
-for label, settings in (("greedy", {"temperature": 0}), ("temperature 0.7", {"temperature": 0.7}),
-                        ("as it is", {}), ("temperature 1.5", {"temperature": 1.5}),
-                        ("0.8, top-p 0.95", {"temperature": 0.8, "top_p": 0.95}),
-                        ("top-k 40", {"top_k": 40})):
-    new = list(nl.generate(prompt, exact, config, 40, np.random.default_rng(5), **settings))
+settings = {"greedy": {"temperature": 0}, "temperature 0.7": {"temperature": 0.7},
+            "temperature 0.8, top-p 0.95": {"temperature": 0.8, "top_p": 0.95},
+            "top-k 40": {"top_k": 40}, "temperature 1": {}, "temperature 1.5": {"temperature": 1.5}}
+for label, how in settings.items():
+    costs, used = [], set()
+    for seed in range(6):                                 # float64: the same on every processor
+        rng = np.random.default_rng(seed)
+        new = list(nl.generate(prompt, exact, config, 40, rng, **how))
+        rows = nl.forward(prompt + new, exact, config)[len(prompt) - 1:-1]
+        costs.append(nats(rows, new).mean())
+        used |= set(tokenizer.decode(new).split())
+    print(f"{label}: {np.mean(costs):.2f} nats per token, {len(used)} different words")
     text = " ".join(tokenizer.decode(prompt + new).split())
-    print(textwrap.fill(f"{label}: {text}", 94, subsequent_indent="    "))
+    print(textwrap.fill(text, 94, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** At 1 the model speaks with its own probabilities, mistakes included: each of thousands of unlikely tokens
-# is rare, and together they are not. Cutting them off (top-p) or shrinking them (a temperature below 1) trades variety
-# for sense.
+# **Explain.** From greedy to temperature 0.8 variety and surprise rise together. Beyond that surprise goes on rising,
+# and hardly any words are gained: top-k 40 uses as many as temperature 1, with fewer nats. At temperature 1 the
+# model speaks with its own probabilities, mistakes included: in the step above thousands of tokens have less than one
+# chance in a thousand each, but one draw in six takes one of them. Cutting them off (top-k, top-p) or shrinking them
+# (a temperature below 1) makes such slips rarer.
 #
 # ## Draws follow the probabilities
 #
-# **Predict.** After n draws, how far is the frequency of the likeliest token from its probability? What if n is a
-# hundred times as large?
+# **Predict.** The likeliest token has a probability of about 0.1. In 100 draws, how far is its frequency typically from
+# that: 0.3, 0.03 or 0.003? And in 10,000 draws?
 
 # %%
 rng = np.random.default_rng(0)
-best, p = int(order[0]), float(probs[order[0]])
+best = int(likeliest[0])
+p = float(probs[best])
 drawn = rng.choice(len(probs), size=(200, 10000), p=probs) == best           # 200 runs
 ns = np.array([10, 100, 1000, 10000])
 errors = [np.sqrt(np.mean((drawn[:, :n].mean(axis=1) - p) ** 2)) for n in ns]
+print(f"probability {p:.3f}")
 for n, error in zip(ns, errors):
     expected = np.sqrt(p * (1 - p) / n)
     print(f"{n:6,} draws: off by {error:.4f}; the root of p (1 − p) / n is {expected:.4f}")
 
-# %%
-figure, ax = figures.new(2.4)
-ax.plot(ns, errors, "o", color=figures.BLUE)
-ax.plot(ns, np.sqrt(p * (1 - p) / ns), color=figures.BLACK, linestyle="--")
-ax.set(xscale="log", yscale="log", xlabel="draws", ylabel="typical error of a frequency")
-figures.show(figure, "Measured (points) and predicted (dashed): a hundred times the draws, a tenth "
-                     "of the error.")
-
 # %% [markdown]
-# ## Why greedy text runs in circles
+# **Explain.** A hundred times the draws, a tenth of the error. So a test of a sampler needs many draws, or it compares
+# probabilities, which is exact.
 #
-# **Predict.** Always take the likeliest token, for 120 tokens. Is that the likeliest text?
+# ## The likeliest token is not the likeliest text
+#
+# Two steps, with a pencil. First comes A (0.6) or B (0.4). After A, the next token is X or Y, 0.5 each. After B it is X
+# (0.9) or Y (0.1). Greedy takes A, and ends with a text of probability $0.6 \cdot 0.5 = 0.30$. The text B X has
+# $0.4 \cdot 0.9 = 0.36$. Greedy cannot find it: it never asks what a choice leads to.
+#
+# *Beam search* keeps a few beginnings instead of one, extends each, and keeps the best again.
+#
+# **Predict.** The model writes 10, 20 and 40 tokens after "Once upon a time", greedily and with four beams. Which
+# texts are likelier?
 
 # %%
 start = tokenizer.encode("Once upon a time")
 greedy = list(nl.generate(start, weights, config, 120, temperature=0))
-print(textwrap.fill(" ".join(tokenizer.decode(start + greedy).split()), 94))
+
+
+def cost(prompt, new):
+    """Nats of the new tokens after the prompt, all together."""
+    rows = nl.forward(prompt + new, weights, config)[len(prompt) - 1:-1]
+    return float(nats(rows, new).sum())
+
+
+def beam_search(prompt, n, width):
+    """The likeliest n tokens that a search with so many beams finds: their nats and their ids."""
+    beams = [(0.0, [])]
+    for _ in range(n):
+        longer = []
+        for so_far, new in beams:
+            row = nl.forward(prompt + new, weights, config)[-1:]
+            best_ids = np.argsort(-row[0])[:width]
+            for i, more in zip(best_ids, nats(np.repeat(row, width, axis=0), best_ids)):
+                longer.append((so_far + float(more), new + [int(i)]))
+        beams = sorted(longer)[:width]
+    return beams[0]
+
+
+for n in (10, 20, 40):
+    found, new = beam_search(start, n, 4)
+    print(f"{n} tokens: greedy {cost(start, greedy[:n]):.1f} nats, four beams {found:.1f}: "
+          f"{np.exp(cost(start, greedy[:n]) - found):,.0f} times as likely")
+print(textwrap.fill("beams:  " + " ".join(tokenizer.decode(start + new).split()), 94))
+print(textwrap.fill("greedy: " + " ".join(tokenizer.decode(start + greedy).split()), 94))
 
 # %% [markdown]
-# It is often said that loops feed themselves: what was said once is likely to be said again. Measure it, for the phrase
-# of the loop and for one that is new to its text.
+# **Explain.** Greedy text is not the likeliest text, and the longer it gets, the more is lost here. It also runs in
+# circles.
+#
+# ## How a circle closes
+#
+# It is often said that loops feed themselves: what was said once becomes likelier, and is said again. We measure it for
+# the phrase of the loop, and for four phrases that are new to their texts.
+#
+# **Predict.** How many of the five phrases are likelier the second time than the first?
 
 # %%
 def said_again(start, phrase, times=8):
-    """Probability of the phrase each time: per token (geometric mean), and as a whole."""
-    chain, phrase, each = tokenizer.encode(start), tokenizer.encode(phrase, bos=False), []
+    """Probability per token (geometric mean) each time that the phrase is said."""
+    text, phrase = tokenizer.encode(start), tokenizer.encode(phrase, bos=False)
+    each = []
     for _ in range(times):
-        chain = chain + phrase
-        rows = nl.forward(chain, weights, config)[-len(phrase) - 1:-1]
-        cost = nats(rows, chain[-len(phrase):])
-        each.append((np.exp(-cost.mean()), np.exp(-cost.sum())))
+        each.append(np.exp(-cost(text, phrase) / len(phrase)))
+        text = text + phrase
     return np.array(each)
 
 
-loops = {"she was so beautiful that": said_again(
-            "Once upon a time there was a king who had a daughter who was so beautiful that",
-            "she was so beautiful that"),
-         "I will give you a good beating.": said_again("The king said,",
-                                                       "I will give you a good beating.")}
-for phrase, each in loops.items():
-    print(f"{phrase:31} per token, times 1, 2, 4, 8:",
-          " ".join(f"{each[n - 1, 0]:.2f}" for n in (1, 2, 4, 8)))
-round_trip = loops["she was so beautiful that"][1, 1]
-print(f"one more round of the greedy loop has probability {round_trip:.4f}")
+king = "Once upon a time there was a king who had a daughter who was so beautiful that"
+loop = said_again(king, "she was so beautiful that")
+phrases = {"I will give you a good beating.": "The king said,",
+           "he lost his way in the wood,": "The miller's son went out, and",
+           "and the bird began to sing,": "Then she opened the window,",
+           "the old man shook his head.": "They asked him the way, but"}
+others = np.array([said_again(start_of, phrase) for phrase, start_of in phrases.items()])
+print("times                          ", *(f"{n:5}" for n in (1, 2, 4, 8)))
+print("she was so beautiful that      ", *(f"{loop[n - 1]:5.2f}" for n in (1, 2, 4, 8)))
+for phrase, each in zip(phrases, others):
+    print(f"{phrase:31}", *(f"{each[n - 1]:5.2f}" for n in (1, 2, 4, 8)))
 
 # %%
-figure, ax = figures.new(2.5)
-for phrase, each in loops.items():
-    ax.plot(np.arange(1, 9), each[:, 0], marker="o", label=phrase)
-ax.set(xlabel="time that it is said", ylabel="probability per token", ylim=(0, 0.4)), ax.legend()
+figure, ax = figures.new(2.6)
+ax.plot(np.arange(1, 9), loop, marker="o", label="phrase of the loop")
+for each in others:
+    ax.plot(np.arange(1, 9), each, color=figures.RED, linestyle="--", marker="s", markersize=4)
+ax.lines[-1].set_label("new phrases")
+ax.set(xlabel="time that it is said", ylabel="probability per token", ylim=(0, None))
 ax.set_xticks(range(1, 9))
-figures.show(figure, "A phrase that is new to the text becomes likelier once it has been said; the "
-                     "phrase of the loop was likely from the start.")
+ax.legend()
+figures.show(figure, "Two of the new phrases become likelier once they have been said, two do "
+                     "not; the phrase of the loop is likeliest the first time.")
+
+# %%
+text = tokenizer.encode(king)
+for _ in range(5):                                        # the five tokens of one round
+    after = nl.next_token_probs(nl.forward(text, weights, config)[-1])
+    text = text + [int(np.argmax(after))]
+    print(f"{tokenizer.decode(text[-1:]):10} {after.max():.2f}")
+whole = np.exp(-cost(tokenizer.encode(king), text[-5:]))
+print(f"the round as a whole {whole:.4f}: a draw leaves it with probability {1 - whole:.1%}")
 
 # %% [markdown]
-# **Explain.** A new phrase does become likelier by being said, in this small model up to a point. The greedy loop needs
-# no such help: after *that*, the likeliest token is *she*, after *she* it is *was*, and the circle is closed. As a
-# whole a round is quite improbable. Greedy choice takes it every time, as it never asks about the whole; a draw leaves
-# it at once.
+# **Explain.** Two of five: in this small model repetition makes some phrases likelier, and not others. This loop, at
+# any rate, is not fed by repetition: its phrase loses by being said again. What keeps it going is that each of the five
+# tokens is the likeliest in its place, and greedy asks for no more. As a whole, one round is improbable, and a draw
+# leaves it almost surely.
 
 # %%
 def repeats(ids, n=4):
@@ -280,81 +426,125 @@ def repeats(ids, n=4):
     return 1 - len(set(phrases)) / len(phrases)
 
 
-rows = {"greedy": [repeats(greedy)]}
+print(f"greedy          {repeats(greedy):4.0%} of all four-token phrases are repetitions")
 for temperature in (0.4, 0.7, 1.0):
-    rows[f"temperature {temperature}"] = [
-        repeats(list(nl.generate(start, exact, config, 120, np.random.default_rng(seed),
-                                 temperature=temperature))) for seed in range(6)]
-rows["the story above"] = [repeats(tokens[1:121])]
-for label, values in rows.items():
-    print(f"{label:16} {np.mean(values):4.0%} of all four-token phrases are repetitions")
+    share = [repeats(list(nl.generate(start, exact, config, 120, np.random.default_rng(seed),
+                                      temperature=temperature))) for seed in range(6)]
+    print(f"temperature {temperature} {np.mean(share):4.0%} (mean of six texts)")
+print(f"the story       {repeats(tokens[1:121].tolist()):4.0%}")
 
 # %% [markdown]
 # ## In the wild
 #
-# - **A wrong eps costs little and is not noticed.** 1e-6 for a 1e-5 model took perplexity from 5.83 to 5.90
-#   ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/issues/2374)). One number over a long text is a coarse
-#   instrument: it says that something may be wrong, and not what. The same experiment here:
+# - **One model, two perplexities.** llama.cpp reported 5.91 for LLaMA 7B where others reported 5.68
+#   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). The model was the same; the windows were not. A
+#   long text is cut into windows, and how much context a token is predicted from depends on how that is done. The story
+#   here, in windows of three sizes (the control: `<s>` in front of each window):
 
 # %%
-for eps in (1e-6, 1e-5, 1e-3):
-    wrong = replace(config, norm_eps=eps)
-    print(f"eps {eps:.0e}: perplexity {np.exp(loss(config=wrong)):.3f}")
+for size in (32, 64, len(tokens) - 1):
+    bare, with_bos = [], []
+    for i in range(0, len(tokens) - 1, size):
+        window = tokens[i:i + size + 1].tolist()          # all but the first are predicted
+        bare.append(nats(nl.forward(window[:-1], weights, config), window[1:]))
+        begun = window if i == 0 else [tokenizer.bos, *window]
+        rows = nl.forward(begun, weights, config)[-len(window):-1]
+        with_bos.append(nats(rows, window[1:]))
+    print(f"windows of {size:3}: perplexity {np.exp(np.concatenate(bare).mean(dtype=float)):.2f}, "
+          f"with <s> in front {np.exp(np.concatenate(with_bos).mean(dtype=float)):.2f}")
+
+# %% [markdown] tags=["result"]
+# The same model, the same text: the shorter the windows, the higher the perplexity. `<s>` in front of a window from the
+# middle of the story does not help; here it costs more.
 
 # %% [markdown]
-# - **Top-p that drops the token that crosses p.** If the likeliest token alone holds more than p, nothing would be
-#   left. The set must reach p, so the token that crosses it stays. Exercise 3.
-# - **Temperature after top-p** is another distribution than temperature before it. Programs differ; compare the
-#   probabilities, not the texts.
+# - **Temperature before or after top-p?** Programs differ
+#   ([llama.cpp#4091](https://github.com/ggml-org/llama.cpp/issues/4091)), and the same settings then mean other
+#   distributions. When you compare two programs, compare the probabilities, not the texts.
 
 # %%
 before = nl.next_token_probs(last, temperature=2.0, top_p=0.8)
 kept = nl.next_token_probs(last, top_p=0.8)
-after = np.where(kept > 0, kept ** (1 / 2.0), 0)
-after /= after.sum()
 print(f"temperature 2 before top-p 0.8: {np.count_nonzero(before)} tokens; "
-      f"after it: {np.count_nonzero(after)} tokens")
+      f"after it: {np.count_nonzero(kept)} tokens")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** Model A has perplexity 8 and a tokenizer that cuts a text into 300 pieces. Model B has perplexity 16 and needs
+# 200 pieces for the same text. Which predicts the text better?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# B. Perplexity 8 is 3 bits per piece, 16 is 4 bits: A needs $300 \cdot 3 = 900$ bits for the text, B needs
+# $200 \cdot 4 = 800$. Perplexities per piece cannot be compared between tokenizers.
+#
+# </details>
+#
+# **2.** The probabilities are 0.7, 0.2 and 0.1. What do `top_p=0.7`, `top_p=0.75` and `top_k=2` keep?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# `top_p=0.7` keeps the first token alone: it holds 0.7. `top_p=0.75` keeps two, since one does not reach it; so does
+# `top_k=2`. They then become $7/9$ and $2/9$.
+#
+# </details>
+#
+# **3.** A friend samples with temperature 0.5 and reports that the text has a *lower* mean surprise under the model
+# than real fairy tales have. Does that make the model a better writer than the brothers Grimm?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# No. Surprise measures how well a text agrees with this model, and text drawn at a low temperature agrees with it by
+# construction: greedy text has the lowest surprise of the table above, and it repeats itself. The loss judges a model
+# on given text, not text by a given model.
+#
+# </details>
+#
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
 #
-# ### 1. Bits per byte
+# ### 1. From a paper's perplexity to bits per byte
 #
-# `nats` are those of every token but the first, `text` is the text.
+# A paper states the perplexity per token and over how many predicted tokens it was measured; you have the text.
 
 # %% tags=["exercise"]
-def bits_per_byte(nats, text):
-    """Bits that the model needs per byte of the text: (T - 1,), str -> number."""
+def bits_per_byte(perplexity, n_tokens, text):
+    """Bits that the model needs per byte of the text: number, number, str -> number."""
     ...
 
 # %%
 check(bits_per_byte)
 
 # %% tags=["solution"]
-def bits_per_byte(nats, text):
-    return np.sum(nats) / np.log(2) / len(text.encode())
+def bits_per_byte(perplexity, n_tokens, text):
+    return n_tokens * np.log2(perplexity) / len(text.encode())
 
 # %% [markdown]
-# ### 2. The loss
+# ### 2. The loss of a batch
 #
-# Logits of a whole text and its tokens. No input may overflow.
+# Texts of different lengths are trained on together: the shorter ones are filled up with padding at the end. Text b
+# has `lengths[b]` real tokens. Every real token but the first of each text counts equally, and padding does not count.
 
 # %% tags=["exercise"]
-def next_token_loss(logits, tokens):
-    """Mean nats of every token but the first: (T, V), (T,) -> number."""
+def batch_loss(logits, tokens, lengths):
+    """Mean nats of the real tokens that are predicted: (B, T, V), (B, T), (B,) -> number."""
     ...
 
 # %%
-check(next_token_loss)
+check(batch_loss)
 
 # %% tags=["solution"]
-def next_token_loss(logits, tokens):
-    rows, targets = logits[:-1], tokens[1:]
-    shifted = rows - rows.max(axis=-1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=-1))
-    return np.mean(log_sum - shifted[np.arange(len(targets)), targets])
+def batch_loss(logits, tokens, lengths):
+    nats = []
+    for rows, ids, length in zip(logits, tokens, lengths):
+        nats.append(nl.cross_entropy(rows[:length - 1], ids[1:length]))
+    return np.concatenate(nats).mean()
 
 # %% [markdown]
 # ### 3. Top-p
@@ -373,15 +563,16 @@ check(nucleus)
 def nucleus(probs, p):
     order = np.argsort(-probs)
     before = np.cumsum(probs[order]) - probs[order]       # what the likelier tokens hold
+    chosen = order[before < p]
     kept = np.zeros_like(probs)
-    kept[order[before < p]] = probs[order[before < p]]
+    kept[chosen] = probs[chosen]
     return kept / kept.sum()
 
 # %% [markdown]
 # ## In five lines
 #
 # 1. The loss is the mean surprise at the next token, in nats; row t of the logits is about token t + 1.
-# 2. Perplexity is its exponential; bits per byte does not depend on the tokenizer.
+# 2. Perplexity is its exponential, and depends on tokenizer and windows; bits per byte is free of the tokenizer.
 # 3. Temperature, top-k and top-p change what is drawn, not what the model knows.
-# 4. Always taking the likeliest token leads into loops, however improbable the loop is as a whole.
-# 5. Frequencies of draws approach the probabilities with the root of their number.
+# 4. Always taking the likeliest token gives neither the likeliest text nor a varied one, and it may run in circles.
+# 5. A reason needs a control: take away what is said to be the cause, and see what remains.

@@ -85,8 +85,8 @@ for name, c in models.items():
 # %%
 some = ("llama-2-7b", "llama-2-13b", "llama-1-65b", "llama-2-70b", "this model")
 figure = figures.shares({name: nl.parameter_counts(models[name]) for name in some})
-figures.show(figure, "The larger the model, the less the vocabulary matters; about two "
-                     "thirds or more is the feed-forward step.")
+figures.show(figure, "The larger the model, the less the vocabulary matters; in the large ones "
+                     "about two thirds or more is the feed-forward step.")
 
 # %% [markdown]
 # **Explain.** The matrices of a layer grow with D·D (F is a multiple of D), and there are more layers; embedding and
@@ -171,8 +171,8 @@ figures.show(figure, "Most comes from the web; two small sources were read more 
 # %% [markdown]
 # **Explain.** For none exactly; nearly for C4, ArXiv and StackExchange. Wikipedia and the books were read more than
 # twice. 0.64 epochs of code mean that more than a third of it was never read. The last column checks the table: sizes,
-# shares and epochs were stated independently, and together they give three to four bytes per token for every source, a
-# plausible number, as the story here shows.
+# shares and epochs were stated independently, and together they give about three to four bytes per token for every
+# source, a plausible number, as the story here shows.
 #
 # ## FLOPs
 #
@@ -291,7 +291,7 @@ figures.show(figure, "The cost rises with size times tokens: Llama 2 read twice 
 # %% [markdown]
 # **Explain.** Roughly: by the rule each GPU did between 108 and 160 trillion FLOPs per second. All of Llama 2 is slower
 # than Llama 1 by the rule. Is it the longer context? Partly: with the scores counted, the gap of the two 7B shrinks
-# from 14 to 5, and the 70B is no slower than Llama 1's. The 34B stays the slowest, and these numbers do not say why.
+# from 14 to 5, and the 70B is as fast as Llama 1's 7B. The 34B stays the slowest, and these numbers do not say why.
 #
 # ## Memory
 #

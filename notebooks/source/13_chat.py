@@ -18,7 +18,7 @@
 # | **The question** | How does a model that continues texts become one that answers? |
 # | **You will be able to** | write the chat format token by token; compute the loss of supervised fine-tuning and of a reward model; run rejection sampling and predict its gain; say what PPO optimises, and what goes wrong when a reward is trusted too far |
 # | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); a derivative |
-# | **Minutes** | 50 |
+# | **Minutes** | 60 |
 #
 # T tokens, D model width, V vocabulary. L2 is the Llama 2 paper.
 
@@ -45,9 +45,9 @@ check = checks.lesson("13")
 #    towards what was judged well: by rejection sampling, later by PPO as well.
 
 # %%
-figures.show(figures.pipeline(), "From text to a chat model: blue is a model, orange is what "
-                                 "people contribute; the loop on the right was gone through "
-                                 "several times.")
+figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in, of which "
+                                 "people wrote or compared the lower two; the loop on the right "
+                                 "was gone through several times.")
 
 # %% [markdown]
 # The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But each of these steps can be
@@ -100,8 +100,19 @@ print("ids of", repr(tokenizer.decode(end)), *end, "- times in that text:",
 # of the prompt's tokens is set to zero (L2 section 3.1). The paper reports 27,540 annotations of its own; the
 # announcement of the model speaks of more than 100,000 examples in all.
 #
-# **Predict.** A short question, and an answer that our model might have given. Is the mean loss higher or lower if only
-# the answer counts?
+# With a pencil: five tokens are predicted, with $4$, $3$, $2$, $1$ and $3$ nats; the first two belong to the prompt.
+# Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: the sum of the answer's nats,
+# divided by the number of the *answer's* tokens. In code the prompt's tokens are *masked*: a row of true and false says
+# which targets count.
+
+# %%
+five = np.array([4, 3, 2, 1, 3])
+masked = np.array([False, False, True, True, True])
+print("all tokens", five.mean(), " answer only", five[masked].mean())
+
+# %% [markdown]
+# **Predict.** Now a short question in the chat format, and an answer that our model might have given. Will the prompt
+# cost more or fewer nats per token than the answer? And the same question as plain text?
 
 # %%
 answer = "Once upon a time there was a king who had three sons, and the youngest was called Jack."
@@ -115,12 +126,18 @@ print(f"{len(ids)} tokens, {counts.sum()} of them count, the closing </s> among 
 print(f"all tokens {nats.mean():.2f} nats, answer only {nats[counts].mean():.2f}, "
       f"prompt only {nats[~counts].mean():.2f}")
 
+plain = tokenizer.encode("Tell me a story. " + answer) + [tokenizer.eos]     # no format
+n_question = len(tokenizer.encode("Tell me a story."))
+plain_nats = nl.cross_entropy(nl.forward(plain, weights, config)[:-1], plain[1:])
+print(f"as plain text: question {plain_nats[:n_question - 1].mean():.2f} nats, "
+      f"answer {plain_nats[n_question - 1:].mean():.2f}")
+
 # %%
 pieces = figures.pieces(tokenizer, ids)[1:]
 shown = [chr(int(p[3:5], 16)) if p.startswith("<0x") else p for p in pieces]
 figure = figures.coloured_text(shown, np.where(counts, nats, 0), limit=12, numbers=".1f")
 figures.show(figure, "The nats that count: none for the prompt, all of the answer's, and the end "
-                     "of the text, which this model does not expect after a sentence.")
+                     "of the text, which costs most of all.")
 
 # %%
 logits = nl.forward(ids, weights, config)[:-1]
@@ -134,18 +151,21 @@ before, after = (nl.cross_entropy(row[None], ids[-1:])[0]
 print("a small step down the gradient lowers the loss:", bool(after < before))
 
 # %% [markdown]
-# **Explain.** Lower: the format is what this model finds hard, as fairy tales have no brackets, and half of the tokens
-# are the prompt's. A token that is masked gives no gradient, so the model does not learn to write questions. It still
-# *reads* them: the answer's loss depends on every token of the prompt.
+# **Explain.** The prompt costs far more in the format than as plain text: this model has never seen the format's
+# brackets. A token that is masked gives no gradient *as a target*, so the model does not learn to write questions. It
+# still *reads* them: the answer's nats depend on the prompt before it, as the two answers above show.
 #
 # ## A reward model: which answer is better?
 #
-# People find it hard to say how good an answer is, and easy to say which of two is better. So the reward model gives
-# each answer a number r, and is trained to put the chosen one above the rejected (L2 section 3.2.2):
+# L2 asked people which of two answers is better, instead of how good one answer is (section 3.2.1 gives the reason:
+# more varied prompts). But to choose among many answers one needs a number for each. So a *reward model* gives each
+# answer a number r, and is trained to put the chosen one above the rejected (section 3.2.2):
 #
 # $$\mathcal{L} = -\ln \sigma\big(r(x, y_c) - r(x, y_r) - m\big)$$
 #
-# The margin m is larger the clearer the preference was. The gradient with respect to the difference Δ is −σ(m − Δ).
+# The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability, here that of the choice people made. The
+# margin m is larger the clearer the preference was. With a pencil, for the difference Δ = ln 3 and m = 0: exp(−Δ) is
+# $1/3$, so σ is $1 / (1 + 1/3) = 3/4$, and the loss is ln(4/3) = 0.29. The gradient with respect to Δ is −σ(m − Δ).
 #
 # **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
 # smaller?
@@ -156,6 +176,7 @@ def ranking_loss(chosen, rejected, margin=0.0):
     return np.log(1 + np.exp(-(chosen - rejected - margin)))
 
 
+print(f"difference ln 3, no margin: {ranking_loss(np.log(3), 0.0):.2f}")
 print(f"no difference, no margin: {ranking_loss(0.0, 0.0):.3f} = ln 2; "
       f"margin 1: {ranking_loss(0.0, 0.0, 1.0):.3f}")
 slope = (ranking_loss(0.5 + 1e-6, 0.0, 1.0) - ranking_loss(0.5 - 1e-6, 0.0, 1.0)) / 2e-6
@@ -185,12 +206,16 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # Draw K answers, keep the one with the highest reward, fine-tune on what was kept (L2 section 3.2.3). What does
 # choosing alone gain?
 #
+# With a pencil: a model gives answers of reward 0 and 1, equally often. The best of two has reward 0 only if both have:
+# $1/2 \cdot 1/2 = 1/4$. So the mean reward of the best of two is $3/4$, up from $1/2$. For the best of three it is
+# $7/8$: each further answer gains less.
+#
 # Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one
 # point for each *she, her, girl, daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a
 # seed tells the same story on every processor.
 #
-# **Predict.** The mean reward is about 1.4. What is it for the best of 4? Of 16? And what will the very best one look
-# like?
+# **Predict.** The mean reward is about 1.4. Will it be 2, 3 or 6 for the best of 4? And what will the very best of all
+# look like?
 
 # %%
 WANTED = {"she", "her", "girl", "daughter", "princess", "queen"}
@@ -240,18 +265,33 @@ ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured")
 ax.axhline(rewards.max(), color=figures.GREY, linestyle=":", linewidth=1.2)
 ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="best reward"), ax.legend()
 ax.set_xticks(Ks, Ks), ax.minorticks_off()
-figures.show(figure, "The reward of the best of K rises about with the logarithm of K: each "
-                     "doubling buys about a point, and less near the best of the pool.")
+figures.show(figure, "The reward of the best of K rises with K, by about a point for each doubling "
+                     "in the middle, and less near the best of the pool.")
 
 # %%
-best = np.argsort(-rewards, kind="stable")
-for i in best[:3]:
+best_first = np.argsort(-rewards, kind="stable")
+for i in best_first[:3]:
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
-# **Explain.** The best stories have the most points, and the first of them is about nothing but the word *daughter*.
-# That is *reward hacking*: what is chosen is what the reward says, not what was meant. A reward model that was learned
-# has such holes too, and a search finds them the sooner the harder it searches.
+# The reward was meant to bring tales about women. A text can earn points without more of that: by saying the same word
+# again. So we count, beside the reward, how many *different* wanted words the chosen stories have.
+
+# %%
+different = np.array([len(WANTED & set(re.findall("[a-z]+", text.lower()))) for text in pool])
+rng = np.random.default_rng(1)
+for K in (1, 4, 16, 64):
+    drawn = rng.integers(len(pool), size=(2000, K))
+    chosen = drawn[np.arange(2000), rewards[drawn].argmax(axis=1)]
+    print(f"best of {K:2}: reward {rewards[chosen].mean():.2f}, "
+          f"different words {different[chosen].mean():.2f}, "
+          f"points per different word {rewards[chosen].sum() / different[chosen].sum():.2f}")
+
+# %% [markdown]
+# **Explain.** The number of different words rises with K, but less than the reward: 1.37 points per different word
+# become 1.76. A growing part of the reward is repetition. What is chosen is what the reward says, not what was meant:
+# *reward hacking*. L2 (section 3.4.1) names the danger for learned rewards too (a measure that becomes a target ceases
+# to be a good measure), and checked its reward model against people's judgements.
 #
 # ## Where PPO comes in
 #
@@ -260,6 +300,9 @@ for i in best[:3]:
 # away from the model that it began as, by the same divergence:
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
+#
+# With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
+# Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$.
 #
 # On our pool, where each of the 150 stories is equally likely at first, the solution can be computed directly.
 #
@@ -275,6 +318,7 @@ def divergence(p):                                        # from equal shares, i
     return float(np.sum(p[p > 0] * np.log(p[p > 0] * len(p))))
 
 
+print("three answers:", tilted(np.array([0, 0, 1]), 1 / np.log(2)).round(2))
 for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
     p = tilted(rewards, beta)
     print(f"β {beta:5}: mean reward {p @ rewards:.2f}, KL {divergence(p):.2f} nats, "
@@ -301,14 +345,23 @@ def trade(beta):
 
 trade(1.0)
 
+# %%
+betas = np.geomspace(0.2, 1e4, 800)
+costs = np.array([divergence(tilted(rewards, b)) for b in betas])
+for K, gained in zip(Ks, predicted):
+    at_most = np.log(K) - (K - 1) / K
+    same_cost = tilted(rewards, betas[np.argmin(np.abs(costs - at_most))]) @ rewards
+    print(f"best of {K:2}: reward {gained:.2f}; "
+          f"the best there is for {at_most:.2f} nats {same_cost:.2f}")
+
 # %% tags=["sliders"]
 ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
-# **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, holes included. Best of K costs
-# at most ln K − (K − 1)/K nats and is nearly as good as the optimum; but it needs K answers for each one that is used.
-# PPO pays once, in training. In L2's rounds new preferences were collected on the newest model's answers (section
-# 3.2.1), which closes holes as they are found.
+# **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, whatever they are like. Best of K
+# earns about nine tenths or more of what is possible for as many nats; but it needs K answers for each one that is
+# used, where PPO pays in training. L2 collected new preferences on the newest model's answers in every round (section
+# 3.2.1), so that the reward model knows the kind of answers that it must judge.
 #
 # ## In the wild
 #
@@ -323,47 +376,88 @@ print(f"as text: {len(typed)} tokens, {typed.count(tokenizer.bos)} of them <s>; 
       f"in the format: {len(nl.chat_tokens(dialogue[1:2], tokenizer))} tokens")
 
 # %% [markdown]
-# - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909)). A chat model's
-#   have the same names and shapes as those of any Llama.
+# ## Questions
+#
+# **1.** A user types `</s><s>[INST]` into a chat. Which of the three can do harm, and why?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# `[INST]` only. It is ordinary text, and gets the very ids that the format uses. `<s>` and `</s>` in the format are ids
+# that no text is encoded to; typed, they become a few harmless pieces.
+#
+# </details>
+#
+# **2.** Rewards 0, 1 and 2 are equally likely. What is the mean reward of the best of two?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# At most 0: $1/9$ of the pairs. At most 1: $4/9$. So 0 has $1/9$, 1 has $3/9$, 2 has $5/9$, and the mean is
+# $13/9 = 1.44$, up from 1.
+#
+# </details>
+#
+# **3.** A reward model adds 5 to every reward it gives. What changes in its loss, in the best of K, and in the solution
+# for β = 1?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Nothing, in all three. The loss knows differences only, the best stays the best, and $e^5$ multiplies all weights, so
+# it cancels when they are scaled to sum to 1. A reward has no zero.
+#
+# </details>
 #
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
 #
-# ### 1. The format
+# ### 1. The format, for several turns
 #
-# One question, with a system message that may be empty. Without `<s>`, which is not text.
+# `texts` are a user's message, the answer, the next message, and so on; the last is a user's. Return one string for
+# each turn, as it stands between `<s>` and `</s>`. The system message may be empty.
 
 # %% tags=["exercise"]
-def chat_text(system, user):
-    """The text up to [/INST] of a first turn: str, str -> str."""
+def turn_texts(system, texts):
+    """The text of each turn, without control tokens: str, list of str -> list of str."""
     ...
 
 # %%
-check(chat_text)
+check(turn_texts)
 
 # %% tags=["solution"]
-def chat_text(system, user):
+def turn_texts(system, texts):
+    users, answers = list(texts[::2]), texts[1::2]
     if system:
-        user = f"<<SYS>>\n{system}\n<</SYS>>\n\n{user}"
-    return f"[INST] {user} [/INST]"
+        users[0] = f"<<SYS>>\n{system}\n<</SYS>>\n\n{users[0]}"
+    turns = [f"[INST] {user} [/INST]" for user in users]
+    for i, answer in enumerate(answers):
+        turns[i] += f" {answer} "
+    return turns
 
 # %% [markdown]
-# ### 2. The masked loss
+# ### 2. Which targets count?
 #
-# The first `n_prompt` of the T tokens are the prompt.
+# A dialogue has several turns. Turn i consists of `turns[i] = (prompt tokens, answer tokens)`, in this order, where
+# `<s>` counts to the prompt and `</s>` to the answer. Return which of the T − 1 targets (tokens 1 to T − 1 of the
+# dialogue) count in the loss.
 
 # %% tags=["exercise"]
-def answer_loss(logits, tokens, n_prompt):
-    """Mean nats of the answer's tokens: (T, V), (T,), number -> number."""
+def counted(turns):
+    """Is each target a token of an answer? list of (number, number) -> (T - 1,) of bool."""
     ...
 
 # %%
-check(answer_loss)
+check(counted)
 
 # %% tags=["solution"]
-def answer_loss(logits, tokens, n_prompt):
-    return nl.cross_entropy(logits[:-1], tokens[1:])[n_prompt - 1:].mean()
+def counted(turns):
+    is_answer = []
+    for n_prompt, n_answer in turns:
+        is_answer += [False] * n_prompt + [True] * n_answer
+    return np.array(is_answer[1:])
 
 # %% [markdown]
 # ### 3. The ranking loss
@@ -388,5 +482,5 @@ def preference_loss(chosen, rejected, margin):
 # 1. A chat is one text in a fixed format; only `<s>` and `</s>` are control tokens.
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
-# 4. The best of K gains with the logarithm of K, and the gain can be predicted from the rewards.
-# 5. Any reward has holes, and optimisation finds them; KL to the first model is what PPO pays for moving.
+# 4. The gain of the best of K can be predicted from the rewards, and shrinks near the best there is.
+# 5. What is chosen is what the reward says, not what was meant; KL to the first model is what PPO pays for moving.

@@ -18,12 +18,13 @@
 # | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
 # | **It assumes** | lessons [00](00_start_here.ipynb) and [04](04_rope.ipynb); what a bit and a byte are |
-# | **Minutes** | 45 |
+# | **Minutes** | 60 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
 import textwrap
+from dataclasses import replace
 
 import checks
 import figures
@@ -48,14 +49,22 @@ for name, text in purpose.items():
     print(f"{name:23} {(FOLDER / name).stat().st_size:12,} bytes  {text}")
 
 # %% [markdown]
-# **Predict.** The model has 5,803,264 parameters, stored in 16 bits each. How large is `model.safetensors`, to the
-# byte?
-#
 # ## Eight bytes, a header, numbers
 #
-# The format has no paper; it is short enough to be told in three lines. Eight bytes hold a whole number n, least
-# significant byte first. Then come n bytes of JSON, which give each tensor's type, shape, and first and last byte. All
-# that follows are the numbers.
+# The format is short enough to be told in three lines. Eight bytes hold a whole number n, least significant byte first.
+# Then come n bytes of JSON, the *header*, which give each tensor's type, shape, and first and last byte. All that
+# follows are the numbers.
+#
+# With a pencil: the first bytes `2c 01 00 00 00 00 00 00` mean $44 + 1 \cdot 256 = 300$ (2c is $2 \cdot 16 + 12 = 44$).
+# So the numbers begin at byte $308$. A tensor of shape (3, 2) in 16 bits takes $12$ bytes. If it comes first, its
+# numbers are bytes $308$ to $319$, and the next tensor begins at $320$.
+
+# %%
+print(int.from_bytes(bytes.fromhex("2c01000000000000"), "little"))
+
+# %% [markdown]
+# **Predict.** The model has 5,803,264 parameters of 16 bits each, and its header is 6,120 bytes long. How large is
+# `model.safetensors`, to the byte?
 
 # %%
 import json
@@ -70,14 +79,15 @@ print("the header begins     ", data[8:76].decode(), "...")
 parameters = sum(nl.parameter_counts(config).values())
 print(f"8 + {n:,} + 2 * {parameters:,} = {8 + n + 2 * parameters:,}; "
       f"the file has {len(data):,} bytes")
+print(f"the header is {n / len(data):.3%} of the file")
 
 # %%
 figures.show(figures.draw_file(header, start, len(data)),
              "The file from left to right: a count, a header, and every tensor in the order of its "
-             "name; a quarter of this small model is embedding and output.")
+             "name; more than a quarter of this small model is embedding and output.")
 
 # %% [markdown]
-# **Explain.** Half a thousandth of the file says what the rest is. A program can learn every shape without reading a
+# **Explain.** A small part of the file says what the rest is. A program can learn every shape without reading a
 # number, read one tensor without the others, and check that they lie end to end:
 
 # %%
@@ -151,12 +161,18 @@ print(f"{row.nbytes // 2} bytes used of {len(data):,}:",
 #
 # $$(-1)^s \cdot 2^{\,e - b} \cdot \left(1 + \frac{m}{2^{M}}\right)$$
 #
-# with M bits of mantissa, and b = 127 for eight bits of exponent, 15 for five. The exponent sets how large and how
-# small a number can be, the mantissa how finely. By hand, for the first weight of the gate matrix:
+# with M bits of mantissa, and b = 127 for eight bits of exponent (float32, bfloat16), 15 for five (float16). The
+# exponent sets how large and how small a number can be, the mantissa how finely.
+#
+# With a pencil: which bits has $-6$ in bfloat16? $6 = 4 \cdot 1.5 = 2^2 \cdot (1 + 64/128)$. So $s = 1$, $e = 127 + 2 =
+# 129$ and $m = 64$: the bits `1`, `10000001` and `1000000`. The next cell prints them, and goes the other way for the
+# first weight of the gate matrix.
 
 # %%
 bits = int(np.frombuffer(data, np.uint16, 1, start + tensors[
     "model.layers.0.mlp.gate_proj.weight"]["data_offsets"][0])[0])
+minus_six = int(np.float32(-6).view(np.uint32)) >> 16      # the upper half of the float32
+print(f"{minus_six:016b}: -6")
 s, e, m = bits >> 15, bits >> 7 & 0xFF, bits & 0x7F
 print(f"{bits:016b}: sign {s}, exponent {e}, mantissa {m}")
 print(f"by hand {(-1) ** s * 2.0 ** (e - 127) * (1 + m / 128)}, as loaded {float(gate[0, 0])}")
@@ -198,13 +214,24 @@ for label, store in (("float32", np.array), ("bfloat16", as_bfloat16), ("float16
 # %% [markdown]
 # ## What the rounding is relative to
 #
-# The relative error is half the distance to the next number: at most $2^{-9}$ in bfloat16 and $2^{-12}$ in float16, as
+# Rounding errs by half the distance to the next number at most. Between 1 and 2 that distance is $2^{-7}$ in bfloat16,
+# which has 7 bits of mantissa, and $2^{-10}$ in float16. So the relative error is at most $2^{-8}$ or $2^{-11}$, as
 # long as the exponent suffices. Below $2^{-14}$ float16 runs out of exponents and loses mantissa bits one by one; above
 # 65,504 it has only infinity.
 #
 # **Predict.** Is this model's range one that float16 can hold?
 
 # %%
+tokens = tokenizer.encode(STORY)
+
+
+def each(store, tree):
+    """Every array of nested weights, stored and read again."""
+    if isinstance(tree, dict):
+        return {key: each(store, part) for key, part in tree.items()}
+    return [each(store, part) for part in tree] if isinstance(tree, list) else store(tree)
+
+
 every = np.concatenate([np.abs(read(name)).ravel() for name in tensors])
 lost = as_float16(every) != every
 print(f"largest {every.max()}, smallest {every.min():.1e}, median {np.median(every):.3f}")
@@ -216,23 +243,45 @@ largest = {}
 for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
     around = (magnitude[:, None] * np.linspace(1, 2, 999)).astype(np.float32)
     largest[label] = np.max(np.abs(store(around) / around - 1), axis=1)
+one = np.argmin(np.abs(magnitude - 1))
+print(f"numbers from 1 to 2: bfloat16 {largest['bfloat16'][one]:.5f}, 2^-8 = {2**-8:.5f}; "
+      f"float16 {largest['float16'][one]:.5f}, 2^-11 = {2**-11:.5f}")
 figure, ax = figures.new(3.2)
 ax.plot(magnitude, largest["bfloat16"]), ax.plot(magnitude, largest["float16"])
 counts, edges = np.histogram(every, np.logspace(-28, 18, 93, base=2))
 ax.fill_between(edges[:-1], 2.0**-14, 2.0**-14 * (1 + 60 * counts / counts.max()), step="post",
                 color=figures.SKY, alpha=0.4, linewidth=0)
-ax.text(2.0**-4, 2.0**-10, "this model's\nweights", ha="center", va="top", fontsize=9.5)
-ax.text(2.0**8, 2.0**-8.8, "bfloat16", fontsize=10)
-ax.text(2.0**8, 2.0**-11.8, "float16", fontsize=10)
+ax.text(2.0**-4, 2.0**-12.4, "this model's\nweights", ha="center", va="center", fontsize=9.5)
+ax.text(2.0**8, 2.0**-7.7, "bfloat16", fontsize=10)
+ax.text(2.0**8, 2.0**-10.7, "float16", fontsize=10)
 ax.set(xscale="log", yscale="log", xlabel="size of a number", ylabel="relative error at most",
        ylim=(2.0**-14, 2))
 figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where the weights lie "
                      "(shaded), and fails at both ends, where bfloat16 stays as it is.")
 
 # %% [markdown]
-# **Explain.** Weights of a trained Llama lie well inside float16's range, and the few that do not are so small that
-# nothing depends on them. What flows *through* a model is another matter: there the range counts, which is why bfloat16
-# is used to train.
+# Two controls. Do the few small weights that float16 changes matter? We set them to zero altogether. And how large are
+# the values that flow *through* the model?
+
+# %%
+def without_small(w):
+    return np.where(np.abs(w) > every[lost].max(), w, np.float32(0))
+
+
+small_gone = each(without_small, weights)
+apart = np.abs(nl.forward(tokens, small_gone, config) - nl.forward(tokens, weights, config)).max()
+print("with weights as small as those set to zero, logits differ by less than 0.001:",
+      bool(apart < 1e-3))
+trace = nl.Trace()
+nl.forward(tokens, weights, config, tap=trace)
+sizes = {name: np.abs(x[np.isfinite(x)]).max() for name, x in trace.items()}
+widest = max(sizes, key=sizes.get)
+print(f"largest value on the way: {sizes[widest]:.0f}, in {widest}")
+
+# %% [markdown]
+# **Explain.** The weights of this model lie well inside float16's range, but for a few whose loss changes nothing. What
+# flows through it on this text fits too. That need not be so in a larger model, or for gradients in training: there
+# bfloat16, with the range of float32, leaves nothing to check.
 #
 # ## What storage costs
 #
@@ -257,32 +306,24 @@ def fold(weights):
             "output": weights["norm"][:, None] * weights["output"]}
 
 
-def each(store, tree):
-    """Every array of nested weights, stored and read again."""
-    if isinstance(tree, dict):
-        return {key: each(store, part) for key, part in tree.items()}
-    return [each(store, part) for part in tree] if isinstance(tree, list) else store(tree)
-
-
 def cut(x):                                       # the lower half thrown away instead of rounded
     return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-tokens = tokenizer.encode(STORY)
 full = fold(weights)
-exact = nl.forward(tokens, full, config)                  # (T, V)
-print(f"logits from {exact.min():.0f} to {exact.max():.0f}")
+unrounded = nl.forward(tokens, full, config)              # (T, V)
+print(f"logits from {unrounded.min():.0f} to {unrounded.max():.0f}")
 print("folding changed them by less than 1e-4:",
-      bool(np.abs(exact - nl.forward(tokens, weights, config)).max() < 1e-4))
+      bool(np.abs(unrounded - nl.forward(tokens, weights, config)).max() < 1e-4))
 base, error = loss(weights=full), {}
 for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
                      ("float16", as_float16)):
     stored = each(store, full)
     logits = nl.forward(tokens, stored, config)
-    error[label] = np.sqrt(np.mean((logits - exact) ** 2, dtype=float))
-    other = np.sum(logits.argmax(axis=-1) != exact.argmax(axis=-1))
+    error[label] = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
+    other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
     print(f"{label:18} a logit's error {error[label]:.4f}, "
-          f"largest {np.abs(logits - exact).max():.2f}; "
+          f"largest {np.abs(logits - unrounded).max():.2f}; "
           f"loss off by {abs(loss(weights=stored) - base):.3f}; {other} other choices")
 
 # %%
@@ -293,11 +334,38 @@ figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched)
                      "with three more bits, is about eight times more exact.")
 
 # %% [markdown]
-# **Explain.** Rounding errors of millions of weights have no common direction, and mostly cancel. Storage in 16 bits
-# halves the file and does not change a single choice on this text. *Computing* in 16 bits is another matter: cached and
-# uncached passes of a large model then differ by 0.02 in float16 and by 0.125 in bfloat16
-# ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)). So we store 16 bits and compute in
-# 32.
+# Why is so little left of so many rounding errors? They might cancel: each is as likely up as down. In one product of
+# the model, add the errors up once with their signs and once without:
+
+# %%
+w = full["layers"][3]["ffn"]["gate"]                      # (D, F)
+x = nl.rms_norm(trace["layers.3.x_attn"], np.float32(1), config.norm_eps)    # (T, D)
+for label, store in (("bfloat16, rounded", as_bfloat16), ("bfloat16, cut", cut)):
+    off = (store(w) - w).astype(float)
+    with_signs, without = np.abs(x @ off).mean(), (np.abs(x) @ np.abs(off)).mean()
+    print(f"{label:18} {with_signs:.4f} with signs, {without:.4f} without: "
+          f"{with_signs / without:.0%}")
+print(f"1 / √D = {1 / np.sqrt(config.dim):.0%}")
+
+# %% [markdown]
+# And what if not only the weights are stored in 16 bits, but every intermediate value is rounded to them?
+
+# %%
+for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
+    stored = each(store, full)
+    logits = nl.forward(tokens, stored, config, tap=lambda name, x: store(x))
+    computed = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
+    on_disk = error["bfloat16, rounded" if label == "bfloat16" else label]
+    other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
+    print(f"{label:8} stored only {on_disk:.4f}, values rounded too {computed:.4f}: "
+          f"{computed / on_disk:.1f} times; {other} other choices")
+
+# %% [markdown]
+# **Explain.** Of D errors of equal size and random sign, about 1/√D would be left. Here 9 % is left; most of the
+# error is gone. Cutting always goes towards zero, and yet leaves 13 % only: the signs of w
+# and of x still decide which way an error points. Stored in 16 bits, this model makes the same choices on this text.
+# Rounding every value on the way costs nearly three times the error of storage. So numpy_llama.py reads 16 bits and
+# computes in 32.
 #
 # ## Two layouts
 #
@@ -428,7 +496,29 @@ for what, (file, content, text) in damaged.items():
             print(textwrap.fill(f"{what}: {sentence}", 96, subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** The last layer dropped, another activation: both would run, and tell worse stories.
+# Two of these would run without complaint in a program that does not check. What they would cost:
+
+# %%
+shorter = weights | {"layers": weights["layers"][:5]}
+print(f"as it should be     {loss():.2f} nats per token")
+print(f"fewer layers        {loss(weights=shorter, config=replace(config, n_layers=5)):.2f}")
+
+
+def gelu_instead(name, x):                                # the usual approximation with tanh
+    if name.endswith(".gate"):
+        gates[0] = x
+    if name.endswith(".silu"):
+        g = gates[0]
+        return g / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3)))
+    return x
+
+
+gates = [None]
+print(f"another activation  {loss(gelu_instead):.2f}")
+
+# %% [markdown]
+# **Explain.** The other activation costs 0.05 nats: no reader of its stories would notice. A header that says one
+# thing and a config that says another must be an error, and not a guess.
 #
 # ## A larger Llama
 #
@@ -453,8 +543,8 @@ if not others:
 #   ([safetensors#598](https://github.com/huggingface/safetensors/issues/598),
 #   [tinygrad#3310](https://github.com/tinygrad/tinygrad/issues/3310)): widen the 16 bits to the upper half of a
 #   float32.
-# - **Keys have their own number of heads.** To reorder `wk` from Meta's pairs to halves as if it had H heads mixes the
-#   rows of its G heads ([llama.cpp#2376](https://github.com/ggml-org/llama.cpp/issues/2376)).
+# - **Keys have their own number of heads** (lesson [05](05_grouped_query_attention.ipynb)): to reorder `wk` from Meta's
+#   pairs to halves as if it had H heads mixes the rows of its G heads.
 # - **Square matrices.** `wq` and `wo` are D by D here: if they are not transposed, no shape complains.
 #
 # All three load without an error. What they cost:
@@ -484,47 +574,73 @@ for what, broken in (("as it should be", weights),
     print(f"{what:25} loss {loss(weights=broken):.2f}")
 
 # %% [markdown]
+# ## Questions
+#
+# **1.** Bytes $0$ to $7$ of a file are `00 02 00 00 00 00 00 00`. Where do the numbers begin? And why would a program
+# refuse the bytes `00 00 00 00 00 00 00 02`?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The first means $2 \cdot 256 = 512$, so the numbers begin at byte $520$. The second means $2 \cdot 256^7$, about
+# $10^{17}$ bytes of header: no file is that long. A program that believed it would try to read that much.
+#
+# </details>
+#
+# **2.** The number 1 + 1/256 lies exactly between two neighbours in bfloat16. Which are they, and which one does
+# rounding choose?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The mantissa has 7 bits, so the neighbours are $1$ (m = 0) and $1 + 1/128$ (m = 1). A tie goes to the even mantissa:
+# $1$. Cutting gives $1$ as well; for $1 + 3/256$, between m = 1 and m = 2, rounding gives m = 2 and cutting m = 1.
+#
+# </details>
+#
+# **3.** A file stores `wq` of shape (D, D). You load it and forget to transpose. Why does no shape complain, and how
+# would you notice?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# A square matrix has the same shape transposed, so every product still fits. The loss on a known text shows it (see *In
+# the wild*), and a comparison of `q` with a reference shows where.
+#
+# </details>
+#
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
 #
-# ### 1. The header
+# ### 1. How many parameters?
+#
+# `data` is a whole safetensors file. Count its parameters without reading one. The header may hold `__metadata__`,
+# which is not a tensor; a tensor of shape `[]` is one number.
 
 # %% tags=["exercise"]
-def read_header(data):
-    """A safetensors file's header, and where its numbers begin: bytes -> (dict, int)."""
+def n_parameters(data):
+    """How many numbers a safetensors file holds: bytes -> int."""
     ...
 
 # %%
-check(read_header)
+check(n_parameters)
 
 # %% tags=["solution"]
-def read_header(data):
+def n_parameters(data):
     import json
     n = int.from_bytes(data[:8], "little")
-    return json.loads(data[8:8 + n]), 8 + n
+    header = json.loads(data[8:8 + n])
+    header.pop("__metadata__", None)
+    return sum(int(np.prod(entry["shape"])) for entry in header.values())
 
 # %% [markdown]
-# ### 2. bfloat16 to float32
-
-# %% tags=["exercise"]
-def widen(bits):
-    """The numbers whose bfloat16 bits these are: uint16 array -> float32, same shape."""
-    ...
-
-# %%
-check(widen)
-
-# %% tags=["solution"]
-def widen(bits):
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-# %% [markdown]
-# ### 3. Some rows of a tensor
+# ### 2. Some rows of a tensor
 #
-# `header` and `start` are what `read_header` returns. Every tensor here is `F32`, with shape (rows, columns). Return
-# the rows from `first` up to, and not including, `last`; a program that runs a large model a block at a time reads like
-# this.
+# `header` is the JSON as a dict, `start` the byte where the numbers begin. Every tensor here is `F32`, with shape
+# (rows, columns). Return the rows from `first` up to, and not including, `last`; a program that runs a large model a
+# block at a time reads like this.
 
 # %% tags=["exercise"]
 def read_rows(data, header, start, name, first, last):
@@ -539,6 +655,28 @@ def read_rows(data, header, start, name, first, last):
     columns = header[name]["shape"][1]
     begin = start + header[name]["data_offsets"][0] + 4 * columns * first
     return np.frombuffer(data, np.float32, (last - first) * columns, begin).reshape(-1, columns)
+
+# %% [markdown]
+# ### 3. float16 by hand
+#
+# The bits of float16 are one of sign, five of exponent, ten of mantissa, with b = 15. With e = 0 the number is
+# *subnormal*: there is no 1 before the mantissa, and the exponent is that of e = 1. (No input has $e = 31$.) Compute
+# the numbers without NumPy's float16.
+
+# %% tags=["exercise"]
+def from_float16(bits):
+    """The numbers whose float16 bits these are: (n,) of uint16 -> (n,) of float32."""
+    ...
+
+# %%
+check(from_float16)
+
+# %% tags=["solution"]
+def from_float16(bits):
+    s, e, m = bits >> 15, (bits >> 10 & 31).astype(int), bits & 1023
+    one = np.where(e == 0, 0, 1)
+    size = (one + m / 1024) * 2.0 ** (np.maximum(e, 1) - 15)
+    return np.where(s == 1, -size, size).astype(np.float32)
 
 # %% [markdown]
 # ### 4. float32 to bfloat16
@@ -565,6 +703,6 @@ def to_bfloat16(x):
 #
 # 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing in it can run.
 # 2. bfloat16 is the upper half of a float32: widen it by sixteen zeros, and nothing is lost.
-# 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices.
+# 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices on our text.
 # 4. Matrices are (out, in) on disk; Meta and Hugging Face differ in names, and in the order of the rows of wq and wk.
 # 5. What loads without an error can still be wrong: check shapes, types, names, and the loss on a text you know.
