@@ -79,7 +79,8 @@ def diagnose(tensors, rows, right, candidates):
     if not first.name.startswith(("embedding", "layers.0.")):      # spares long runs: most bugs show in layer 0
         early = [t for t in before if t.name.startswith("layers.0.")]
         suspects = [c for c in suspects if not contradiction(c, early[:1] + early[-1:])]
-    explains = [c for c in suspects if c.agrees(first) and c.distance(first) < CLEARLY * to_right(first.name)]
+    explains = [c for c in suspects if c.agrees(first) and changes(c, right, first)
+                and c.distance(first) < CLEARLY * to_right(first.name)]
     against = {c: contradiction(c, good) for c in explains}
     matching = [c for c in explains if against[c] is None]
     result = Diagnosis(first.name)
@@ -111,6 +112,12 @@ def diagnose(tensors, rows, right, candidates):
     result.until = rest[best].name if best < len(rest) else None
     result.in_float64 = len(far) > len(same) or earlier is not None
     return result
+
+
+def changes(c, right, tensor):
+    """Does the bug change this tensor at all? What it leaves as it is, it cannot explain in another order of pairs."""
+    wrong, good = c.exact(tensor.name), right.exact(tensor.name)
+    return wrong.shape != good.shape or rms(difference(wrong, good)) > 0.1 * right.allowed(tensor)[1]
 
 
 def hidden(tensors, right, candidates, meant=None):
@@ -172,8 +179,8 @@ class Evidence:
         self.layer, self.local = (int(parts[1]), parts[2]) if parts[0] == "layers" else (None, tensor.name)
         options = readings_of(tensor, right.exact(tensor.name))
         order = META if META in row.remark else HALVES
-        self.other_order = [o for o in options if o.order != order]
         best = min((o for o in options if o.order == order), key=lambda o: rms(o.d))
+        self.other_order = [o for o in options if o.order != order and o.x.shape == best.x.shape]
         self.x, self.y, self.order = best.x.astype(np.float64), best.reference.astype(np.float64), order
         self.bad = not_finite(self.name, self.x)
         self.T = self.x.shape[-2]

@@ -123,6 +123,9 @@ MISTAKES = {
     "dropout": ("layers.0.ffn.out", only("ffn.out", dropped), r"is 1\.43 times the right value, and 0 in .*dropout"),
     "one-order-each": ("layers.0.attn.k", {"change": layers(keys_in_metas_order)},
                        r"right if neighbours \(x_2i, x_2i\+1\) are its pairs, but the queries' are halves"),
+    "turned-keys-in-metas-order": ("layers.0.attn.k_rope", only("attn.k_rope", lambda at, right: np.stack(
+        [reorder_rows(head, at.config.head_dim, "meta") for head in right])),
+        r"right if neighbours .* are its pairs, but the queries' are halves"),
     "product-in-tf32": ("layers.0.ffn.up", only("ffn.up", coarse_product), r"the product with up is computed in lower precision; .*exact to"),
     "logits-halved": ("logits", {"taps": {"logits": lambda at, right: right / 2}}, r"is 0\.5 times the right value"),
 }
