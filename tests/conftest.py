@@ -1,4 +1,5 @@
 """What all tests share: where the project is, and the model that ships with it."""
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests nee
 import numpy_llama  # noqa: E402
 
 FAIRYTALES = ROOT / "weights" / "fairytales"
+
+
+def explorer_build():
+    """notebooks/explorer/build.py as a module: notebooks/build.py has the same name."""
+    spec = importlib.util.spec_from_file_location("explorer_build", ROOT / "notebooks" / "explorer" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

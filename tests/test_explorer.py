@@ -20,13 +20,11 @@ import numpy_llama as nl
 import bugs
 import checkpoints
 import compare
-from conftest import FAIRYTALES, ROOT
+from conftest import FAIRYTALES, ROOT, explorer_build
 
 EXPLORER = ROOT / "notebooks" / "explorer"
 REFERENCE = ROOT / "tests" / "reference"
-sys.path.insert(0, str(EXPLORER))
-import build as explorer  # noqa: E402
-
+explorer = explorer_build()
 DRIVER = Path(playwright.__file__).parent / "driver"
 NODE = next(DRIVER.glob("node*"))                         # node, or node.exe
 CASES = json.loads((REFERENCE / "cases.json").read_text())["cases"]

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shutil
-import sys
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -19,11 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 import numpy_llama as nl
 import bugs
-from conftest import FAIRYTALES, ROOT
+from conftest import FAIRYTALES, ROOT, explorer_build
 
-sys.path.insert(0, str(ROOT / "notebooks" / "explorer"))
-import build as explorer  # noqa: E402
-
+explorer = explorer_build()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import bugs  # noqa: E402
-import compare  # noqa: E402
+import dumps  # noqa: E402
 import numpy_llama as nl  # noqa: E402
 from numpy_llama import InputError  # noqa: E402
 
@@ -235,6 +235,12 @@ def fill(page, marks):
     return "".join(marks.get(part, part) for part in before)
 
 
+def other_names():
+    """{what other programs call a tensor: our name}; transformers puts model. in front of most of its names."""
+    names = {theirs: ours for theirs, (ours, _) in dumps.PLACES.items() if not theirs.startswith("<")}
+    return names | {f"model.{theirs}": ours for theirs, ours in names.items()}
+
+
 def build(folder):
     """The page of a model, as text."""
     weights, config = read_model(folder)
@@ -247,7 +253,7 @@ def build(folder):
         "weights": {"dtype": dtype, "tensors": [[name, x.shape] for name, x in zip(names, arrays)]},
         "reference": reference(),
         "bugs": words_of_bugs(),
-        "aliases": compare.ALIASES,
+        "aliases": other_names(),
     }
     page = fill((HERE / "index.html").read_text(encoding="utf-8"), {
         "/*{style}*/": (HERE / "style.css").read_text(encoding="utf-8"),
