@@ -11,15 +11,15 @@ import sys
 from dataclasses import replace
 from urllib.parse import quote
 
+import bugs
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import FAIRYTALES, ROOT
 from playwright.sync_api import sync_playwright
 from safetensors.numpy import load_file, save_file
 
 import numpy_llama as nl
-import bugs
-from conftest import FAIRYTALES, ROOT
 
 sys.path.insert(0, str(ROOT / "notebooks" / "explorer"))
 import build as explorer  # noqa: E402
