@@ -51,7 +51,7 @@ def new(height=3, rows=1, columns=1, width=WIDTH, **options):
 
 
 def show(figure, sentence):
-    """Show a figure, and one sentence under it that says what to see; read aloud, the sentence stands for the figure."""
+    """Show a figure, and one sentence under it that says what to see; read aloud, it stands for the figure."""
     width = figure.get_figwidth()
     assert width <= WIDTH, f"the figure is {width} inches wide, a page {WIDTH}"
     for text in figure.findobj(matplotlib.text.Text):
@@ -87,7 +87,8 @@ def matrix(ax, x, rows=None, columns=None, title="", kind=SIGNED, limit=None, nu
     x = np.atleast_2d(x)
     limit = limit or (1 if kind is SHARE else np.abs(x[np.isfinite(x)]).max() or 1)
     shown = np.ma.masked_invalid(x)
-    ax.imshow(shown, cmap=kind, vmin=-limit if kind is SIGNED else 0, vmax=limit, aspect="auto", interpolation="nearest")
+    ax.imshow(shown, cmap=kind, vmin=-limit if kind is SIGNED else 0, vmax=limit, aspect="auto",
+              interpolation="nearest")
     ax.set_facecolor("#d9d9d9")                           # what is not a number, such as a masked score
     for i, j in np.ndindex(x.shape):
         dark = abs(x[i, j]) > 0.55 * limit
@@ -108,7 +109,8 @@ def lines(ax, x, named, **options):
     """Curves {label: y} over x, each with its own dashes, its label at its end."""
     for label, y in named.items():
         line, = ax.plot(x, y, **options)
-        ax.annotate(f" {label}", (x[-1], y[-1]), color=line.get_color(), va="center", fontsize=9.5, annotation_clip=False)
+        ax.annotate(f" {label}", (x[-1], y[-1]), color=line.get_color(), va="center", fontsize=9.5,
+                    annotation_clip=False)
 
 
 def bars(ax, named, form=".2f", colour=BLUE, marked=()):
@@ -144,7 +146,8 @@ def coloured_text(texts, values, kind=SHARE, limit=None, per_line=72, numbers=No
         ax.text(x + width / 2 - 0.1, y + 0.55, piece, ha="center", va="center", family="monospace", fontsize=10,
                 color="white" if abs(share) > 0.55 else "black")
         if numbers:
-            ax.text(x + width / 2 - 0.1, y + 1.5, format(value, numbers), ha="center", va="center", fontsize=9, color=GREY)
+            ax.text(x + width / 2 - 0.1, y + 1.5, format(value, numbers), ha="center", va="center", fontsize=9,
+                    color=GREY)
     return figure
 
 
@@ -363,14 +366,15 @@ def pairings(d=8):
         ax.text(left, 5.1, title, fontsize=11, va="center")
         for i, pair in enumerate(pairs):
             for at in pair:
-                ax.add_patch(plt.Rectangle((left + 1.1 * at, 2.6), 1, 1, facecolor=[SKY, ORANGE, GREEN, PURPLE][i], alpha=0.45,
-                                           edgecolor=BLACK, linewidth=0.7))
+                ax.add_patch(plt.Rectangle((left + 1.1 * at, 2.6), 1, 1, facecolor=[SKY, ORANGE, GREEN, PURPLE][i],
+                                           alpha=0.45, edgecolor=BLACK, linewidth=0.7))
                 ax.text(left + 1.1 * at + 0.5, 3.1, f"x{at}", ha="center", va="center", fontsize=10)
             start, end = (left + 1.1 * at + 0.5 for at in pair)
             depth = 1.6 if title[0] == "n" else 0.5 + 0.45 * i
             ax.plot([start, start, end, end], [2.6, depth, depth, 2.6], color=BLACK, linewidth=1, linestyle="-")
-            ax.text((start + end) / 2 if title[0] == "n" else start + 0.1, depth - 0.05 if title[0] == "n" else depth + 0.05,
-                    str(i), fontsize=9, ha="center" if title[0] == "n" else "left", va="top" if title[0] == "n" else "bottom")
+            ax.text((start + end) / 2 if title[0] == "n" else start + 0.1,
+                    depth - 0.05 if title[0] == "n" else depth + 0.05, str(i), fontsize=9,
+                    ha="center" if title[0] == "n" else "left", va="top" if title[0] == "n" else "bottom")
     return figure
 
 
@@ -401,11 +405,13 @@ def sharing(heads, groups, d):
         ax.text(left, 7.7, f"{name}: H {heads}, G {g}", fontsize=10.5, va="center")
         ax.text(left, 6.6, f"q ({heads}, T, {d})   k, v ({g}, S, {d})", fontsize=9, va="center", color=GREY)
         for h in range(heads):
-            ax.add_patch(plt.Rectangle((left + 1.5 * h, 4.6), 1.2, 1.2, facecolor=SKY, alpha=0.5, edgecolor=BLACK, linewidth=0.7))
+            ax.add_patch(plt.Rectangle((left + 1.5 * h, 4.6), 1.2, 1.2, facecolor=SKY, alpha=0.5, edgecolor=BLACK,
+                                       linewidth=0.7))
             ax.text(left + 1.5 * h + 0.6, 5.2, f"q{h}", ha="center", va="center", fontsize=9)
         for j in range(g):
             middle = left + 1.5 * (j * size + (size - 1) / 2) + 0.6
-            ax.add_patch(plt.Rectangle((middle - 0.7, 1.0), 1.4, 1.4, facecolor=ORANGE, alpha=0.55, edgecolor=BLACK, linewidth=0.7))
+            ax.add_patch(plt.Rectangle((middle - 0.7, 1.0), 1.4, 1.4, facecolor=ORANGE, alpha=0.55, edgecolor=BLACK,
+                                       linewidth=0.7))
             ax.text(middle, 1.7, f"kv{j}", ha="center", va="center", fontsize=9)
             for h in range(j * size, (j + 1) * size):
                 ax.plot([left + 1.5 * h + 0.6, middle], [4.6, 2.4], color=GREY, linewidth=1, linestyle="-")
@@ -444,7 +450,8 @@ def draw_neuron():
     for start, end in (((6.4, 4.7), (9.6, 7.3)), ((6.4, 4.7), (9.6, 2.1)), ((19.8, 7.3), (22.6, 7.3)),
                        ((27.0, 7.3), (28.6, 5.5)), ((19.8, 2.1), (28.4, 4.0)), ((29.9, 4.7), (33.4, 4.7))):
         arrow(ax, start, end)
-    for x, y, text in ((21.2, 8.8, "if?"), (23.4, 1.6, "how much?"), (31.7, 5.5, "a number"), (36.6, 6.4, "what to add")):
+    for x, y, text in ((21.2, 8.8, "if?"), (23.4, 1.6, "how much?"), (31.7, 5.5, "a number"),
+                       (36.6, 6.4, "what to add")):
         ax.text(x, y, text, fontsize=9.5, ha="center", va="center", color=GREY)
     return figure
 
@@ -493,21 +500,21 @@ def first_difference(runs, bound):
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
 def cache_filling(keys, prompt):
-    """One head's keys (room, d) in the cache, those of the prompt and those of decoding marked, the rest empty: a figure."""
+    """One head's keys (room, d) in the cache, those of the prompt and of decoding marked, the rest empty: a figure."""
     figure, ax = new(2.6)
     used = np.flatnonzero(np.abs(keys).sum(axis=1))[-1] + 1
     shown = np.where(np.arange(len(keys))[:, None] < used, keys, np.nan).T
     matrix(ax, shown)
     for left, right, label in ((0, prompt, "prompt"), (prompt, used, "decoding"), (used, len(keys), "room")):
         ax.plot([left - 0.5] * 2, [-0.5, len(shown) - 0.5], color=BLACK, linewidth=1.5, linestyle="-")
-        ax.annotate(label, ((left + right) / 2 - 0.5 + (2 if label == "decoding" else 0), -0.9), fontsize=9.5, va="bottom",
-                    ha="center", annotation_clip=False)
+        ax.annotate(label, ((left + right) / 2 - 0.5 + (2 if label == "decoding" else 0), -0.9), fontsize=9.5,
+                    va="bottom", ha="center", annotation_clip=False)
     ax.set(xlabel="tokens (S so far, then room for more)", ylabel="d")
     return figure
 
 
 def roofline(peak, bandwidth, points):
-    """The machine's roof, from its FLOP/s and bytes/s, and points {label: (FLOPs per byte, FLOP/s)} under it: a figure."""
+    """The machine's roof, of its FLOP/s and bytes/s, and points {label: (FLOPs per byte, FLOP/s)} below: a figure."""
     figure, ax = new(3.4)
     intensity = np.logspace(-1, 3, 200)
     ax.plot(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color=BLACK, linestyle="-")
@@ -516,7 +523,8 @@ def roofline(peak, bandwidth, points):
         ax.annotate(label, (x, y / 1e9), (5, -9), textcoords="offset points", fontsize=9)
     ridge = peak / bandwidth
     ax.axvline(ridge, color=GREY, linestyle=":", linewidth=1)
-    ax.annotate(f"{ridge:.0f} FLOPs per byte ", (ridge, ax.get_ylim()[0]), ha="right", va="bottom", fontsize=9, color=GREY)
+    ax.annotate(f"{ridge:.0f} FLOPs per byte ", (ridge, ax.get_ylim()[0]), ha="right", va="bottom", fontsize=9,
+                color=GREY)
     ax.set_title(f"slope: memory, {bandwidth / 1e9:.0f} GB/s; flat: arithmetic, {peak / 1e9:.0f} GFLOP/s")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights",
            ylabel="billion FLOPs per second", ylim=(None, 2.2 * peak / 1e9))
@@ -546,7 +554,8 @@ def shares(counts):
     left = np.zeros(len(counts))
     for (colour, hatch), part in zip(looks, next(iter(counts.values()))):
         values = np.array([100 * model[part] / sum(model.values()) for model in counts.values()])
-        ax.barh(list(counts), values, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, label=part)
+        ax.barh(list(counts), values, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5,
+                label=part)
         for y, (x, value) in enumerate(zip(left, values)):
             if value > 4:
                 ax.text(x + value / 2, y, f"{value:.0f} %", ha="center", va="center", fontsize=9,
@@ -592,7 +601,8 @@ def draw_file(header, start, total):
     spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
     parts = {}                                            # {part: [first byte, end]}, each layer as one
     for name, (begin, end) in spans.items():
-        part = "layer " + name.split(".")[2] if ".layers." in name else name.removeprefix("model.").removesuffix(".weight")
+        part = ("layer " + name.split(".")[2] if ".layers." in name
+                else name.removeprefix("model.").removesuffix(".weight"))
         parts[part] = [parts.get(part, [begin])[0], end]
     figure, ax = sheet(40, 14)
 
@@ -663,8 +673,8 @@ def stream(trace, config):
         ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", facecolor=colour,
                                     alpha=0.3, edgecolor="none"))
         ax.text(x + 0.15, y + (0.35 if two else 0.4), name, va="center", family="monospace", fontsize=10)
-        ax.text(x + width - 0.15, y + (0.85 if two else 0.4), shape_label(trace[layer + name], letters, size), va="center",
-                ha="right", fontsize=9, color=GREY)
+        ax.text(x + width - 0.15, y + (0.85 if two else 0.4), shape_label(trace[layer + name], letters, size),
+                va="center", ha="right", fontsize=9, color=GREY)
         return y + height
 
     def down(x, start, end):
@@ -686,8 +696,8 @@ def stream(trace, config):
     arrow(ax, (line, 19.5), (line, 19.8), BLACK)
     ax.add_patch(FancyBboxPatch((0.2, 1.4), 12.7, 17.9, boxstyle="round,pad=0,rounding_size=0.3", facecolor="none",
                                 edgecolor=GREY, linestyle=(0, (4, 3))))
-    ax.text(12.7, 18.7, f"L {config.n_layers} such layers, one after the other on the same line", ha="right", va="center",
-            fontsize=10, color=GREY)
+    ax.text(12.7, 18.7, f"L {config.n_layers} such layers, one after the other on the same line", ha="right",
+            va="center", fontsize=10, color=GREY)
     tensor("embedding", "T D", 0.3, 0.2, 7, GREEN, layer="")
 
     reads(2.1)

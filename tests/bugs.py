@@ -18,8 +18,9 @@ import ml_dtypes
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import numpy_llama as nl  # noqa: E402
 from large_models import FileMatrix, Opened, dense  # noqa: E402,F401
+
+import numpy_llama as nl  # noqa: E402
 
 BOS, EOS = 1, 2                                           # in every Llama 1 and 2
 MATRICES = {"attn": ("wq", "wk", "wv", "wo"), "ffn": ("gate", "up", "down")}

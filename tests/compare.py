@@ -19,13 +19,26 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import bugs  # noqa: E402
 import functions  # noqa: E402
 import large_models  # noqa: E402
-import numpy_llama as nl  # noqa: E402
 from bugs import names_of  # noqa: E402
-from dumps import (Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten,  # noqa: E402
-                   without_padding)
+from dumps import Tensor, is_of_last_position, open_dump, own_ids, read_dump, room_for, shorten, without_padding  # noqa: E402
 from explain import OPERATIONS, Diagnosis, between, diagnose, hidden, local_name  # noqa: E402
-from judge import (ALONE, MASKED, META, NOISE, Candidate, coarsest, compare, difference, largest,  # noqa: E402
-                   not_finite, rms, set_precisions, unmasked)
+from judge import (  # noqa: E402
+    ALONE,
+    MASKED,
+    META,
+    NOISE,
+    Candidate,
+    coarsest,
+    compare,
+    difference,
+    largest,
+    not_finite,
+    rms,
+    set_precisions,
+    unmasked,
+)
+
+import numpy_llama as nl  # noqa: E402
 from numpy_llama import InputError  # noqa: E402
 
 REFERENCE = ROOT / "tests" / "reference"

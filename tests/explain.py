@@ -12,10 +12,24 @@ from dataclasses import dataclass, field, replace
 
 import bugs
 import numpy as np
-import numpy_llama as nl
 from bugs import names_of
-from judge import (CLEARLY, FLOOR, HALVES, MASKED, META, NOISE, difference, largest, not_finite, readings_of, rms,
-                   unmasked, which)
+from judge import (
+    CLEARLY,
+    FLOOR,
+    HALVES,
+    MASKED,
+    META,
+    NOISE,
+    difference,
+    largest,
+    not_finite,
+    readings_of,
+    rms,
+    unmasked,
+    which,
+)
+
+import numpy_llama as nl
 
 
 @dataclass

@@ -12,13 +12,14 @@ import bugs
 import compare
 import ml_dtypes
 import numpy as np
-import numpy_llama as nl
 import pytest
 import torch
 import transformers
 from bugs import BUGS, Run, compute
 from conftest import FAIRYTALES, ROOT
 from safetensors.numpy import save_file
+
+import numpy_llama as nl
 
 PROMPT = "Once upon a time there was a king"
 BUG = {bug.name: bug for bug in BUGS}

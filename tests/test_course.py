@@ -23,6 +23,7 @@ sys.path.insert(0, str(NOTEBOOKS))
 
 import build  # noqa: E402
 import checks  # noqa: E402
+
 import numpy_llama as nl  # noqa: E402
 
 SOURCES = build.sources()
@@ -198,9 +199,11 @@ def test_lesson_has_every_part(path):
 def spoken(markdown):
     """The prose of a cell: no code, formulas, addresses, headings, table of lessons, numbers of sections and papers."""
     markdown = markdown.replace(build.table(), "")
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()", r"\]\([^)]*\)", r"^#+ .*$", r"^\| \*\*Min.*$",
-                    r"https?://\S+", r"arXiv[: ]\d+\.\d+", r"(?:[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Aa]ppendix)"
-                    r" [A-Z]?[\d.]+(?:(?:,| and| to) [A-Z]?[\d.]+)*", r"\[\d\d\]|[Ll]essons? \d+", r"\w+#\d+(?:[,–] ?#?\d+)*",
+    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()", r"\]\([^)]*\)",
+                    r"^#+ .*$", r"^\| \*\*Min.*$", r"https?://\S+", r"arXiv[: ]\d+\.\d+",
+                    r"(?:[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Aa]ppendix)"
+                    r" [A-Z]?[\d.]+(?:(?:,| and| to) [A-Z]?[\d.]+)*",
+                    r"\[\d\d\]|[Ll]essons? \d+", r"\w+#\d+(?:[,–] ?#?\d+)*",
                     r"Llama(?: \d and)? \d|LLaMA \d|GPT-\d|float\d+|bfloat\d+|uint\d+|UTF-\d|Qwen\d|\d+-bit"):
         markdown = re.sub(pattern, " ", markdown, flags=re.S | re.M if "```" in pattern or r"\$\$" in pattern else re.M)
     return markdown
@@ -212,7 +215,7 @@ def numbers(text):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_numbers_in_prose_are_computed_or_a_papers(path):
-    """Each number above 12 in the prose stands in the code or the output of the lesson (rounded, perhaps), or in a paper."""
+    """Each number above 12 in the prose stands in the lesson's code or output (rounded, perhaps), or in a paper."""
     notebook = nbformat.read(NOTEBOOKS / f"{path.stem}.ipynb", as_version=4)
     computed, captions = "", []
     for cell in notebook.cells:
@@ -228,7 +231,8 @@ def test_numbers_in_prose_are_computed_or_a_papers(path):
         for number in numbers(spoken(text)):
             digits = len(number.partition(".")[2])
             if not (float(number) <= 12 and digits == 0 or number in paper
-                    or any(abs(x * scale - float(number)) <= 0.501 * 10 ** -digits for x in known for scale in (1, 100))):
+                    or any(abs(x * scale - float(number)) <= 0.501 * 10 ** -digits
+                           for x in known for scale in (1, 100))):
                 missing.append(number)
     assert not missing
 
@@ -266,7 +270,7 @@ def test_facts_of_the_papers(lesson):
 # ---- The built lessons ---------------------------------------------------------------------------------------
 
 def test_lessons_are_as_they_were_built():
-    """Every lesson, run again: no error, no warning, every figure with its sentence, and what it prints is committed."""
+    """Every lesson, run again: no error, no warning, each figure with its sentence, and what it prints is committed."""
     done = subprocess.run([sys.executable, NOTEBOOKS / "build.py", "--check"], text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == len(SOURCES)
@@ -298,7 +302,8 @@ def test_links_lead_somewhere():
     for folder in (NOTEBOOKS, NOTEBOOKS / "student"):
         for path in folder.glob("*.ipynb"):
             for cell in nbformat.read(path, as_version=4).cells:
-                for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", cell.source) if cell.cell_type == "markdown" else []:
+                text = cell.source if cell.cell_type == "markdown" else ""
+                for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
                     assert (folder / target).exists(), (path.name, target)
 
 
@@ -313,7 +318,8 @@ def test_figures_have_alternative_texts_on_pages_and_slides(tmp_path):
     for text in (page, slides):
         pictures = bs4.BeautifulSoup(text, "html.parser").find_all("img")
         assert [picture["alt"] for picture in pictures] == sentences and len(sentences) >= 4
-    loaded = re.findall(r"""<script[^>]* src="([^"]*)"|<link[^>]* href="([^"]*)"|"(shared/[^"]*\.js)"|from '(.*)'""", slides)
+    loaded = re.findall(r"""<script[^>]* src="([^"]*)"|<link[^>]* href="([^"]*)"|"(shared/[^"]*\.js)"|from '(.*)'""",
+                        slides)
     loaded = ["".join(groups) for groups in loaded]
     files = [address.partition("?")[0] for address in loaded if not address.startswith("data:")]
     assert len(files) >= 7 and all((tmp_path / file).is_file() for file in files)
@@ -363,7 +369,8 @@ def test_twenty_notebooks_are_graded(tmp_path):
         "stubborn.ipynb": (dict(answers=fold("import time\n    while True:\n        try: time.sleep(60)\n"
                                              "        except BaseException: pass")), "02", 0, 3,
                            "(did not run); no end after 6 s, and it cannot be interrupted"),
-        "dies.ipynb": (dict(answers=right, setup="import os\nos._exit(1)"), "02", 0, 3, "pre_norm_block (did not run); the kernel died"),
+        "dies.ipynb": (dict(answers=right, setup="import os\nos._exit(1)"), "02", 0, 3,
+                       "pre_norm_block (did not run); the kernel died"),
         "exits.ipynb": (dict(answers=fold("import os; os._exit(0)")), "02", 0, 3, "(did not run); the kernel died"),
         "quits.ipynb": (dict(answers=fold("raise SystemExit")), "02", 2, 3, "fold (wrong)"),
         "conda.ipynb": (dict(answers=right, kernel="conda-env-x"), "02", 3, 3, ""),
@@ -393,7 +400,8 @@ def test_twenty_notebooks_are_graded(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     rows = list(csv.reader((tmp_path / "marks.csv").open(encoding="utf-8")))[1:]
     assert len(rows) == len(cases) == len(done.stdout.splitlines()) - 1
-    for path, (_, lesson, right, of, words), row, line in zip(paths, cases.values(), rows, done.stdout.splitlines()[1:]):
+    for path, (_, lesson, right, of, words), row, line in zip(paths, cases.values(), rows,
+                                                              done.stdout.splitlines()[1:]):
         assert row[:4] == [str(path), lesson, str(right), str(of)] and words in row[4], row
         assert bool(row[4]) == bool(words) and line.startswith(str(path)) and line.rstrip().endswith(row[4]), row
 
@@ -402,7 +410,8 @@ def test_grading_refuses_what_is_not_there(tmp_path):
     def run(*arguments):
         return subprocess.run([sys.executable, NOTEBOOKS / "checks.py", *arguments], text=True, capture_output=True)
     there = hand_in(tmp_path / "there.ipynb", {})
-    for arguments, words in (((), "NOTEBOOK"), ((tmp_path / "gone.ipynb",), f"there is no file {tmp_path / 'gone.ipynb'}"),
+    for arguments, words in (((), "NOTEBOOK"),
+                             ((tmp_path / "gone.ipynb",), f"there is no file {tmp_path / 'gone.ipynb'}"),
                              ((there, "--csv", tmp_path), f"cannot write {tmp_path}")):
         done = run(*arguments)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr

@@ -8,11 +8,12 @@ from collections import Counter
 
 import compare
 import numpy as np
-import numpy_llama as nl
 import pytest
 from bugs import BUGS, Bug, compute, layers, next_layers, on_grid, reorder_rows
 from dumps import Tensor
 from judge import difference, largest
+
+import numpy_llama as nl
 
 CASES = [f"{model}-float32/{run}" for model in ("mha", "gqa", "mqa") for run in ("prompt", "chunk", "decode")]
 COUNTS = Counter()
@@ -118,7 +119,8 @@ MISTAKES = {
         3 * at["attn.scores"])), r"softmax of 3 times the scores"),
     "average-of-keys": ("layers.0.attn.heads", only("attn.heads", lambda at, right: at["attn.probs"] @ at.seen(
         "attn.k")[at.key_heads]), r"average of the keys before rotation"),
-    "values-one-slot-late": ("layers.0.attn.heads", only("attn.heads", late_values), r"average of the values, each one slot too late"),
+    "values-one-slot-late": ("layers.0.attn.heads", only("attn.heads", late_values),
+                             r"average of the values, each one slot too late"),
     "bias": ("layers.0.attn.out", only("attn.out", with_bias), r"same numbers at every position, up to 1: a bias"),
     "dropout": ("layers.0.ffn.out", only("ffn.out", dropped), r"is 1\.43 times the right value, and 0 in .*dropout"),
     "one-order-each": ("layers.0.attn.k", {"change": layers(keys_in_metas_order)},
@@ -126,7 +128,8 @@ MISTAKES = {
     "turned-keys-in-metas-order": ("layers.0.attn.k_rope", only("attn.k_rope", lambda at, right: np.stack(
         [reorder_rows(head, at.config.head_dim, "meta") for head in right])),
         r"right if neighbours .* are its pairs, but the queries' are halves"),
-    "product-in-tf32": ("layers.0.ffn.up", only("ffn.up", coarse_product), r"the product with up is computed in lower precision; .*exact to"),
+    "product-in-tf32": ("layers.0.ffn.up", only("ffn.up", coarse_product),
+                        r"the product with up is computed in lower precision; .*exact to"),
     "logits-halved": ("logits", {"taps": {"logits": lambda at, right: right / 2}}, r"is 0\.5 times the right value"),
 }
 

@@ -10,15 +10,15 @@ import shutil
 from dataclasses import replace
 from urllib.parse import quote
 
+import bugs
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import FAIRYTALES, explorer_build
 from playwright.sync_api import sync_playwright
 from safetensors.numpy import load_file, save_file
 
 import numpy_llama as nl
-import bugs
-from conftest import FAIRYTALES, ROOT, explorer_build
 
 explorer = explorer_build()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -246,7 +246,8 @@ PIECES_TO_TEXT = Exercise(
     hints=[
         "A character may be spread over several byte pieces. So when is it safe to decode?",
         "Collect bytes, not text; control pieces add none. Decode once, at the end.",
-        "Of byte pieces take their byte, of others their UTF-8 with ▁ as a space; decode; then one space in front goes."],
+        "Of byte pieces take their byte, of others their UTF-8 with ▁ as a space; decode; then one space in front "
+        "goes."],
     mistakes=[
         ("the space of the dummy prefix is still there: it goes, once, at the beginning.",
          lambda pieces: spell(pieces, end=lambda text: text)),

@@ -163,8 +163,8 @@ CHECKED = Exercise(
         "Go through the rows: append the row's argmax, stop after the first that differs from the draft. If none "
         "differs, the last row gives one token more."],
     mistakes=[
-        ("only accepted guesses are in it; the row of the first wrong guess tells the right token, and the last row one "
-         "more.",
+        ("only accepted guesses are in it; the row of the first wrong guess tells the right token, and the last row "
+         "one more.",
          lambda d, l: [int(i) for i in d[:agreeing(d, choices(l))]]),
         ("the token after the draft is missing: if all guesses are right, the last row is right too.",
          lambda d, l: choices(l)[:min(agreeing(d, choices(l)) + 1, len(d))]),

@@ -90,7 +90,8 @@ BATCH_LOSS = Exercise(
     hints=[
         "Which rows of the logits of text b are about a real token? Its last real token predicts padding.",
         "Rows 0 to lengths[b] - 2 against tokens 1 to lengths[b] - 1. Then: mean of what?",
-        "Collect nl.cross_entropy(rows[:n - 1], ids[1:n]) of every text, join them, and take one mean over all tokens."],
+        "Collect nl.cross_entropy(rows[:n - 1], ids[1:n]) of every text, join them, and take one mean over all "
+        "tokens."],
     mistakes=[
         ("that is the mean of the texts' means: each text counts equally, where each token should.",
          lambda l, t, n: np.mean([x.mean() for x in each_text()(l, t, n)])),
@@ -158,7 +159,8 @@ NUCLEUS = Exercise(
         (np.array([0.4, 0.3, 0.2, 0.1]), 1.0), (np.array([0.02, 0.31, 0.27, 0.18, 0.22]), 0.75)],
     hints=[
         "Go through the tokens from the likeliest down. When do you stop, and does the last one belong to the set?",
-        "A token stays if the tokens before it hold less than p together: np.cumsum(sorted) - sorted is what they hold.",
+        "A token stays if the tokens before it hold less than p together: np.cumsum(sorted) - sorted is what they "
+        "hold.",
         "order = np.argsort(-probs); the chosen ids are order[before < p]; put probs[chosen] into zeros, divide by the "
         "sum."],
     mistakes=[

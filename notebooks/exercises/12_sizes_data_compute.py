@@ -77,7 +77,8 @@ DIFFERENT_TOKENS = Exercise(
         (100.0, {"a": (50.0, 1.0), "b": (50.0, 2.0)}),
         (10.0, {"a": (100.0, 0.5)})],
     hints=[
-        "A source that was read twice: how many of its tokens were new the second time? And one that was read 0.6 times?",
+        "A source that was read twice: how many of its tokens were new the second time? "
+        "And one that was read 0.6 times?",
         "A source's share of the tokens, divided by its epochs, is its size. Was all of it seen?",
         "For each source share / 100 * tokens, divided by its epochs if it was read more than once; add them up."],
     mistakes=[
@@ -138,7 +139,8 @@ COUNT_RELATIVE = Exercise(
     hints=[
         "Begin with Llama's own formula. Which part is there only once now, and what does each layer get?",
         "A bias has as many numbers as the product has columns: H * d for wq, G * d for wk and for wv.",
-        "V * D once; per layer wq, wk, wv, wo, three of D * F, two norms, and (H + 2 G) * d biases; one norm at the end."],
+        "V * D once; per layer wq, wk, wv, wo, three of D * F, two norms, and (H + 2 G) * d biases; "
+        "one norm at the end."],
     mistakes=[
         ("that is Llama: the biases are missing, and the vocabulary counts once.",
          count_with(2, bias=lambda c: 0)),

@@ -117,7 +117,8 @@ FROM_FLOAT16 = Exercise(
         (bits16(0x3C00, 0xC000, 0x3555, 0x7BFF),), (bits16(0x0001, 0x03FF, 0x8200),), (bits16(0x0400, 0x0000, 0x2E66),),
         (np.arange(0x0000, 0x7C00, 0x0155, dtype=np.uint16),)],
     hints=[
-        "Cut the 16 bits into three whole numbers by shifts and masks, as the lesson does for bfloat16. Where are they?",
+        "Cut the 16 bits into three whole numbers by shifts and masks, as the lesson does for bfloat16. "
+        "Where are they?",
         "The mantissa has ten bits: m / 1024. For e = 0 leave the 1 out and use the exponent of e = 1.",
         "s = bits >> 15, e = (bits >> 10) & 31, m = bits & 1023; (1 + m / 1024) * 2.0 ** (e - 15), and for e = 0 "
         "m / 1024 * 2.0 ** -14. Make e a signed integer first."],
@@ -126,7 +127,8 @@ FROM_FLOAT16 = Exercise(
          half_with(one=False)),
         ("subnormals are half as large as they should be: with e = 0 the exponent is that of e = 1.",
          half_with(least=0)),
-        ("subnormals follow the rule of all others in yours: with e = 0 there is no 1, and the exponent is that of e = 1.",
+        ("subnormals follow the rule of all others in yours: with e = 0 there is no 1, and the exponent is that of "
+         "e = 1.",
          half_with(one=False, least=0)),
         ("the sign is missing.",
          half_with(sign=False)),

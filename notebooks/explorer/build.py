@@ -26,6 +26,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import bugs  # noqa: E402
 import dumps  # noqa: E402
+
 import numpy_llama as nl  # noqa: E402
 from numpy_llama import InputError  # noqa: E402
 
@@ -228,7 +229,7 @@ def check_exports(name, imported, other, body):
 
 def fill(page, marks):
     """The page with each mark, which must be there once, replaced by its text."""
-    for mark, text in marks.items():
+    for mark in marks:
         if page.count(mark) != 1:
             raise InputError(f"index.html must have the mark {mark} once, not {page.count(mark)} times")
     before = re.split("(" + "|".join(map(re.escape, marks)) + ")", page)
