@@ -37,7 +37,7 @@ import figures
 import ipywidgets
 import numpy as np
 import numpy_llama as nl
-from course import STORY, loss
+from course import loss
 
 check = checks.lesson("00")
 
