@@ -400,13 +400,13 @@ def table(found, short=False):
         lines.append(f"| {shape}, lazy | decoding after 64, at most {max(ours['memory']):.0f} MiB of its own memory "
                      f"(memory read, GB/s {middle(ours['limits']['memory read, GB/s']):.0f}) | "
                      f"{figure(STEPS / middle(ours['decode 64']))} |" + 6 * " |")
-    machine, limits = found["machine"], found["limits"]
+    machine, limits, kernels = found["machine"], found["limits"], found["kernels"]
     start, imports = found["start"], found["import"]
     lines += ["", f"Medians of two to nine turns ± half the distance between the quartiles; ratios are medians of "
               f"what ran within the same turn. {machine['processor']}, {machine['cores']} cores; "
               f"Python {machine['python']}, "
-              f"NumPy {machine['numpy']} (kernel {found['kernels']['NumPy']}), PyTorch {machine['torch']} "
-              f"({found['kernels']['PyTorch']}), transformers {machine['transformers']}; "
+              f"NumPy {machine['numpy']} ({kernels['NumPy']}), PyTorch {machine['torch']} ({kernels['PyTorch']}), "
+              f"transformers {machine['transformers']}; "
               + ", ".join(f"{name} {middle(values):.0f}" for name, values in limits.items())
               + f". From the start of a process to the first token of the model that ships: "
               f"{middle(start[ENGINES[0]]):.2f} s, with transformers {middle(start[ENGINES[1]]):.1f} s. "
