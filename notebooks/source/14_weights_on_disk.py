@@ -357,14 +357,14 @@ for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
     computed = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
     on_disk = error["bfloat16, rounded" if label == "bfloat16" else label]
     other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
-    print(f"{label:8} stored only {on_disk:.4f}, values rounded too {computed:.4f}: "
-          f"{computed / on_disk:.1f} times; {other} other choices")
+    print(f"{label:8} stored only {on_disk:.3f}, values rounded too {computed:.3f}: "
+          f"{computed / on_disk:.0f} times; {other} other choices")
 
 # %% [markdown]
 # **Explain.** Of D errors of equal size and random sign, about 1/√D would be left. Here 9 % is left; most of the
 # error is gone. Cutting always goes towards zero, and yet leaves 13 % only: the signs of w
 # and of x still decide which way an error points. Stored in 16 bits, this model makes the same choices on this text.
-# Rounding every value on the way costs nearly three times the error of storage. So numpy_llama.py reads 16 bits and
+# Rounding every value on the way costs about three times the error of storage. So numpy_llama.py reads 16 bits and
 # computes in 32.
 #
 # ## Two layouts
