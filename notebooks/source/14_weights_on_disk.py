@@ -357,8 +357,8 @@ for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
     computed = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
     on_disk = error["bfloat16, rounded" if label == "bfloat16" else label]
     other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
-    print(f"{label:8} stored only {on_disk:.3f}, values rounded too {computed:.3f}: "
-          f"{computed / on_disk:.0f} times; {other} other choices")
+    print(f"{label:8} every value rounded: {computed / on_disk:.0f} times the error of storage; "
+          f"{other} other choices")
 
 # %% [markdown]
 # **Explain.** Of D errors of equal size and random sign, about 1/√D would be left. Here 9 % is left; most of the
