@@ -41,6 +41,7 @@ sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import checkpoints  # noqa: E402
+import llama2c_file  # noqa: E402
 
 import numpy_llama as nl  # noqa: E402
 
@@ -137,16 +138,7 @@ class LlamaC(Engine):
         self.scratch = tempfile.TemporaryDirectory()
         self.command = [os.environ["LLAMA2C"], f"{self.scratch.name}/model", "-z", f"{self.scratch.name}/tokenizer",
                         "-t", "0", "-n"]
-        weights, c = nl.load(folder, lazy=True)           # matrices as they are in the file, (out, in)
-        layers, rows = weights["layers"], 4096
-        with open(self.command[1], "wb") as file:         # the format of its first version; less than 0: not tied
-            np.array([c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, -c.vocab_size, rows], "i4").tofile(file)
-            for w in [weights["embedding"], *(layer["attn_norm"] for layer in layers),
-                      *(layer["attn"][name].w for name in ("wq", "wk", "wv", "wo") for layer in layers),
-                      *(layer["ffn_norm"] for layer in layers),
-                      *(layer["ffn"][name].w for name in ("gate", "down", "up") for layer in layers),
-                      weights["norm"], np.zeros((rows, c.head_dim)), weights["output"].w]:
-                w.astype(np.float32).tofile(file)
+        c = llama2c_file.write_model(folder, self.command[1], max_seq_len=4096)
         piece = np.float32(0).tobytes() + np.int32(1).tobytes() + b"a"        # score, length, text
         Path(self.command[3]).write_bytes(np.int32(1).tobytes() + c.vocab_size * piece)
 

@@ -23,9 +23,12 @@ def halves_to_interleaved(w, head_dim):
     return w.reshape(-1, 2, head_dim // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 
 
-def write_model(folder, path):
-    """Write the weights in a folder, a matrix at a time. Raises InputError for what the format cannot say."""
-    config, tensors, is_meta = nl.open_checkpoint(folder)
+def write_model(folder, path, max_seq_len=None):
+    """Write the weights in a folder, a matrix at a time, and return the config; max_seq_len sets another context.
+
+    Raises InputError for what the format cannot say.
+    """
+    config, tensors, is_meta = nl.open_checkpoint(folder, max_seq_len)
     if config.head_dim * config.n_heads != config.dim:
         raise nl.InputError(f"{folder}: head_dim is {config.head_dim}, but llama2.c takes D / H = "
                             f"{config.dim / config.n_heads:g} for the width of a head")
