@@ -5,16 +5,16 @@
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, each with its place in the papers.
 
-    x = embedding[tokens]                             one row of D numbers for each token
+    x = embedding[tokens]                             one row of D numbers (the width) for each token id
     for each layer:
         x = x + self_attention(rms_norm(x))           a token gathers what it needs from the tokens before it
         x = x + feed_forward(rms_norm(x))             and works on it by itself
-    logits = rms_norm(x) @ output                     a score for every token of the vocabulary, to come next
+    logits = rms_norm(x) @ output                     a score for every token that could come next
 
 Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... stand behind
-them: each raises InputError unless what its name says is true.
+them: each raises InputError if what it is given is unfit.
 
-    the model         1 config   2 primitives   3 positions   4 taps   5 attention   6 forward   7 generation
+    the model         1 config   2 primitives   3 taps   4 positions   5 attention   6 forward   7 generation
     around it         8 tokenizer   9 objective   10 sizes
     behind the model  11 long prompts   12 weights   13 lazy weights   14 command line
 
@@ -24,9 +24,9 @@ numbers is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, n
 
 Size letters, the same everywhere. (T, D), (D,) -> (T, D) means: arrays of these shapes go in, and this one comes out.
 
-    T tokens of this call    S tokens seen so far: these T and those in the cache, if there is one    V vocabulary
-    D model width            F feed-forward width    L layers
-    H query heads            G key/value heads       d head width
+    T tokens of this call    S tokens seen so far: these T, and those kept in a cache (section 5)
+    V vocabulary             D model width           F feed-forward width     L layers
+    H query heads            G key/value heads       d head width (section 5)
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
@@ -47,7 +47,8 @@ class InputError(ValueError):
 class Config:
     """The numbers that define a Llama (D, L and H: LLaMA, table 2).
 
-    Raises InputError for a number that is not positive, and where G does not divide H, or H does not divide D.
+    Raises InputError for a number that is not positive, if G does not divide H, and if d is not given and H does not
+    divide D.
     """
     dim: int                     # D
     n_layers: int                # L
@@ -57,7 +58,7 @@ class Config:
     vocab_size: int              # V
     max_seq_len: int = 4096      # the context, in tokens
     norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
-    rope_theta: float = 10000.0  # how slowly the slowest pair turns (section 3)
+    rope_theta: float = 10000.0  # RoPE's base: the larger, the more slowly pairs turn (section 4)
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
@@ -66,11 +67,11 @@ class Config:
             object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen class is set
 
 
-# The weights are a dict; `layers` is a list with a dict for each layer, whose keys are the argument names of `block`,
-# `self_attention` and `feed_forward`. Every matrix stands so that x @ w is its product.
+# The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block`. Two of these,
+# attn and ffn, are dicts again: the arguments of `self_attention` and of `feed_forward`. Each matrix stands as in x @ w.
 #
-#     embedding (V, D)   norm (D,)   output (D, V)
-#     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
+#     embedding (V, D)   norm (D,), the last   output (D, V)
+#     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
 #                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
 
@@ -79,7 +80,7 @@ class Config:
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
     e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
-    np.exp(e, out=e)                                      # in place, as the next line: no copies of a large array
+    np.exp(e, out=e)                                      # e to the power of that; in place, as the next line
     e /= e.sum(axis=-1, keepdims=True)
     return e
 
@@ -96,43 +97,11 @@ def rms_norm(x, weight, eps):
     return x / np.sqrt(mean_square + eps) * weight
 
 
-# ---- 3. Positions --------------------------------------------------------------------------------------------
-#
-# Attention compares queries with keys, rows of d numbers. To tell it where a token stands, each row is read as d/2
-# pairs, points in a plane, and each pair is turned by an angle that grows with the token's position.
-
-def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
-    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
-
-    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
-    """
-    # Rounded where Hugging Face's code rounds: the last bit of a frequency moves a cosine at position 4095 by 2e-4.
-    # The power alone is taken in float64 first, because float32 powers differ from library to library.
-    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
-    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
-    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
-    return np.cos(angles), np.sin(angles)
-
-
-def rope(x, cos, sin):
-    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
-
-    The query at position m and the key at position n are both turned, so that their dot product depends on the
-    positions only through m - n.
-
-    The paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}); Hugging Face's files pair halves. Only the order of
-    each head's columns in wq and wk differs, and `load` (section 12) puts Meta's into this one.
-    """
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]                   # (heads, T, d/2): cos and sin are the same for every head
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
-# ---- 4. Taps -------------------------------------------------------------------------------------------------
+# ---- 3. Taps -------------------------------------------------------------------------------------------------
 #
 # The model passes its intermediate values through a tap, and goes on with what the tap returns:
 #
-#     q = tap("q_rope", rope(q, cos, sin))
+#     x = tap("norm", rms_norm(x, weight, eps))
 #
 # So a tap can watch a value, record it, or change it, and the model's code stays the same.
 
@@ -158,11 +127,44 @@ def under(prefix, tap):
     return lambda name, x: tap(f"{prefix}.{name}", x)
 
 
+# ---- 4. Positions --------------------------------------------------------------------------------------------
+#
+# Attention (section 5) makes of each token queries and keys, rows of d numbers, and compares them by dot product. To
+# tell it where a token stands, a row is read as d/2 pairs, points in a plane, and each pair is turned by an angle that
+# grows with the token's position.
+
+def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
+    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
+
+    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, where i starts at 1).
+    """
+    # Rounded where Hugging Face's code rounds: one bit of a frequency changes a cosine at position 4095 by up to 2e-4.
+    # The power alone is taken in float64 first, because float32 powers differ from library to library.
+    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
+    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
+    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
+    return np.cos(angles), np.sin(angles)
+
+
+def rope(x, cos, sin):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
+
+    The query at position m and the key at position n are both turned, so that their dot product depends on the
+    positions only through m - n.
+
+    These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
+    differ only in the order of each head's columns in wq and wk, which make queries and keys; `load` reorders Meta's.
+    """
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]                   # (heads, T, d/2); cos and sin serve every head
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
-# Three products make of each token's row a query (what it looks for), a key (what it can be found by) and a value (what
-# it hands over), for several heads at once. No token looks at a later one, so the keys and values of the past never
-# change: a cache keeps them, and a new token costs one row.
+# Products with wq, wk and wv make of each token's row a query (what it looks for), a key (what it can be found by) and
+# a value (what it hands over): several of each, d numbers wide. A head is a set of them that attends by itself. No
+# token looks at a later one, so keys and values of the past never change: a cache keeps them for the tokens to come.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -170,37 +172,37 @@ def causal_mask(positions, n_seen):
 
 
 def split_heads(x, head_dim):
-    """(T, heads * d) -> (heads, T, d)"""
+    """(T, heads*d) -> (heads, T, d)"""
     return x.reshape(len(x), -1, head_dim).swapaxes(0, 1)
 
 
 def merge_heads(x):
-    """(heads, T, d) -> (T, heads * d)"""
+    """(heads, T, d) -> (T, heads*d)"""
     return x.swapaxes(0, 1).reshape(x.shape[1], -1)
 
 
 def attention(q, k, v, mask, tap=ignore):
-    """Each query's average of the values, weighted by how well the keys match it.
+    """In each head softmax(q k^T / sqrt(d)) v: the values, averaged by how well their keys match the query.
 
     (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
     Query head h uses key/value head h // (H / G): G = H is multi-head, G = 1 multi-query attention, anything
-    between grouped-query attention (GQA, section 2.2). Query heads that share a key head are neighbours, so `reshape`
-    puts their rows under one another, and one product serves them all.
+    between grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key head 0: they are
+    neighbours, so `reshape` makes one matrix of their 4 T rows, and one product serves all four.
     """
     H, T, d = q.shape
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
     scores /= math.sqrt(d)                                # q·k has d terms: its spread grows with the root of d
-    np.copyto(scores, -np.inf, where=~mask)               # the future gets probability 0
+    np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
-    heads = probs.reshape(G, (H // G) * T, S) @ v         # (G, H/G * T, d)
-    return tap("heads", heads.reshape(H, T, d))
+    averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
+    return tap("heads", averages.reshape(H, T, d))
 
 
 class KVCache:
-    """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
+    """The turned keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
 
     def __init__(self, config, max_len=None, dtype=np.float32):
         self.max_len = config.max_seq_len if max_len is None else max_len
@@ -223,11 +225,11 @@ class KVCache:
 
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
-    """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2).
+    """Project, turn, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2).
 
-    With a cache, S counts the tokens that it holds; without one, S = T.
+    With a cache, S counts all that it holds once these T are added; without one, S = T.
     """
-    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair
+    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair of numbers
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
     v = tap("v", split_heads(x @ wv, head_dim))           # (G, T, d)
@@ -236,15 +238,15 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
     if cache is not None:
         k, v = cache.extend(k, v)                         # (G, S, d)
     heads = attention(q, k, v, mask, tap)
-    return tap("out", merge_heads(heads) @ wo)
+    return tap("out", merge_heads(heads) @ wo)            # (T, H*d) @ (H*d, D)
 
 
 # ---- 6. The model --------------------------------------------------------------------------------------------
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    gated = tap("silu", silu(tap("gate", x @ gate)))      # (T, F)
-    hidden = tap("hidden", gated * tap("up", x @ up))
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): how much each gate lets through
+    hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
 
@@ -265,12 +267,12 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0
+    start = cache[0].length if cache else 0               # every layer's holds as many
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # computed in this; an embedding may be stored in 16 bits
+    dtype = weights["norm"].dtype                         # of the computation; a stored embedding may be narrower
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -307,7 +309,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow. Tokens below this bound hold less than 1 - top_p together: the others reach top_p.
+        # Sorting all V is slow. Those below (1 - top_p) / V are at most V, so hold less than 1 - top_p: the rest suffice.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
@@ -325,7 +327,7 @@ def sample(logits, rng, temperature=1.0, top_k=0, top_p=1.0):
         return int(np.argmax(probs))
     sums = np.cumsum(probs)
     sums /= sums[-1]                                      # the last is 1 but for rounding
-    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first whose sum is larger
+    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first sum above the draw
 
 
 def new_cache(weights, config, max_len):
@@ -337,9 +339,9 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
              cache=None):
     """Yield up to max_new_tokens token ids, one by one; a stop id, once yielded, or a full context ends it sooner.
 
-    With a cache, the tokens continue those that it holds. The last token yielded is not in it yet: to go on, pass it
-    first. Raises InputError, when the first token is asked for, for what `forward` and `sample` refuse, and for logits
-    that are not finite.
+    With a cache, the tokens continue those that it holds. The last token yielded has not been through `forward`, so the
+    cache does not hold it: to go on, pass it first. Raises InputError, but not before the first token is asked for, for
+    what `forward` and `sample` refuse, and for logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
@@ -348,9 +350,9 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     rng = rng or np.random.default_rng()
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
-    n_max = min(max_new_tokens, room + 1)                 # the last token is not read: it takes no room
+    n_max = min(max_new_tokens, room + 1)                 # the last token never goes through forward: it takes no room
 
-    logits = prefill(tokens, weights, config, cache)      # forward(...)[-1], in chunks to save memory (section 11)
+    logits = prefill(tokens, weights, config, cache)      # forward(tokens, ..., cache)[-1], in chunks (section 11)
     for n in range(1, n_max + 1):
         token = sample(logits, rng, temperature, top_k, top_p)
         yield token
@@ -358,7 +360,7 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
             return
         position = cache[0].length
         logits = forward([token], weights, config, cache)[-1]
-        check_finite(logits, position)                    # before the next draw, to name the position
+        check_finite(logits, position)                    # `sample` could not name the position
 
 
 # ==== Behind the model: from here on, more than NumPy =========================================================
