@@ -68,7 +68,7 @@ class Config:
 
 
 # The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block`. Two of these,
-# attn and ffn, are dicts again: the arguments of `self_attention` and of `feed_forward`. Each matrix stands as in x @ w.
+# attn and ffn, are dicts again: the arguments of `self_attention` and of `feed_forward`. Each matrix is w in x @ w.
 #
 #     embedding (V, D)   norm (D,), the last   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
@@ -309,7 +309,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow. Those below (1 - top_p) / V are at most V, so hold less than 1 - top_p: the rest suffice.
+        # Sorting all V is slow. Those below (1 - top_p) / V are at most V and hold less than 1 - top_p: the rest do.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
