@@ -145,7 +145,8 @@ def processes():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "torch", "transformers.models.llama.modeling_llama", "sentencepiece"])
+    context.set_forkserver_preload(["pytest", "hypothesis", "torch", "transformers.models.llama.modeling_llama",
+                                     "sentencepiece", "ml_dtypes", "threadpoolctl"])
     return context
 
 
