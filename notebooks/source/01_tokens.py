@@ -237,8 +237,8 @@ figure, axes = figures.new(2.3, columns=2)
 for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
     figures.bars(ax, expected(ids), ".0f", marked=["n"])
     ax.set(title=title, xlabel="percent", xlim=(0, 30))
-figures.show(figure, "The same letter, two tokens: without the space a fifth of the probability goes "
-                     "to n (hatched), for the word In; the rest is much as after the word I.")
+figures.show(figure, "The same letter, two tokens: without the space a fifth of the probability "
+                     "goes to n (hatched), for the word In; the rest is much as after the word I.")
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
@@ -271,7 +271,7 @@ for name, front in (("<s>", [tokenizer.bos]), ("nothing", []), (".", [number_of[
 # %% [markdown]
 # **Explain.** With `<s>`, *Once* is almost surely followed by *upon a time*. Both other fronts make *upon* a surprise, so
 # the sign itself tells the model that a tale begins. The place matters too: with nothing in front, even *a time* after
-# *upon* is unsure. Over the whole story, it is a matter of 0.05 and 0.09 nats per token.
+# *upon* is unsure. Over the whole story, either costs less than a tenth of a nat per token.
 #
 # ## Bytes for all the rest
 #
@@ -449,8 +449,8 @@ figure, ax = figures.new(4.2)
 figures.draw_families(families, points, ax)
 ax.set(xlabel="direction of the largest spread", ylabel="of the second largest")
 figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ "
-                     "most: the families part, and a few words stray; two has come among the places, "
-                     "horse and bear lie apart.")
+                     "most: the families part, and a few words stray; two has come among the "
+                     "places, horse and bear lie apart.")
 
 # %% [markdown]
 # **Explain.** Nobody told the model what a colour is. It had to predict what follows, and what follows *red* is much like
