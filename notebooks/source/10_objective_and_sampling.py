@@ -169,7 +169,7 @@ print(f"second half, after the first             {second_half(tokens[1:middle]):
 print(f"second half, after its last 10 tokens    {second_half(near):.2f}")
 print(f"second half, after nothing               {second_half([]):.2f}")
 print(f"second half, after the first in disorder {np.mean(disorder):.2f} "
-      f"(all but the last 10; {min(disorder):.2f} to {max(disorder):.2f} in five shuffles)")
+      f"(but the last 10; {min(disorder):.2f} to {max(disorder):.2f} in 5 shuffles)")
 gap = surprise[:middle - 1].mean() - surprise[middle - 1:].mean()
 lost = second_half([]) - second_half(tokens[1:middle])
 print(f"{lost:.2f} of {gap:.2f} nats is {lost / gap:.0%}")
