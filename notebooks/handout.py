@@ -253,7 +253,7 @@ SYMBOLS = [
     "W, V, W₂  gate, up, down      Swish₁(x) = silu(x) = x σ(x)      ⊗  number by number      rms(x)  the root of the "
     "mean of x²",
 ]
-COLUMNS = {"name in a trace": (26, 30), "shape": (153, 12), "what it is": (200, 43), "where it is defined": (410, 34),
+COLUMNS = {"name in a trace": (26, 30), "shape": (153, 12), "what it is": (200, 43), "where it is defined": (405, 34),
            "line": (554, 4), "in numpy_llama.py": (577, 40)}      # where it begins, in points; characters
 
 

@@ -1,8 +1,9 @@
 """A Llama for pencil: V 4, D 2, one head, one layer, and weights that are whole or half numbers.
 
-It has learned one thing, as far as weights set by hand can learn: after "cats and" comes "dogs", after "dogs and"
-comes "cats". Column 0 of the stream says which kind of word comes next (a noun above 0, "and" below), column 1 which
-noun (cats above 0, dogs below). handout.py draws its pass on a page; numpy_llama.py runs it like any other Llama.
+Its weights are set by hand for one rule: after "cats and" comes "dogs", after "dogs and" comes "cats". Column 0 of the
+stream is above 0 for a noun, column 1 above 0 for cats and below for dogs. At the start they say which word stands
+here; attention writes into column 1 which noun comes next, and the feed-forward step into column 0 whether one does.
+handout.py draws the pass on a page; numpy_llama.py runs it like any other Llama.
 """
 import sys
 from pathlib import Path

@@ -156,9 +156,9 @@ print("the model's function does the same:",
 # \mathrm{up} = \begin{pmatrix} -1 & 2 \\ 0 & 0 \end{pmatrix}, \quad
 # \mathrm{down} = \begin{pmatrix} 2 & 0 \\ -3 & 0 \end{pmatrix}$$
 #
-# A first number below 0 says that *and* stands here, above 0 that a noun does. So neuron 0 is a rule "if *and*, then
-# a noun comes next", and neuron 1 "if a noun, then *and* comes next". Which of the two gates is open? Do the steps
-# with a pencil; then the control below takes them away.
+# A first number above 0 says that a noun stands here. So neuron 0 is the rule "if no noun stands here, a noun comes
+# next", and neuron 1 "if one does, *and* comes next". Which of the two gates is open? Do the steps with a pencil; then
+# the control below takes them away.
 
 # %%
 run = pencil.run()
