@@ -15,7 +15,8 @@ import numpy_llama as nl  # noqa: E402
 
 NAMES = ["<s>", "cats", "dogs", "and"]
 PROMPT = [0, 1, 3]                                        # <s> cats and
-# A pair of two numbers turns by one radian for each position, whatever theta. No eps: a pencil would not see it.
+# With d 2 there is one pair, which turns by one radian for each position, whatever theta is. eps is next to nothing,
+# so that a pencil may leave it out.
 config = nl.Config(dim=2, n_layers=1, n_heads=1, n_kv_heads=1, hidden_dim=2, vocab_size=4, max_seq_len=16,
                    norm_eps=1e-30)
 weights = {

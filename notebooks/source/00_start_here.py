@@ -81,7 +81,7 @@ for word, row in zip(("the", "king"), toy_probs):
 #
 # ## A Llama for pencil
 #
-# The smallest Llama that mends this flaw has V 4, D 2 and one layer. Its tokens are `<s>` (a text begins), *cats*,
+# A Llama that mends this flaw can be small: V 4, D 2 and one layer. Its tokens are `<s>` (a text begins), *cats*,
 # *dogs* and *and*; its weights are whole or half numbers, set by hand. After *cats and* it says *dogs*, after *dogs
 # and* it says *cats*. The last token is the same in both prompts, so its row must find out what stood before.
 #
@@ -102,8 +102,8 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 # (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
 #
 # The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right. It
-# takes half an hour with a pencil, now or bit by bit: lessons 02 to 07 come back to it, each for its step. Its second
-# page lists every symbol and name of a Llama, for later.
+# takes about half an hour with a pencil, now or bit by bit: lessons 02 to 07 come back to its steps. Its second page
+# lists every symbol and name of a Llama, for later.
 #
 # ## From a prompt to its next token
 #
