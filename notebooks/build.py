@@ -7,7 +7,7 @@
 
 A lesson is those two files. The sources are in jupytext's percent format. What follows from them is written here and
 nowhere else: the cell that finds the course, stars and minutes in the heading of each exercise, the link to the next
-lesson, and the tables between markers in README.md, notebooks/README.md and lesson 00.
+lesson, the tables between markers in README.md, notebooks/README.md and lesson 00, and handout.pdf.
 
 Tags on a cell say what is done with it:
 
@@ -34,6 +34,7 @@ from pathlib import Path
 
 import checks
 import figures
+import handout
 import jinja2
 import jupytext
 import nbclient
@@ -142,6 +143,18 @@ def write_tables(check):
             raise BuildError(f"{path.relative_to(HERE.parent)} is stale: run python notebooks/build.py")
         if new != text:
             path.write_text(new, encoding="utf-8")
+
+
+def write_handout(check):
+    """The two pages of handout.py. With `check`, write nothing, and raise BuildError where the file shows others."""
+    try:
+        made = handout.make()
+    except handout.InputError as error:                   # the README's table and numpy_llama.py do not agree
+        raise BuildError(f"handout.pdf: {error}") from None
+    if not check:
+        handout.PATH.write_bytes(made)
+    elif not handout.PATH.exists() or handout.stamp(handout.PATH.read_bytes()) != handout.stamp(made):
+        raise BuildError("notebooks/handout.pdf is stale: run python notebooks/build.py")
 
 
 def tags(cell):
@@ -305,7 +318,7 @@ def student(source):
         if cell.cell_type == "code":
             cell.source, captions = without_captions(cell.source, source.stem[:2], captions)
             continue
-        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png)\b)", "](../", cell.source)
+        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png|pdf)\b)", "](../", cell.source)
         if cell.source.startswith("**Explain.**") or "result" in tags(cell):
             text = cell.source.removeprefix("**Explain.** ")
             summary = "<summary><b>Explain.</b> Open this after the run.</summary>"
@@ -406,6 +419,7 @@ def main(argv=None):
     try:
         if not args.slides:
             write_tables(args.check)
+            write_handout(args.check)
         for source in chosen if args.slides else ():
             slides(source.stem, args.slides, args.code)
     except (BuildError, OSError) as error:

@@ -442,13 +442,14 @@ def example(words):
 
 def test_a_lesson_is_two_files(tmp_path):
     """The lesson that the README shows, added to a copy of the course, is built, linked and listed."""
-    for name in ("source", "exercises"):
+    for name in ("source", "exercises", "explorer"):
         shutil.copytree(NOTEBOOKS / name, tmp_path / "notebooks" / name)
-    for name in ("build.py", "checks.py", "course.py", "figures.py", "README.md"):
+    for name in ("build.py", "checks.py", "course.py", "figures.py", "handout.py", "pencil.py", "README.md"):
         shutil.copy(NOTEBOOKS / name, tmp_path / "notebooks")
     for name in ("README.md", "numpy_llama.py"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    for name in ("weights", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
     for folder, words in (("source", "# %% [markdown]"), ("exercises", '"""The exercises of lesson 99')):
         (tmp_path / "notebooks" / folder / "99_counting.py").write_text(example(words), encoding="utf-8")
 

@@ -18,7 +18,7 @@
 # | **The question** | What happens between a prompt and its next token? |
 # | **You will be able to** | compute the smallest language model by hand; run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
-# | **Minutes** | 70 |
+# | **Minutes** | 80 |
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
 # would do as the next one. This course computes that function step by step, with one file of NumPy,
@@ -37,6 +37,7 @@ import figures
 import ipywidgets
 import numpy as np
 import numpy_llama as nl
+import pencil
 from course import loss
 
 check = checks.lesson("00")
@@ -78,6 +79,32 @@ for word, row in zip(("the", "king"), toy_probs):
 # **Explain.** $e^2 / (1 + e^2 + 1) = 0.79$. This model has a flaw: what it expects after *king* is the
 # same in every text, as row t knows nothing but token t. A Llama does the same four things, and puts *layers* between 1
 # and 2. Each layer adds something to every row: what the tokens before it say, and what can be concluded from that.
+#
+# ## A Llama for pencil
+#
+# A Llama that mends this flaw can be small: V 4, D 2 and one layer. Its tokens are `<s>` (a text begins), *cats*,
+# *dogs* and *and*; its weights are whole or half numbers, set by hand. After *cats and* it says *dogs*, after *dogs
+# and* it says *cats*. The last token is the same in both prompts, so its row must find out what stood before.
+#
+# **Predict.** A prompt of three tokens has three rows of predictions. Which of them can differ between `<s>` *cats
+# and* and `<s>` *dogs and*: all three, the last two, or the last one only?
+
+# %%
+print("after           " + "".join(f"{name:>7}" for name in pencil.NAMES))
+for ids in ([0, 1, 3], [0, 2, 3]):
+    rows = nl.softmax(nl.forward(ids, pencil.weights, pencil.config))     # (T, V): step 3 above
+    for n, row in enumerate(rows, start=1):
+        seen = " ".join(pencil.NAMES[i] for i in ids[:n])
+        print(f"{seen:16}" + "".join(f"{p:7.2f}" for p in row))
+
+# %% [markdown]
+# **Explain.** The last two: `<s>` sees nothing but itself. The row of *and* starts from the same two numbers in both
+# prompts, and ends at *dogs* in one and at *cats* in the other. What tells it which noun stands before it is *attention*
+# (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
+#
+# The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right. It
+# takes about half an hour with a pencil, now or bit by bit: lessons 02 to 07 come back to its steps. Its second page
+# lists every symbol and name of a Llama, for later.
 #
 # ## From a prompt to its next token
 #

@@ -28,6 +28,7 @@ from dataclasses import replace
 import checks
 import figures
 import numpy as np
+import pencil
 from course import STORY, config, loss, nl, tokenizer, weights
 
 check = checks.lesson("02")
@@ -103,6 +104,18 @@ print("their mean  ", mean_square)
 print("its root    ", np.sqrt(mean_square).round(4))
 print("normalised  ", (a / np.sqrt(mean_square)).round(4))
 print("their size  ", np.sqrt(np.mean((a / np.sqrt(mean_square)) ** 2)).round(4))
+
+# %% [markdown]
+# The Llama on the [handout](handout.pdf) does the same in its steps 1 and 2. For `<s>` *cats and* it looks up
+# $(-1, 7)$, $(2, 2)$ and $(-3.5, 0.5)$. The first has the mean square $(1 + 49)/2 = 25$ and the size $5$. Do the other
+# two with a pencil, then run:
+
+# %%
+looked_up = pencil.weights["embedding"][pencil.PROMPT]    # (T, D)
+size = root_mean_square(looked_up)
+print("sizes       ", size)
+print("normalised  ", (looked_up / size[:, None]).tolist())
+print("in the trace", pencil.run()["layers.0.attn_norm"].tolist())
 
 # %% [markdown]
 # The direction of the row stays; only its length changes. That is all, and it is one line of

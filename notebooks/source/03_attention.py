@@ -28,6 +28,7 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
+import pencil
 from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
 
 check = checks.lesson("03")
@@ -95,6 +96,40 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 # percent. The first token sees only itself, so it gets its own value, whatever the score. A score of −∞ becomes a
 # weight of exactly 0: that is the mask.
 #
+# ### The Llama for pencil
+#
+# The Llama on the [handout](handout.pdf), for `<s>` *cats and*, has d = 2. In its step 3 it makes queries, keys and
+# values. In step 4 it turns queries and keys by their position, which is lesson [04](04_rope.ipynb). Then *and* has the
+# query $(0.9, 1.4)$, and meets the keys $(-0.2, 0)$, $(0.54, 0.84)$ and $(0.58, -1.27)$. Do its steps 5 to 7 with a
+# pencil: which token gets most of the weight? The control below takes attention away: for both nouns, what comes next?
+
+# %%
+run = pencil.run()
+tiny_q, tiny_k, tiny_v = (run[f"layers.0.attn.{name}"][0] for name in ("q_rope", "k_rope", "v"))
+tiny_scores = np.where(seen, tiny_q @ tiny_k.T / np.sqrt(2), -np.inf)     # (T, S)
+tiny_weights = nl.softmax(tiny_scores)                    # step 3 above, for each row
+mixed_values = tiny_weights @ tiny_v                      # (T, d)
+written = mixed_values @ pencil.weights["layers"][0]["attn"]["wo"]        # (T, D)
+for title, x in (("scores", tiny_scores), ("weights", tiny_weights), ("written", written)):
+    print(f"{title:8} of the last row {x[-1].round(2)}")
+print("the model's:            ", run["layers.0.attn.out"][-1].round(2))
+
+
+def no_attention(name, x):
+    return 0 * x if name.endswith("attn.out") else x
+
+
+for ids in ([0, 1, 3], [0, 2, 3]):
+    text = " ".join(pencil.NAMES[i] for i in ids)
+    for label, tap in (("with attention", nl.ignore), ("without", no_attention)):
+        logits = nl.forward(ids, pencil.weights, pencil.config, tap=tap)
+        print(f"{text}, {label}: {pencil.NAMES[logits[-1].argmax()]}")
+
+# %% [markdown] tags=["result"]
+# *cats* gets most of the weight, and what is written has a second number below 0: "the other noun". Without attention
+# the row of *and* holds nothing of the noun before it, and the model says the same after both.
+
+# %% [markdown]
 # ## The same in the model
 #
 # Now a head of the trained model, on the sentence from above. Its queries and keys have been turned by RoPE, which

@@ -31,6 +31,7 @@ import figures
 import ipywidgets
 import ml_dtypes
 import numpy as np
+import pencil
 from course import STORY, config, exact, loss, nl, tokenizer, weights
 
 check = checks.lesson("04")
@@ -79,6 +80,41 @@ for m in range(5):
 # **Explain.** 4, the same as at distance 0: after four quarter turns the hand is where it began. Along each diagonal
 # the number is the same, as only the distance m − n counts. That is what was wanted. But one hand that turns fast
 # cannot tell 0 from 4, and one that turns slowly cannot tell 0 from 1. A clock has several hands.
+#
+# ### The Llama for pencil
+#
+# The Llama on the [handout](handout.pdf) has one hand, which turns by one radian per position (its step 4). *and*, at
+# position 2, asks with $q = (0.9, -1.4)$; *cats*, at position 1, is found under $k = (1, 0)$.
+#
+# **Predict.** Turn both with a pencil ($\cos 1 = 0.54$, $\sin 1 = 0.84$, $\cos 2 = -0.42$, $\sin 2 = 0.91$) and
+# multiply. A full turn takes $2\pi = 6.28$ positions: at which distance will the product be about the same again?
+
+# %%
+q_and, k_noun = (0.9, -1.4), (1, 0)
+print("q at 2:", turned(q_and, 2).round(2), "  k at 1:", turned(k_noun, 1).round(2))
+print("distance " + "".join(f"{n:6}" for n in range(9)))
+print("product  " + "".join(f"{turned(q_and, n) @ k_noun:6.2f}" for n in range(9)))
+said = [0, *nl.generate([0], pencil.weights, pencil.config, 11, temperature=0)]
+print("greedy:", *[pencil.NAMES[i] for i in said])
+
+
+def hide_seven_back(name, x):
+    if name.endswith("attn.scores"):
+        x = x.copy()                                      # a tapped array is never changed in place
+        x[0, -1, -8] = -np.inf
+    return x
+
+
+looks = pencil.run(said[:-1])["layers.0.attn.probs"][0, -1]
+print("the last and, its weight 1, 3, 5, 7 and 9 back:", looks[[-2, -4, -6, -8, -10]].round(2))
+for label, tap in (("as it is", nl.ignore), ("7 back hidden", hide_seven_back)):
+    logits = nl.forward(said[:-1], pencil.weights, pencil.config, tap=tap)
+    print(f"{label:13} the eleventh word is {pencil.NAMES[logits[-1].argmax()]}")
+
+# %% [markdown]
+# **Explain.** The product is largest one position back: this head was built to look at the token before. At distance 7
+# the hand is nearly where it was at 1, so the last *and* gives the noun seven back as much weight (19 %) as the one
+# before it (20 %). That is the other noun, and the eleventh word is wrong. With that one token hidden, it is right.
 #
 # ## Several speeds
 #

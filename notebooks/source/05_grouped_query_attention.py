@@ -80,6 +80,9 @@ print("stacked, group 1:", (queries[2:] @ keys[1].T).tolist())
 # **Explain.** One product gives the scores of the whole group. That is all there is to grouped-query attention: the
 # queries of a group are rows of one matrix, and each key head is read once.
 #
+# (The Llama on the [handout](handout.pdf) has H = G = 1, so nothing to share. With a second query head on the same keys,
+# its `wq` would have $4$ columns instead of $2$ and its `wo` as many rows; `wk`, `wv` and the cache would stay.)
+#
 # ## In the model
 #
 # **Predict.** This model has H 8 and G 2, d 32 and D 256. Which shapes have `wq`, `wk`, `wv`, `wo`?
