@@ -235,9 +235,8 @@ for name in norms[:2]:
 
 # %% [markdown]
 # **Explain.** Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the divisor
-# $\sqrt{0.017 / 0.007} = 1.56$ times as large, so rows of size 0.64 are read instead
-# of size 1. It is the first feed-forward step that suffers; the first attention step, which reads rows as small, hardly
-# matters in this model.
+# $\sqrt{0.017 / 0.007} = 1.56$ times as large, so rows of size $1 / 1.56 = 0.64$ are read instead of size 1. It is the first
+# feed-forward step that suffers; the first attention step, which reads rows as small, hardly matters in this model.
 #
 # ## Before or after?
 #
@@ -298,8 +297,11 @@ figures.show(figure, "In this toy, where what is added is as large as what was r
 # %% [markdown]
 # **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. In pre-norm, a third: nine rows of size 1 at right angles make
 # a row of size $\sqrt 9 = 3$, and the start is one of them. After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n + 1}$
-# here: pre-norm forgets too, only slowly, because its addends stay as they are while the stream grows. And if the addends
-# are smaller?
+# here: pre-norm forgets too, only slowly, because its addends stay as they are while the stream grows.
+#
+# ### And if less is added?
+#
+# The same toy, with addends made smaller:
 
 # %%
 for strength in (1, 0.3, 0.1):
@@ -308,7 +310,7 @@ for strength in (1, 0.3, 0.1):
           f"{post:.2f} in post-norm")
 
 # %% [markdown]
-# Then both keep the start. And a trained model chooses what it adds. So look at the real one:
+# With a tenth, both keep the start. And a trained model chooses what it adds. So look at the real one:
 
 # %%
 print("cosine with the embedding, in the model:")
@@ -320,7 +322,8 @@ for name in stream[2::2]:
 # the end the cosine is what two random rows of D numbers typically have, $1/16$. Pre-norm *allows* a row to reach the end
 # unchanged; it does not keep it there. That pre-norm trains more easily is about gradients, which no run of a finished
 # model shows (Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745)).
-#
+
+# %% [markdown]
 # ## Take each norm away
 #
 # Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows of size 3 to 6 instead of 1 (and
@@ -365,8 +368,11 @@ figures.show(figure, "Behind layer 0, a step that reads without its norm costs s
                      "same.")
 
 # %% [markdown]
-# **Explain.** Worse, behind layer 0. A step without its norm does not fall silent, it shouts. Is what it says wrong, or
-# only too loud? To tell, let it read without the norm, but give what it adds the size that it had with the norm.
+# **Explain.** Worse, behind layer 0. A step without its norm does not fall silent, it shouts.
+#
+# ### Wrong, or only too loud?
+#
+# Let each step read without the norm, but give what it adds the size that it has with the norm.
 
 # %%
 def right_size(step):
@@ -379,23 +385,26 @@ def right_size(step):
     return tap
 
 
-def in_turn(first, second):
+def in_turn(first, second):                               # two taps, one after the other
     return lambda name, x: second(name, first(name, x))
 
 
 print("size of what is added:    with norm   without   nats more   at the right size")
 for name in norms[:-1]:
-    step, without_norm, run = name.replace("_norm", ".out"), with_norm(no_norm, [name]), nl.Trace()
-    nl.forward(tokens, weights, config, tap=in_turn(without_norm, run))
+    step = name.replace("_norm", ".out")
+    run = nl.Trace()
+    nl.forward(tokens, weights, config, tap=in_turn(with_norm(no_norm, [name]), run))
     quiet = loss(in_turn(with_norm(no_norm, [name]), right_size(step))) - base
     print(f"{step:18} {root_mean_square(trace[step]).mean():15.2f} "
           f"{root_mean_square(run[step]).mean():9.2f} {skipped[name]:11.2f} {quiet:14.2f}")
 
 # %% [markdown] tags=["result"]
-# Only too loud: with the right size, no step costs more than 0.10. In layer 5, the feed-forward step without its norm adds
-# rows of size 155 to a stream of size 6, and drowns it. (It multiplies two things, and both have grown.) In layer 0 it is
-# the other way round: the rows are small, and the step whispers.
-#
+# Too loud: at the right size, no step costs more than 0.10. (That can be nearly as much as deleting it, as in the first
+# line of layer 1. So what it says is wrong as well, but that is the smaller damage.) In layer 5, the feed-forward step
+# without its norm adds rows of size 155 to a stream of size 6, and drowns it: it multiplies two things, and what reads 6
+# times too large adds $39$ times too much. In layer 0 it is the other way round: the rows are small, and the step whispers.
+
+# %% [markdown]
 # ## On the whole, or row by row?
 #
 # A norm brings rows to the right size *on the whole*, and it makes the rows of a text *equal* in size. Which of the two
@@ -420,10 +429,13 @@ for label, values in (("with norms", trace), ("with one number", run)):
     print(f"rows at the end {label:16}: sizes from {sizes.min():.1f} to {sizes.max():.1f}")
 
 # %% [markdown]
-# **Explain.** 0.11 nats, and 4.1. One norm may leave rows unequal, as the next ones put it right. If none does, a row that
-# is too large is read too large, gets too much added, and grows: the largest ends at 95 instead of 12.
+# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right. If
+# none does, a row that is too large is read too large, gets too much added, and grows: the largest ends at 95 instead of
+# 12.
 #
-# And the last norm, which no step reads? It sets the size of the logits, and with it how sure the model is:
+# ### The last norm
+#
+# No step reads what the last norm gives; the logits do, and their size says how sure the model is:
 
 # %%
 for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"]))):
@@ -436,15 +448,17 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 # %% [markdown]
 # ## In the wild
 #
-# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean, and nobody noticed from the text: the mean
-#   is near 0, as one of its users remarked ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
+# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. Somebody who read the code found it, and
+#   guessed why the texts had not shown it: the mean is near 0
+#   ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
 # - **The wrong eps reads fluently.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
 #   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Read such a
 #   number from the model's files.
-# - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. PyTorch's own RMSNorm gave wrong answers
-#   for Llama in float16 that way ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). Ports compute the
-#   norm in float32, even where all else is float16.
+# - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
+#   PyTorch's own RMSNorm in place of its port's, a Llama in float16 gave wrong answers for that reason
+#   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32, even where all
+#   else is float16.
 #
 # ## Questions
 #
