@@ -36,15 +36,15 @@ check = checks.lesson("02")
 # ## The stream that everything is added to
 #
 # Each token travels through the model as one row of D numbers, the *residual stream*. A layer has two steps, attention
-# and feed-forward; each reads the row and adds something to it. Rows are only ever added to. But what is added can point
-# the other way and cancel a part of the row, or be so much longer that it drowns what was there.
+# and feed-forward; each reads the row and adds something to it. Rows are only ever added to. But what is added can
+# point the other way and cancel a part of the row, or be so much longer that it drowns what was there.
 #
-# Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a typical
-# number of the row is.
+# Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a
+# typical number of the row is.
 #
 # **Predict.** In lesson [00](00_start_here.ipynb), the first feed-forward step wrote rows thirty times as long as the
-# embedding. Ten more steps follow. At the end, is a row about as large as after layer 0, three times as large, or thirty
-# times?
+# embedding. Ten more steps follow. At the end, is a row about as large as after layer 0, three times as large, or
+# thirty times?
 
 # %%
 def root_mean_square(x):                                  # (T, D) -> (T,)
@@ -80,9 +80,9 @@ for name, count in zip(stream[1:], shrunk):
         print(f"{count} of {len(tokens)} rows become smaller by the addition at {name}")
 
 # %% [markdown]
-# **Explain.** Three times. The rows grow on the whole, though some additions make some rows smaller. A step that read the
-# stream as it is would meet rows of size 0.08 at the start, of 7.7 at the end, and different ones in one text. So each
-# step reads a copy of the row that was brought to a standard size. The stream itself is left alone.
+# **Explain.** Three times. The rows grow on the whole, though some additions make some rows smaller. A step that read
+# the stream as it is would meet rows of size 0.08 at the start, of 7.7 at the end, and different ones in one text. So
+# each step reads a copy of the row that was brought to a standard size. The stream itself is left alone.
 #
 # ## RMSNorm, by hand
 #
@@ -95,8 +95,8 @@ for name, count in zip(stream[1:], shrunk):
 # that a row of zeros stays zeros instead of becoming 0/0.
 #
 # With a pencil, three tokens, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and
-# the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1, 7)$
-# has the root 5 again and gives $(-0.2, 1.4)$: signs stay. Now four numbers, step by step:
+# the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1,
+# 7)$ has the root 5 again and gives $(-0.2, 1.4)$: signs stay. Now four numbers, step by step:
 
 # %%
 a = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
@@ -162,8 +162,8 @@ for name in (norms[0], norms[1], norms[2], norms[-1]):
 # Now take the mean away in all norms of the model, which was trained without that. A norm's output does not tell what
 # went in, so the tap below keeps the values of its run as they pass, and looks up what the norm has read.
 #
-# **Predict.** All norms become LayerNorms (same g, no bias). Does the loss, 2.12 nats per token, rise by about 0.02, 0.2
-# or 2?
+# **Predict.** All norms become LayerNorms (same g, no bias). Does the loss, 2.12 nats per token, rise by about 0.02,
+# 0.2 or 2?
 
 # %%
 scales = [g for layer in weights["layers"] for g in (layer["attn_norm"], layer["ffn_norm"])]
@@ -209,8 +209,8 @@ print(f"{len(costs)} random directions: mean {np.mean(costs):+.3f}, largest {max
 
 # %% [markdown]
 # **Explain.** By 0.02. The mean of a row is as large as chance would make it, and taking it away costs what some other
-# directions cost too. So a model trained *without* recentring does not suffer much from it. That one trained *with* it is
-# no better is the paper's claim, and not tested here.
+# directions cost too. So a model trained *without* recentring does not suffer much from it. That one trained *with* it
+# is no better is the paper's claim, and not tested here.
 #
 # ## A small number with consequences: eps
 #
@@ -234,8 +234,8 @@ for name in norms[:2]:
     print(f"eps 1e-02 in {name} alone: {loss(with_norm(large_eps, [name])) - base:+.4f}")
 
 # %% [markdown]
-# **Explain.** Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the divisor
-# $\sqrt{0.017 / 0.007} = 1.56$ times as large, so rows of size $1 / 1.56 = 0.64$ are read instead of size 1. It is the first
+# **Explain.** Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the divisor $\sqrt{0.017
+# / 0.007} = 1.56$ times as large, so rows of size $1 / 1.56 = 0.64$ are read instead of size 1. It is the first
 # feed-forward step that suffers; the first attention step, which reads rows as small, hardly matters in this model.
 #
 # ## Before or after?
@@ -248,10 +248,10 @@ for name in norms[:2]:
 # First a *toy*: 64 layers of random matrices, stacked both ways, with nothing learned. How much of the start is left
 # after each layer? We measure the cosine between the row that went in and the row that is there now.
 #
-# **Predict.** In the toy, each layer adds a row of the same size as the one it read, about at a right angle to it. So the
-# sum is $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the start
-# in post-norm: a half, a quarter, a sixteenth? And in pre-norm, where eight rows of size 1 have been added to a start of
-# size 1?
+# **Predict.** In the toy, each layer adds a row of the same size as the one it read, about at a right angle to it. So
+# the sum is $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the
+# start in post-norm: a half, a quarter, a sixteenth? And in pre-norm, where eight rows of size 1 have been added to a
+# start of size 1?
 
 # %%
 rng = np.random.default_rng(0)
@@ -295,9 +295,9 @@ figures.show(figure, "In this toy, where what is added is as large as what was r
                      "way, and its rows grow.")
 
 # %% [markdown]
-# **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. In pre-norm, a third: nine rows of size 1 at right angles make
-# a row of size $\sqrt 9 = 3$, and the start is one of them. After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n + 1}$
-# here: pre-norm forgets too, only slowly, because its addends stay as they are while the stream grows.
+# **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. In pre-norm, a third: nine rows of size 1 at right angles
+# make a row of size $\sqrt 9 = 3$, and the start is one of them. After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n
+# + 1}$ here: pre-norm forgets too, only slowly, because its addends stay as they are while the stream grows.
 #
 # ### And if less is added?
 #
@@ -319,15 +319,15 @@ for name in stream[2::2]:
 
 # %% [markdown] tags=["result"]
 # The toy does not describe this model. Right after layer 0 the embedding is drowned by rows thirty times longer, and at
-# the end the cosine is what two random rows of D numbers typically have, $1/16$. Pre-norm *allows* a row to reach the end
-# unchanged; it does not keep it there. That pre-norm trains more easily is about gradients, which no run of a finished
-# model shows (Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745)).
+# the end the cosine is what two random rows of D numbers typically have, $1/16$. Pre-norm *allows* a row to reach the
+# end unchanged; it does not keep it there. That pre-norm trains more easily is about gradients, which no run of a
+# finished model shows (Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745)).
 
 # %% [markdown]
 # ## Take each norm away
 #
-# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows of size 3 to 6 instead of 1 (and
-# of size 0.08 in layer 0).
+# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows of size 3 to 6 instead of 1
+# (and of size 0.08 in layer 0).
 #
 # **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
 # step, about as good, or worse?
@@ -401,8 +401,9 @@ for name in norms[:-1]:
 # %% [markdown] tags=["result"]
 # Too loud: at the right size, no step costs more than 0.10. (That can be nearly as much as deleting it, as in the first
 # line of layer 1. So what it says is wrong as well, but that is the smaller damage.) In layer 5, the feed-forward step
-# without its norm adds rows of size 155 to a stream of size 6, and drowns it: it multiplies two things, and what reads 6
-# times too large adds $39$ times too much. In layer 0 it is the other way round: the rows are small, and the step whispers.
+# without its norm adds rows of size 155 to a stream of size 6, and drowns it: it multiplies two things, and what reads
+# 6 times too large adds $39$ times too much. In layer 0 it is the other way round: the rows are small, and the step
+# whispers.
 
 # %% [markdown]
 # ## On the whole, or row by row?
@@ -410,8 +411,8 @@ for name in norms[:-1]:
 # A norm brings rows to the right size *on the whole*, and it makes the rows of a text *equal* in size. Which of the two
 # does this model need? Divide all rows by one and the same number, the root mean square of all of them together.
 #
-# **Predict.** With one number for all rows, in one norm at a time: does the worst norm cost about 0.1 nats, 1 nat, or as
-# much as without any division? And in all 13 norms at once?
+# **Predict.** With one number for all rows, in one norm at a time: does the worst norm cost about 0.1 nats, 1 nat, or
+# as much as without any division? And in all 13 norms at once?
 
 # %%
 def one_number(x, g):
@@ -429,9 +430,9 @@ for label, values in (("with norms", trace), ("with one number", run)):
     print(f"rows at the end {label:16}: sizes from {sizes.min():.1f} to {sizes.max():.1f}")
 
 # %% [markdown]
-# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right. If
-# none does, a row that is too large is read too large, gets too much added, and grows: the largest ends at 95 instead of
-# 12.
+# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right.
+# If none does, a row that is too large is read too large, gets too much added, and grows: the largest ends at 95
+# instead of 12.
 #
 # ### The last norm
 #
@@ -478,9 +479,9 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 # <summary>Answer</summary>
 #
 # `layers.0.attn_norm` does not: twice the row has twice the size. So nothing in layer 0's attention does, up to
-# `attn.out`. But that is added to a row twice as long, so `x_attn` points more along the embedding than before, and from
-# `ffn_norm` on everything changes. The norm protects what reads the row directly, not the mixture. (In this model the
-# change is small, as layer 0's attention adds rows nine times smaller than the embedding.)
+# `attn.out`. But that is added to a row twice as long, so `x_attn` points more along the embedding than before, and
+# from `ffn_norm` on everything changes. The norm protects what reads the row directly, not the mixture. (In this model
+# the change is small, as layer 0's attention adds rows nine times smaller than the embedding.)
 #
 # </details>
 #

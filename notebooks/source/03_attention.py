@@ -49,8 +49,8 @@ for text in (TEXT, TEXT.replace("girl", "boy")):
     print(f"{text} ...", *(f"{word} {share:.0%}" for word, share in after(text).items()))
 
 # %% [markdown]
-# The prediction is made from the row of *when*. That row began as the embedding of this one word, and every other step of
-# a Llama works on one row at a time. So what it knows of the girl has come through attention.
+# The prediction is made from the row of *when*. That row began as the embedding of this one word, and every other step
+# of a Llama works on one row at a time. So what it knows of the girl has come through attention.
 #
 # Think of a dictionary in Python: you ask with a word, one key matches, and you get its value. Attention is a
 # dictionary that answers softly. Every token makes three vectors of d numbers out of its row x of D numbers (here and
@@ -62,20 +62,20 @@ for text in (TEXT, TEXT.replace("girl", "boy")):
 #
 # The three matrices, (D, d) each, are learned. A query is compared with **every** key by an inner product, the *score*.
 # *Softmax* turns the scores of a query into weights: it takes the exponential of each and divides by their sum. So the
-# weights are positive and sum to 1, and a score larger by 1 gets $e = 2.72$ times the weight. The answer is the weighted
-# mean of all values. With a row of Q, K and V for each token:
+# weights are positive and sum to 1, and a score larger by 1 gets $e = 2.72$ times the weight. The answer is the
+# weighted mean of all values. With a row of Q, K and V for each token:
 #
 # $$\mathrm{head} = \mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{d}} + \mathrm{mask}\Big)\, V$$
 #
-# (*Attention is all you need*, sections 3.2.1 and 3.2.2; $\sqrt d$ and the mask have sections of their own below.) This is
-# one *head*: it answers every token with d numbers. A layer has H heads side by side. A fourth matrix
-# for each head, $W^O_h$ of shape (d, D), turns its answer into a row as wide as the stream, and the sum over all heads is
-# what attention adds to the stream:
+# (*Attention is all you need*, sections 3.2.1 and 3.2.2; $\sqrt d$ and the mask have sections of their own below.) This
+# is one *head*: it answers every token with d numbers. A layer has H heads side by side. A fourth matrix for each head,
+# $W^O_h$ of shape (d, D), turns its answer into a row as wide as the stream, and the sum over all heads is what
+# attention adds to the stream:
 #
 # $$\mathrm{out} = \sum_{h=1}^{H} \mathrm{head}_h\, W^O_h$$
 #
-# numpy_llama.py puts the heads side by side, (T, H d), and the $W^O_h$ below each other, (H d, D): one product makes the
-# same sum.
+# numpy_llama.py puts the heads side by side, (T, H d), and the $W^O_h$ below each other, (H d, D): one product makes
+# the same sum.
 #
 # ## Three tokens by hand
 #
@@ -115,12 +115,13 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 #
 # ## The same in the model
 #
-# Now one head of the trained model, on the text from above: head 1 of layer 3, picked among all 48 because its map is easy
-# to read. Its queries and keys have been turned by RoPE, which lesson [04](04_rope.ipynb) explains; four query heads share
-# one key head, which lesson [05](05_grouped_query_attention.ipynb) explains. Neither changes the four steps.
+# Now one head of the trained model, on the text from above: head 1 of layer 3, picked among all 48 because its map is
+# easy to read. Its queries and keys have been turned by RoPE, which lesson [04](04_rope.ipynb) explains; four query
+# heads share one key head, which lesson [05](05_grouped_query_attention.ipynb) explains. Neither changes the four
+# steps.
 #
-# **Predict.** When the last token, *when*, asks: which of these gets the largest weight in this head: *girl*, *lived*, or
-# *when* itself?
+# **Predict.** When the last token, *when*, asks: which of these gets the largest weight in this head: *girl*, *lived*,
+# or *when* itself?
 
 # %%
 tokens = tokenizer.encode(TEXT)
@@ -159,10 +160,10 @@ figures.show(figure, "A row is a token that asks, a column one that answers; gre
                      "her, the girl's column has the largest.")
 
 # %% [markdown]
-# **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight, and
-# it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too, and have no use for
-# her. This head looks at the last person from nearly everywhere. Whether the model *uses* that for its answer, a map does
-# not tell; the section on needed heads, below, asks.
+# **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight,
+# and it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too, and have no use
+# for her. This head looks at the last person from nearly everywhere. Whether the model *uses* that for its answer, a
+# map does not tell; the section on needed heads, below, asks.
 #
 # ### From the heads to the stream
 #
@@ -219,7 +220,7 @@ for n, raw in drawn.items():
 # %% [markdown]
 # Why would that be bad? Training moves a weight p by moving its score. How far p moves for a small change of its own
 # score is the slope of softmax, $p\,(1 - p)$: at most a quarter, and nearly 0 where p is nearly 1. The paper suspects
-# that large scores make training slow for this reason. How large is the slope at the likeliest key?
+# that large scores push softmax to where its slope is extremely small. How large is the slope at the likeliest key?
 
 # %%
 print("      slope, divided          slope, not divided")
@@ -231,13 +232,13 @@ for n, raw in drawn.items():
           f"{slope_raw.mean():16.2f} {np.median(slope_raw):8.3f}")
 
 # %% [markdown] tags=["result"]
-# For d = 128, the width in Llama 1 and 2, the slope without the division is two fifths on average, and a ninth or less in
-# half of the rows. At this model's d = 32 the difference is smaller, and for narrow heads it is the other way round.
+# For d = 128, the width in Llama 1 and 2, the slope without the division is two fifths on average, and a ninth or less
+# in half of the rows. At this model's d = 32 the difference is smaller, and for narrow heads it is the other way round.
 # All this is for random numbers of size 1.
 
 # %% [markdown]
-# The trained heads are free to choose other sizes. Here is the variance of their undivided scores on a story, to compare
-# with d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
+# The trained heads are free to choose other sizes. Here is the variance of their undivided scores on a story, to
+# compare with d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
 
 # %%
 story = tokenizer.encode(STORY)
@@ -249,8 +250,8 @@ for i in range(config.n_layers):
     print(f"layer {i}: {np.var(raw, axis=-1, where=past)[:, 8:].mean():4.0f}")
 
 # %% [markdown]
-# What if all scores are made larger or smaller? `loss` is the mean of −log of the probability that the model gave to the
-# right next token of the story; its unit is the *nat* (natural logarithm).
+# What if all scores are made larger or smaller? `loss` is the mean of −log of the probability that the model gave to
+# the right next token of the story; its unit is the *nat* (natural logarithm).
 #
 # **Predict.** Without the division the scores are 5.7 times as large. Does the loss, 2.12 nats per token, rise by about
 # 0.04, 0.4 or 4?
@@ -310,10 +311,10 @@ for i in range(config.n_layers):
     print(f"layer {i}: {np.where(past, 0, probs_i).sum(axis=-1).mean():.0%}")
 
 # %% [markdown]
-# **Explain.** It rises, from 2.12 to 3.65. The model was trained with the past alone; now half of its weight or more goes
-# to the future, to twice as many keys, and at distances (backwards) that it has never met. A model *trained* without a
-# mask could bring the training loss down by copying the answer, and would have little reason to learn anything else; and
-# when it writes, there is no answer to copy.
+# **Explain.** It rises, from 2.12 to 3.65. The model was trained with the past alone; now half of its weight or more
+# goes to the future, to twice as many keys, and at distances (backwards) that it has never met. A model *trained*
+# without a mask could bring the training loss down by copying the answer, and would have little reason to learn
+# anything else; and when it writes, there is no answer to copy.
 #
 # ### Nothing later changes a row
 #
@@ -330,8 +331,8 @@ print("rows that change if the forest is a castle:", [words[t] for t in np.flatn
 # ## Every head's map
 #
 # The model has L · H heads. Here are all their maps for the text. What to look for: a *diagonal* just below the
-# edge looks one token back, a *vertical stripe* looks at one word, an even triangle looks at everything alike. The four
-# framed ones are met again below.
+# edge looks one token back, a *vertical stripe* looks at one word, an even triangle looks at everything alike. Four are
+# framed; the caption says why.
 
 # %%
 framed = {(0, 0), (3, 1), (4, 3), (5, 5)}
@@ -381,15 +382,15 @@ figures.show(figure, "Two heads that look at the first token while the text is s
                      "doing so as it grows.")
 
 # %% [markdown]
-# **Explain.** On average 12 percent: nearly all at the start of the story, nearly nothing at its end. A first token that
-# draws weight although it says nothing is called an *attention sink* (Xiao and others,
-# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a
-# head that finds nothing has to put them somewhere. (In the large models of that paper, sinks stay over long texts.)
+# **Explain.** On average 12 percent: nearly all at the start of the story, nearly nothing at its end. A first token
+# that draws weight although it says nothing is called an *attention sink* (Xiao and others, [arXiv
+# 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a head that
+# finds nothing has to put them somewhere. (In the large models of that paper, sinks stay over long texts.)
 #
 # ### Does a sink say nothing?
 #
-# How long are the rows that this head adds to the stream while it looks at `<s>`, and how much do they differ from token
-# to token?
+# How long are the rows that this head adds to the stream while it looks at `<s>`, and how much do they differ from
+# token to token?
 
 # %%
 def added_by(run, i, h):
@@ -406,16 +407,17 @@ for h in range(config.n_heads):
     print(f"head {h}: {lengths.mean():29.1f} {cosines[pairs].mean():18.2f}")
 
 # %% [markdown] tags=["result"]
-# It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, whatever the
-# token. It says nothing *new*. Over the story it leaves the sink; lesson [04](04_rope.ipynb) finds out why. And a warning:
-# the short text alone would have said "this head looks at `<s>`", the story alone "no head does".
+# It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, the value of
+# `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
+# [04](04_rope.ipynb) finds out why. And a warning: the short text alone would have said "this head looks at `<s>`", the
+# story alone "no head does".
 
 # %% [markdown]
 # ## Which heads are needed?
 #
-# A map shows where a head looks, not whether the model needs it. To find out, set what the head says to zero, and look at
-# what the model says then: an *ablation*. First for the question with which this lesson began. These are the heads whose
-# maps say that *when* looks at *girl*:
+# A map shows where a head looks, not whether the model needs it. To find out, set what the head says to zero, and look
+# at what the model says then: an *ablation*. First for the question with which this lesson began. These are the heads
+# whose maps say that *when* looks at *girl*:
 
 # %%
 girl = words.index(" girl")
@@ -426,12 +428,12 @@ for n in np.argsort(-weight.ravel())[:4]:
     print(f"layer {i} head {h}: when gives {weight[i, h]:.0%} to girl")
 
 # %% [markdown]
-# How strongly does the model tell the girl from the boy? *Logits* are the numbers of which softmax makes the probabilities
-# of the next token. A text *leans* to *she* by the logit of *she* minus that of *he*. The *gap* is the lean of the girl's
-# text minus the lean of the boy's.
+# How strongly does the model tell the girl from the boy? *Logits* are the numbers of which softmax makes the
+# probabilities of the next token. A text *leans* to *she* by the logit of *she* minus that of *he*. The *gap* is the
+# lean of the girl's text minus the lean of the boy's.
 #
-# **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last layer,
-# close to the answer?
+# **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last
+# layer, close to the answer?
 
 # %%
 def cut(layer, heads):
@@ -466,14 +468,14 @@ for pair in ((TEXT, "girl", "boy"),
         print(f"   without layer {i} head {h}: {gaps[i, h]:.1f}")
 
 # %% [markdown]
-# **Explain.** Heads 3 and 1 of layer 3. In all three pairs they are the two, of 48, without which the gap is smallest. So
-# the model does use what their maps show. But most of the gap stays when one of them is gone: others carry it too. And a
-# large weight is not enough: head 7 of layer 2 gives *girl* half of its weight, and is in none of the lists.
+# **Explain.** Heads 3 and 1 of layer 3. In all three pairs they are the two, of 48, without which the gap is smallest.
+# So the model does use what their maps show. But most of the gap stays when one of them is gone: others carry it too.
+# And a large weight is not enough: head 7 of layer 2 gives *girl* half of its weight, and is in none of the lists.
 #
 # Now the same for the whole story. How much does the model lose without a head?
 #
-# **Predict.** The loss is 2.12. How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat? (One tenth of a
-# nat makes the right tokens a tenth less likely.)
+# **Predict.** The loss is 2.12. How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat? (One tenth
+# of a nat makes the right tokens a tenth less likely.)
 
 # %%
 def losses(tap=nl.ignore):
@@ -501,10 +503,11 @@ figures.show(figure, "What it costs to silence one head, on the story: at most 0
                      "40 of the 48 heads too little to be told from chance.")
 
 # %% [markdown]
-# **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we have just
-# seen at work: *she* or *he* is a small part of a story. Could the model do without most heads, then?
+# **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
+# have just seen at work: *she* or *he* is a small part of a story. Could the model do without most heads, then?
 #
-# **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or more?
+# **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or
+# more?
 
 # %%
 print("layer   one by one, summed   all together   difference (standard error)")
@@ -515,8 +518,8 @@ for i in range(config.n_layers):
           f"({surplus.std() / np.sqrt(len(normal)):.2f})")
 
 # %% [markdown]
-# Do many disturbances always cost more together than one by one, whatever they are? The control leaves the heads alone, and
-# adds random rows in the same place, each as long as what a head adds there.
+# Do many disturbances always cost more together than one by one, whatever they are? The control leaves the heads alone,
+# and adds random rows in the same place, each as long as what a head adds there.
 
 # %%
 def disturbed(layer, rows):
@@ -538,8 +541,8 @@ for i in range(config.n_layers):
 
 # %% [markdown]
 # **Explain.** More, behind layer 0, and random rows show no such surplus. So it comes from what the heads say: they say
-# partly the same, or stand in for one another; which, these numbers do not tell. Either way, "its ablation costs nothing,
-# so it does nothing" does not follow. All of this is one small model on one story.
+# partly the same, or stand in for one another; which, these numbers do not tell. Either way, "its ablation costs
+# nothing, so it does nothing" does not follow. All of this is one small model on one story.
 #
 # ## In the wild
 #
@@ -602,8 +605,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # ### 1. The row that predicts
 #
 # To continue a text, only the last row of the last layer is needed. Compute what one head adds to the last row of the
-# stream, with no more work than that takes. x holds the normalised rows of all T tokens. You may call `nl.softmax`; there
-# is no rotation.
+# stream, with no more work than that takes. x holds the normalised rows of all T tokens. You may call `nl.softmax`;
+# there is no rotation.
 
 # %% tags=["exercise"]
 def last_row(x, wq, wk, wv, wo):
