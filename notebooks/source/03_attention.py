@@ -383,9 +383,9 @@ figures.show(figure, "Two heads that look at the first token while the text is s
 
 # %% [markdown]
 # **Explain.** On average 12 percent: nearly all at the start of the story, nearly nothing at its end. A first token
-# that draws weight although it says nothing is called an *attention sink* (Xiao and others, [arXiv
-# 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a head that
-# finds nothing has to put them somewhere. (In the large models of that paper, sinks stay over long texts.)
+# that draws weight although it says nothing is called an *attention sink* (Xiao and others,
+# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a
+# head that finds nothing has to put them somewhere. (In the large models of that paper, sinks stay over long texts.)
 #
 # ### Does a sink say nothing?
 #
@@ -410,7 +410,7 @@ for h in range(config.n_heads):
 # It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, the value of
 # `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
 # [04](04_rope.ipynb) finds out why. And a warning: the short text alone would have said "this head looks at `<s>`", the
-# story alone "no head does".
+# mean over the story "it hardly does".
 
 # %% [markdown]
 # ## Which heads are needed?
