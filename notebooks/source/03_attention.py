@@ -415,9 +415,9 @@ for h in range(config.n_heads):
 # %% [markdown]
 # ## Which heads are needed?
 #
-# A map shows where a head looks, not whether the model needs it. To find out, set what the head says to zero, and look
-# at what the model says then: an *ablation*. First for the question with which this lesson began. These are the heads
-# whose maps say that *when* looks at *girl*:
+# A map shows where a head looks, not whether the model needs it. To find out, silence the head: set what it says to
+# zero, and look at what the model says then. That is an *ablation*. First for the question with which this lesson began.
+# These are the heads whose maps say that *when* looks at *girl*:
 
 # %%
 girl = words.index(" girl")
@@ -504,7 +504,7 @@ figures.show(figure, "What it costs to silence one head, on the story: at most 0
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work: *she* or *he* is a small part of a story. Could the model do without most heads, then?
+# have just seen at work. A mean over a story does not show what a head is for. But could the model do without most heads?
 #
 # **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or
 # more?
@@ -542,7 +542,8 @@ for i in range(config.n_layers):
 # %% [markdown]
 # **Explain.** More, behind layer 0, and random rows show no such surplus. So it comes from what the heads say: they say
 # partly the same, or stand in for one another; which, these numbers do not tell. Either way, "its ablation costs
-# nothing, so it does nothing" does not follow. All of this is one small model on one story.
+# nothing, so it does nothing" does not follow. All of this is one small model on one story, and zero is only one way to
+# silence a head; its mean over the text is another.
 #
 # ## In the wild
 #
