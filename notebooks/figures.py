@@ -380,14 +380,15 @@ def pairings(d=8):
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 
-def all_heads(trace, config):
-    """The attention map of every head of a run, layers down, heads across: a figure."""
+def all_heads(trace, config, framed=()):
+    """The attention map of every head of a run, layers down, heads across; `framed` holds (layer, head): a figure."""
     figure, axes = new(6.2, rows=config.n_layers, columns=config.n_heads)
     for i, row in enumerate(axes):
         for h, ax in enumerate(row):
             ax.imshow(trace[f"layers.{i}.attn.probs"][h], cmap=SHARE, vmin=0, vmax=0.8, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+            marked = (i, h) in framed
+            ax.spines[:].set(visible=True, color=RED if marked else GREY, linewidth=2.5 if marked else 0.5)
             if i == 0:
                 ax.set_title(f"head {h}", fontsize=9, loc="center")
         row[0].set_ylabel(f"layer {i}", fontsize=9)
