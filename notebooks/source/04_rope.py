@@ -79,7 +79,7 @@ for m in range(5):
 # %% [markdown]
 # **Explain.** 4, the same as at distance 0: after four quarter turns the hand is where it began. Along each diagonal
 # the number is the same, as only the distance m − n counts. That is what was wanted. But one hand that turns fast
-# cannot tell 0 from 4, and one that turns slowly cannot tell 0 from 1. A clock has several hands.
+# cannot tell 0 from 4, and one that turns slowly can hardly tell 0 from 1. A clock has several hands.
 #
 # ## Several speeds
 #
@@ -92,8 +92,8 @@ for m in range(5):
 # \begin{pmatrix} \cos \varphi & -\sin \varphi \\ \sin \varphi & \cos \varphi \end{pmatrix}
 # \begin{pmatrix} a \\ b \end{pmatrix}$$
 #
-# Pair 0 turns by one radian per token, the others more and more slowly. (The paper counts i from 1, and its
-# $\theta_i$ is the speed of pair i.) Which two numbers of a head make a pair is a convention; here pair i is
+# (The quarter turn above is $\cos \varphi = 0$, $\sin \varphi = 1$: it gives $(-b, a)$.) Pair 0 turns by one radian per
+# token, the others more and more slowly. (The paper counts i from 1, and its $\theta_i$ is the speed of pair i.) Which two numbers of a head make a pair is a convention; here pair i is
 # $(x_i, x_{i + d/2})$.
 #
 # **Predict.** A full turn is 2π radians. After how many tokens is pair 0 back where it began? The last of this model's
