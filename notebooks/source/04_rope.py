@@ -445,7 +445,7 @@ for seed in range(20):
         rng = np.random.default_rng(seed)
         long += prompt[1:] + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8))
 long = long[:1024]
-double = replace(config, max_seq_len=1024)
+double = replace(config, max_seq_len=1024)                # a copy with a longer context
 
 
 def nats_at(speeds):

@@ -205,18 +205,18 @@ two(5, 4, 5)                                              # the most unlike of a
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
-# **Explain.** More than half must move: $0.56$ on the sentence, $0.64$ on the story. With other keys it is a little more,
-# $0.60$ and $0.72$; the order is the same in nine of the ten rows. So shared keys make maps somewhat more alike, but far
-# from equal: the queries tell the heads apart.
+# **Explain.** More than half must move: $0.56$ on the sentence, $0.64$ on the story. With other keys it is a little
+# more, $0.60$ and $0.72$; so it is in each layer but one, where both are the same. So shared keys make maps somewhat
+# more alike, but far from equal: the queries tell the heads apart.
 #
 # ## What is copied?
 #
 # The simple way to compute it repeats each key head H/G times, and then does as in MHA. numpy_llama.py *stacks the
-# queries* instead: in the pencil example, $q_0$ and $q_1$ are the rows of one matrix, and its product with
-# $K_0^\top$ gives the scores of the whole group at once:
+# queries* instead: in the pencil example, $q_2$ and $q_3$ are the rows of one matrix, and its product with
+# $K_1^\top$ gives the scores of the whole group at once:
 #
-# $$\begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix} \begin{pmatrix} 2 & 0 \\ 0 & 1 \end{pmatrix}^\top =
-# \begin{pmatrix} 2 & 0 \\ 0 & 1 \end{pmatrix}$$
+# $$\begin{pmatrix} 1 & 1 \\ 1 & -1 \end{pmatrix} \begin{pmatrix} 1 & 3 \\ 1 & 1 \end{pmatrix} =
+# \begin{pmatrix} 2 & 4 \\ 0 & 2 \end{pmatrix}$$
 #
 # Stacking is not always free: queries come token by token, all heads of a token side by side. To stand one group after
 # the other, the queries of several tokens must be copied into another order.
@@ -285,8 +285,8 @@ figures.show(figure, "Hatched, the two sizes with grouped queries: the cache of 
 # To write one token, a machine reads all weights once, and for each text its whole cache. The weights are shared by all
 # texts that it generates at the same time; the caches are not.
 #
-# **Predict.** The 70B, 2 bytes per number, takes about $130$ GiB, and a server generates 32 texts of 4,096 tokens at the
-# same time. Do their caches take more or less than the weights? And if G were H, 64?
+# **Predict.** The 70B, 2 bytes per number, takes about $130$ GiB, and a server generates 32 texts of 4,096 tokens at
+# the same time. Do their caches take more or less than the weights? And if G were H, 64?
 
 # %%
 llama_70b = nl.PRESETS["llama-2-70b"]
@@ -308,7 +308,8 @@ for label, c in (("G 8", llama_70b), ("G 64", replace(llama_70b, n_kv_heads=64))
 # attention lost in parameters the feed-forward step got back: F is 1.3 times as large with GQA, $1.33$ times with MQA.
 # (So is the 70B's: F $28672$, where Llama 1's 65B has $22016$.)
 #
-# **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or $44$?
+# **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
+# $44$?
 
 # %%
 points = {  # Llama 2, table 18, 150 billion tokens each: from BoolQ to HumanEval, percent
@@ -326,8 +327,8 @@ print("MHA 47.2, 1.51 s; GQA 47.1, 0.28 s; MQA 46.6, 0.24 s")
 # %% [markdown]
 # **Explain.** All within half a point. With GQA the model is as good as with MHA, better in six tests and worse in
 # four; with MQA it is worse in nine of eleven, by little. (One training of each: such differences can also be chance.)
-# The GQA paper (table 1) found the same order in T5-XXL: 47.2 points with MHA, 47.1 with GQA, 46.6 with MQA, while the
-# time for one sample fell from 1.51 to 0.28 and 0.24 seconds.
+# The GQA paper (table 1) found much the same for another model, T5-XXL: 47.2 points with MHA, 47.1 with GQA, 46.6 with
+# MQA, while the time for one sample fell from 1.51 to 0.28 and 0.24 seconds.
 #
 # ## From two heads to one
 #
@@ -390,7 +391,8 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 # random matrix, with numbers of the same size. And as scores that are too small can be made larger, a second look at
 # each of the three, multiplied by the root of 2.
 #
-# **Predict.** Which does more damage, the halving or the foreign half? And is a foreign head better than random numbers?
+# **Predict.** Which does more damage, the halving or the foreign half? And is a foreign head better than random
+# numbers?
 
 # %%
 def half(w):
@@ -417,10 +419,10 @@ for layer in weights["layers"]:
 print(f"length of the mean, as a share of the heads': {min(ratios):.2f} to {max(ratios):.2f}")
 
 # %% [markdown]
-# **Explain.** Halving alone takes the loss on the story from 2.12 to 3.09: more than half of the damage. The foreign half
-# takes it to 3.55, and random numbers in its place do no more harm: to these queries, the other group's head is noise.
-# The mean of two unrelated matrices has 0.71 of their length, one over the root of 2. Made as long as they are, it costs
-# much less, 2.89, about as much as head 0 alone.
+# **Explain.** Halving alone takes the loss on the story from 2.12 to 3.09: more than half of the damage. The foreign
+# half takes it to 3.55, and random numbers in its place do no more harm: to these queries, the other group's head is
+# noise. The mean of two unrelated matrices has 0.71 of their length, one over the root of 2. Made as long as they are,
+# it costs much less, 2.89, about as much as head 0 alone.
 #
 # The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
 # lesson does not train, so it says what the change costs at first, not what it costs in the end.
@@ -492,8 +494,8 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
 #
 # ### 1. How many at the same time?
 #
-# A machine has `memory` bytes. The weights, `parameters` numbers, are stored once; each sequence that is generated
-# at the same time has a cache of `tokens` tokens. Every number has `width` bytes. How many sequences fit? `config` has the
+# A machine has `memory` bytes. The weights, `parameters` numbers, are stored once; each sequence that is generated at
+# the same time has a cache of `tokens` tokens. Every number has `width` bytes. How many sequences fit? `config` has the
 # fields of `nl.Config`.
 
 # %% tags=["exercise"]

@@ -97,8 +97,8 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 # **Explain.** The matrices of a layer grow with D·D (F is proportional to D), and there are more layers; embedding and
 # output grow with D only.
 #
-# From 65B to 70B attention's share falls from 33 to 18 percent. Two things changed: the 70B shares keys and values, and
-# its F is wider. One at a time:
+# **Predict.** From 65B to 70B attention's share falls from 33 to 18 percent. Two things changed: the 70B shares its
+# keys and values, and its F is wider. Which of the two matters more?
 
 # %%
 llama_70b = nl.PRESETS["llama-2-70b"]
@@ -112,8 +112,9 @@ for name, said in zip(list(models)[:4], (6.7, 13.0, 32.5, 65.2)):         # L1 t
     print(f"{name}: {count[name] / 1e9:.2f} billion, the paper says {said}")
 
 # %% [markdown]
-# Both matter, and sharing matters more. (L1's 65.2 billion should be 65.3; its other sizes agree. Our sizes for the
-# 34B are those of Code Llama 34B: L2 gives none, and the model was never released.)
+# **Explain.** Sharing: alone it takes the share from 33 to 22 percent, the wider F alone to 27. (L1's 65.2 billion
+# should be 65.3; its other sizes agree. Our sizes for the 34B are those of Code Llama 34B: L2 gives none, and the model
+# was never released.)
 #
 # ## How they were trained
 #
@@ -193,6 +194,12 @@ figures.show(figure, "A run of 1.4T tokens: most comes from the web; two small s
 # Training also goes *backward*. It is given how much the loss changes with each result, the *gradient* g: 3 numbers. It
 # needs two more products: how much the loss changes with the row (g times the transposed matrix: 2 numbers), and with
 # each weight (row times g: 6 numbers). By hand, with $x = (1, 2)$ and $g = (1, 0, 3)$:
+#
+# $$W = \begin{pmatrix} 1 & 0 & 2 \\ 0 & 1 & 1 \end{pmatrix}, \qquad
+# g\,W^\top = (1 + 0 + 6,\; 0 + 0 + 3) = (7, 3), \qquad
+# x^\top g = \begin{pmatrix} 1 & 0 & 3 \\ 2 & 0 & 6 \end{pmatrix}$$
+#
+# So if the last weight grows by 1, the loss should grow by 6:
 
 # %%
 x = np.array([[1.0, 2.0]])                                # (1, 2)
@@ -201,7 +208,7 @@ g = np.array([[1.0, 0.0, 3.0]])                           # (1, 3): the loss is 
 print("for the row:", g @ w.T)
 print("for the weights:", (x.T @ g).tolist())
 more = w.copy()
-more[1, 2] += 1                                           # a test: one weight is larger by 1
+more[1, 2] += 1                                           # the last weight
 print(f"the loss changes by {np.sum(g * (x @ more)) - np.sum(g * (x @ w)):.0f}")
 
 # %% [markdown]
@@ -248,7 +255,6 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 # weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. And they double with
 # the context: at 4,096 the rule for 7B is off by 6 to 14 percent.
 #
-# %% [markdown]
 # ## Three weeks
 #
 # L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4T tokens
@@ -275,7 +281,6 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
 # *does* more: to save memory, some intermediate results are computed a second time in the backward pass (L1 section
 # 2.4), which is not counted here.
 #
-# %% [markdown]
 # ## GPU-hours
 #
 # L1 table 15 and L2 table 2 give what each model took.
@@ -315,9 +320,9 @@ figures.show(figure, "Size times tokens sets the scale: 1.5 to 2 times as much o
 # %% [markdown]
 # **Explain.** Within a factor of 1.5: from 108 to 160 by the rule. In every pair Llama 2 took more than N·T says. Is it
 # the longer context? Count the scores, skipped in Llama 1, and either way in Llama 2. Then the two 7B are 139 against
-# 129 or 139: the context may explain it all. But the 13B falls from 164 to 124 or 131, and 33B to 34B from 146 to 113 or
-# 118. So something else is slower too, and these tables do not say what. There is one hint: the 34B is the slowest in
-# each column, and the only one whose GPUs were limited to 350 W; the others had 400 (L2 table 2).
+# 129 or 139: the context may explain it all. But the 13B falls from 164 to 124 or 131, and 33B to 34B from 146 to 113
+# or 118. So something else is slower too, and these tables do not say what. There is one hint: the 34B is the slowest
+# in each column, and the only one whose GPUs were limited to 350 W; the others had 400 (L2 table 2).
 #
 # ## Memory
 #
