@@ -538,10 +538,10 @@ for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
         off = np.abs(off - 2 * np.pi * np.round(off / (2 * np.pi)))   # whole turns do not count
         print(f"{np.dtype(dtype).name:8} {label:9} rounded: off by up to {off.max():.4f} radians")
 
-# %% [markdown]
+# %% [markdown] tags=["result"]
 # π radians is the worst that can be. In bfloat16 the positions alone bring it nearly there; in float16 they are exact,
 # but the speeds and the products are not.
-#
+
 # %% [markdown]
 # ## Questions
 #

@@ -449,9 +449,10 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
         found.append("the same" if np.array_equal(read, right) else "other heads")
     print(f"H {heads:2}, G {groups} {found[0]:>20} {found[1]:>15}")
 
-# %% [markdown]
+# %% [markdown] tags=["result"]
 # So test with 1 < G < H, *and* with G other than H/G.
-#
+
+# %% [markdown]
 # ## Questions
 #
 # **1.** Pencil: a model has L 2, H 8, G 2, d 4, and stores numbers of 2 bytes. How large is its cache for 10 tokens?
