@@ -93,8 +93,8 @@ for m in range(5):
 # \begin{pmatrix} a \\ b \end{pmatrix}$$
 #
 # (The quarter turn above is $\cos \varphi = 0$, $\sin \varphi = 1$: it gives $(-b, a)$.) Pair 0 turns by one radian per
-# token, the others more and more slowly. (The paper counts i from 1, and its $\theta_i$ is the speed of pair i.) Which two numbers of a head make a pair is a convention; here pair i is
-# $(x_i, x_{i + d/2})$.
+# token, the others more and more slowly. (The paper counts i from 1, and its $\theta_i$ is the speed of pair i.) Which
+# two numbers of a head make a pair is a convention; here pair i is $(x_i, x_{i + d/2})$.
 #
 # **Predict.** A full turn is 2π radians. After how many tokens is pair 0 back where it began? The last of this model's
 # 16 pairs turns by 0.00018 radians per token: is it round after about $350$, $3500$ or $35000$ tokens?
@@ -509,9 +509,9 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 # **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the unknown
 # positions as such: it is this pair, past half a turn.
 #
-# That a single pair does it is a fact about this model. Published methods for longer contexts, such as YaRN
-# (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is *worth* cannot be
-# measured here: the text is made of unrelated stories.
+# That a single pair does it is a fact about this model, measured on one long text. Published methods for longer
+# contexts, such as YaRN (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is
+# *worth* cannot be measured here: the text is made of unrelated stories.
 #
 # ## In the wild
 #
@@ -524,7 +524,8 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
 # - **Angles in bfloat16** are useless at far positions
 #   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285); training in float16 was not affected
-#   there). A bfloat16 has 8 significant bits, so between 1,024 and 2,048 it knows every eighth position only:
+#   there). A bfloat16 (in NumPy by the package `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows
+#   every eighth position only:
 
 # %%
 print("2,001 to 2,008 in bfloat16:", np.arange(2001, 2009).astype(ml_dtypes.bfloat16).astype(int))
