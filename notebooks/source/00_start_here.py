@@ -181,6 +181,12 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 # - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
 # - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
 #
+# **Explore** ([explorer](explorer/README.md)). Every box of this drawing with its numbers. It opens at the logit of
+# *had*: choose an underlined number to see where it comes from, and so on, back to the embedding. Then type a text of
+# your own:
+#
+#     python notebooks/explorer/build.py --open "#t=logits&i=9.345"
+#
 # The letters, with their values here and in two published models:
 
 # %%
@@ -288,6 +294,8 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 # - **Predict.** Stop there, and write down a guess: then you read the answer with a question in mind.
 # - **Run** the cell (Shift+Enter), then change a number in it and run it again.
 # - **Explain.** Compare with the paragraph after it.
+# - **Explore.** Run the command in a terminal, in the folder of this repository. It opens the
+#   [explorer](explorer/README.md), a page with every number of the model, at the place that the lesson speaks of.
 # - **Questions** are for pencil and paper; the answers are folded.
 # - **Exercises** come last, from easy (★) to hard (★★★). You fill in a function, and `check(f)` says what a wrong
 #   answer looks like; `check(f, hint=1)` gives a hint. The solution is folded below it. The folder `student` holds the

@@ -173,6 +173,12 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
                                 "unhappiness", "happily", "zigzag"]);
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Move the slider through the merges. Then type another word, or a letter
+# that fairy tales lack:
+#
+#     python notebooks/explorer/build.py --open "#p=youngest&t=embedding&tab=tokens"
+
+# %% [markdown]
 # **Explain.** Through both: frequent endings such as *est* are old pieces, so they close early, and *young* comes
 # later. Some pieces are only rungs. In the books, wherever the encoder makes `▁daught`, `er` stands beside it, and the
 # two become `▁daughter`. The model has never seen that rung, as the rows of its embedding will show.

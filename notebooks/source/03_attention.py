@@ -381,6 +381,12 @@ map_of(4, 3)
 ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_heads - 1));
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Head 1 of layer 3 alone, at *happy*. Click a weight, and follow it back
+# to query and key. Then switch the head off, at the top, and see whether the answer changes:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
+
+# %% [markdown]
 # **Explain.** Of these four, looking one token back is the commonest: 8 heads give it more than a quarter of their
 # weight on the story, and no head gives the others as much. Most heads have no habit on this list.
 #

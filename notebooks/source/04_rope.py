@@ -211,6 +211,12 @@ figures.show(figure, "Left, along every diagonal the colour is the same: only m 
 # %% [markdown]
 # **Explain.** Moved by any number of positions, the model computes the same: its scores hold no absolute position. (It
 # can still find out where a text begins, as `<s>` stands there.) Without any rotation the loss doubles.
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Shift all positions: both arrows turn, and no score moves. Then drag θ,
+# or pair neighbours:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn.scores&i=1.9.8&tab=rotation&pair=4"
 #
 # ## Which pairs does this model use?
 #

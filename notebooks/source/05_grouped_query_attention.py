@@ -183,6 +183,12 @@ two(4, 2, 3)
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. The keys
+# `[` and `]` go to the layer before and after:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
+
+# %% [markdown]
 # **Explain.** They differ nearly as much as two heads with different keys. So shared keys do not make shared maps: the
 # queries tell the heads apart. What sharing costs in quality, this model cannot say: it was trained with shared keys
 # from the start.

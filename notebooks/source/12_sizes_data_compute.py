@@ -186,6 +186,11 @@ figures.show(figure, "Most comes from the web; two small sources were read more 
 #
 # It leaves out the scores of attention, and counts the embedding, which is looked up and not multiplied.
 #
+# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate: D products added up, one for each
+# weight of its column.
+#
+#     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
+#
 # **Predict.** At a context of 2,048, by how many percent is the rule off, for 7B and for 65B? For the model that ships?
 
 # %%
