@@ -328,6 +328,18 @@ def test_figures_have_alternative_texts_on_pages_and_slides(tmp_path):
             assert "//" not in "".join(re.findall(r"url\([^)]*\)|@import[^;]*", (tmp_path / file).read_text()))
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_lesson_opens_the_explorer(path):
+    """Commands, each after a paragraph that says what to do there. test_explorer_page.py tests what they open."""
+    text = "\n\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "markdown")
+    commands = re.findall(r"^.*explorer/build\.py.*$", text, re.M)
+    assert commands
+    for command in commands:
+        assert re.fullmatch(r'    python notebooks/explorer/build\.py --open "#[^"]+"', command) and len(command) < 120
+        before = text.partition(f"\n\n{command}")[0].rpartition("\n\n")[2]
+        assert before.startswith("**Explore** ([explorer](explorer/README.md)). ")
+
+
 # ---- Grading in bulk -----------------------------------------------------------------------------------------
 
 def hand_in(path, answers, whole=False, setup="", kernel="python3"):

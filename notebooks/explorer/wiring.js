@@ -1,6 +1,7 @@
 // Left: the whole model as a rail of stops, and one layer as boxes with small live maps. All of them are buttons.
 import { inputs, join, kind, split } from "./names.js";
 import { limitOf, paint } from "./colours.js";
+import { moved } from "./differ.js";
 import { el, svg } from "./dom.js";
 import { percent, shapeText } from "./format.js";
 import { oneStop, rovingKeys } from "./roving.js";
@@ -60,7 +61,8 @@ export function makeWiring(root, { go }) {
     }
   }
   function drawMap(button, name, text, shape) {
-    const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children, far = now.moved.get(name) || 0;
+    const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children;
+    const far = now.isChanged ? moved(name, now.run, now.base) : 0;
     label.textContent = text;
     size.textContent = shape;
     button.title = `${name}  ${shapeText(name, x)}`;

@@ -212,6 +212,12 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 # - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
 # - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
 #
+# **Explore** ([explorer](explorer/README.md)). Every box of this drawing with its numbers. It opens at the logit of
+# *had*: choose an underlined number to see where it comes from, and so on, back to the embedding. Then type a text of
+# your own:
+#
+#     python notebooks/explorer/build.py --open "#t=logits&i=9.345"
+#
 # The letters: D numbers in a row of the stream, F in the middle of the feed-forward step, V pieces in the vocabulary,
 # H query heads and G key/value heads of d numbers each, L layers. Here are their values in this model and in two that
 # were published:

@@ -185,6 +185,12 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
                                 "unhappiness", "happily", "zigzag"]);
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Move the slider through the merges. Then type another word, or a letter
+# that fairy tales lack:
+#
+#     python notebooks/explorer/build.py --open "#p=youngest&t=embedding&tab=tokens"
+
+# %% [markdown]
 # **Explain.** `es` first and `▁young` last, in the order of learning: frequent endings are old pieces and close early.
 # Some pieces are only rungs: wherever the story has `▁daught`, `er` stands beside it, and the two become `▁daughter`. The
 # rows of the embedding will show that the model has hardly met that rung.

@@ -154,6 +154,12 @@ figures.show(figure, "Each row is a token, with its size beside it: before, some
                      "each pattern; the scale weakens some columns more than others.")
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). One number of a norm, from the row that it was made of. Move along the
+# row with the arrow keys: all its numbers are divided by the same root.
+#
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn_norm&i=9.0"
+
+# %% [markdown]
 # ## What LayerNorm does besides
 #
 # LayerNorm, which came first, also subtracts the row's mean $\mu$, and adds a learned bias $b$:

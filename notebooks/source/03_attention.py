@@ -391,6 +391,12 @@ map_of(4, 3)
 ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_heads - 1));
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Head 1 of layer 3 alone, at *happy*. Click a weight, and follow it back
+# to query and key. Then switch the head off, at the top, and see whether the answer changes:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
+
+# %% [markdown]
 # The first token is `<s>`, "a text begins here". It says nothing about the story, and still a handful of heads give it
 # most of their weight.
 #

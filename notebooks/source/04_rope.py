@@ -260,6 +260,11 @@ figures.show(figure, "Left, along every diagonal the colour is the same: only m 
 # can still find out where a text begins, as the first token sees one key only.) With nothing turned the loss doubles.
 # That says how much *this* model relies on its rotations, not how well a model would do that was trained without.
 #
+# **Explore** ([explorer](explorer/README.md)). Shift all positions: both arrows turn, and no score moves. Then drag θ,
+# or pair neighbours:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn.scores&i=1.9.8&tab=rotation&pair=4"
+#
 # ## Which rotations does this model need?
 #
 # RoPE offers 16 speeds; which of them does this model need? Let one pair at a time *stand still*: it still counts in

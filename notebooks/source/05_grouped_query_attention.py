@@ -208,6 +208,12 @@ two(5, 4, 5)                                              # the most unlike of a
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. The keys
+# `[` and `]` go to the layer before and after:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
+
+# %% [markdown]
 # **Explain.** More than half must move: $0.56$ on the sentence, $0.64$ on the story. With other keys it is a little
 # more, $0.60$ and $0.72$; so it is in each layer but one, where both are the same. So shared keys make maps somewhat
 # more alike, but far from equal: the queries tell the heads apart.

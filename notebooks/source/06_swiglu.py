@@ -499,6 +499,12 @@ figures.show(figure, "Of the change that silencing a neuron makes, its name shou
 # are few, and only 29 % of all change is there. "Has to do with line breaks" is true; "the line-break neuron" says too
 # much. Look at both columns: *there against elsewhere* flatters a rare token, and the *share of all* flatters a common
 # one.
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
+# and see what the model expects then:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+and+the+queen&t=layers.0.ffn.hidden&i=4.595&tab=neuron"
 #
 # ## How wide is F?
 #

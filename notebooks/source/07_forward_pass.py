@@ -505,6 +505,12 @@ figures.show(figure, "Of all L times H heads, two in layer 3 stand out, heads 1 
                      "they share a key/value head.")
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
+# *king*, and see which heads turn:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+was+so+angry+that&i=1.6.2&tab=logit&v=276&minus=339"
+
+# %% [markdown]
 # Two heads that stand out for one pair of prompts could be chance: of many, some must be largest. So take five other
 # pairs of prompts, which played no part in the choice (the first line below is the pair that did). As a control, patch *every* pair of heads of the same layer, and
 # see which place ours takes. Beside it, the attention that the two heads give from the last token to the noun.

@@ -213,6 +213,11 @@ figures.show(figures.cache_filling(cache[0].k[0], 20),
              "decoding; the rest is still empty.")
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Draw tokens, and see the slots fill:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn.k_rope&i=0.9.0&tab=cache"
+
+# %% [markdown]
 # ## The same numbers, in any pieces
 #
 # **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit?

@@ -271,6 +271,12 @@ draw(1.0, 0, 0.5)
 ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.05, 1.0, 0.05));
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Drag temperature, top-k and top-p: the red marks show what is drawn
+# from. Then draw twenty tokens; the same seed draws the same again:
+#
+#     python notebooks/explorer/build.py --open "#p=Once+upon+a+time+there+was+a&t=logits&i=7.569&tab=next&s=0.6_0_1"
+
+# %% [markdown]
 # Six settings now write six texts each, of 40 tokens (`exact` is the same model in float64: the same texts on every
 # processor). For each setting we print how surprised the model itself is by the text, and how many different words the
 # six texts use.

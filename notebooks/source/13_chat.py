@@ -93,6 +93,12 @@ print("ids of", repr(tokenizer.decode(end)), *end, "- times in that text:",
 # characters. (Other tokenizers make the control token of them unless told not to; check yours.) `[INST]` is ordinary text. A
 # user *can* type it, with the very ids of the format, and `chat_tokens` does nothing about that. The system message stands inside the first user message, and each turn has an `<s>` and a `</s>` of its
 # own.
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The format is text, and falls into pieces like all text. Type more of a
+# dialogue:
+#
+#     python notebooks/explorer/build.py --open "#p=[INST]+Who+is+the+king?+[/INST]&t=embedding&tab=tokens"
 #
 # ## Supervised fine-tuning: the masked loss
 #

@@ -445,6 +445,12 @@ print("the same logits, to the bit:", np.array_equal(
     nl.forward(tokens, from_meta, config_meta), nl.forward(tokens, weights, config)))
 
 # %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The model with its rows of `wq` and `wk` left in Meta's order: the first
+# tensor that is wrong, and what it writes:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.0.attn.q&i=1.9.0&tab=mistakes&c=bug*not-permuted"
+
+# %% [markdown]
 # **Explain.** None. A large model is cut into several files besides, *shards*, with an index that says which tensor is
 # in which. That is all there is to it:
 
