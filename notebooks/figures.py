@@ -498,6 +498,24 @@ def first_difference(runs, bound):
     return figure
 
 
+# ---- 08 Looking inside ---------------------------------------------------------------------------------------
+
+def packing(named):
+    """The columns of matrices {title: (2, n)} as arrows from the origin, numbered from 1: a figure."""
+    figure, axes = new(2.3, columns=len(named))
+    for ax, (title, columns) in zip(axes, named.items()):
+        ax.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=GREY, linewidth=0.8, linestyle=":"))
+        for i, (x, y) in enumerate(columns.T):
+            length = np.hypot(x, y)
+            if length > 0.1:                              # a shorter one is a dot, and has no direction to write at
+                arrow(ax, (0, 0), (x, y), BLACK)
+            ax.plot([x], [y], "o", color=LINES.by_key()["color"][i], markersize=5)
+            ax.text(x + 0.22 * x / length, y + 0.22 * y / length, str(i + 1), ha="center", va="center", fontsize=9.5)
+        ax.set(title=title, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    return figure
+
+
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
 def cache_filling(keys, prompt):
