@@ -6,8 +6,11 @@ one term or one transposition wrong in those functions, it must fail.
 import ast
 import copy
 import functools
+import itertools
+import json
 import math
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -301,3 +304,115 @@ def test_a_mistake_is_refused(function, right, wrong):
 
 def test_every_check_is_given_mistakes():
     assert MISTAKES.keys() == CHECKS.keys()
+
+
+# ---- A training run against PyTorch's ------------------------------------------------------------------------
+
+STEPS, PEAK, WARMUP, WINDOW, BATCH = 100, 1e-2, 20, 48, 4
+CHARACTERS = nl.Config(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=96, vocab_size=35, max_seq_len=64)
+
+
+@functools.cache
+def text_ids():
+    """course.STORY in characters; its module would load the shipped model, so only the text is read."""
+    course = ast.parse((ROOT / "notebooks" / "course.py").read_text(encoding="utf-8"))
+    story, = [ast.literal_eval(node.value) for node in course.body
+              if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STORY"]
+    characters = sorted(set(story))
+    return np.array([characters.index(c) for c in story])
+
+
+@functools.cache
+def beginner():
+    return oracle.double(oracle.random_llama(CHARACTERS))
+
+
+@functools.cache
+def pytorchs_losses():
+    """PyTorch's loss before each step: its AdamW, its clipping, its schedules."""
+    model, rng, losses = copy.deepcopy(beginner()), np.random.default_rng(0), []
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    gains = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}],
+                                  lr=PEAK, betas=(0.9, 0.95))
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP - 1)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS - WARMUP, eta_min=0.1 * PEAK)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [WARMUP])
+    for _ in range(STEPS):
+        starts = rng.integers(len(text_ids()) - WINDOW, size=BATCH)
+        batch = torch.tensor(np.stack([text_ids()[start:start + WINDOW + 1] for start in starts]))
+        with oracle.precision_of(model):
+            logits = model(batch[:, :-1]).logits
+        loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+def lessons_losses(scope, stop=STEPS):
+    """The first losses of the same run by the lesson's functions."""
+    scope |= {"WINDOW": WINDOW, "BATCH": BATCH}
+    weights, config = oracle.weights_from(copy.deepcopy(beginner()))
+    run = scope["training"](weights, text_ids(), config, STEPS, PEAK, WARMUP)
+    return np.array(list(itertools.islice(run, stop)))
+
+
+def test_training_is_pytorchs():
+    """100 steps in float64. Rounding is 1e-16, and a hundred steps of training make 1e-12 or so of it."""
+    ours, theirs = lessons_losses(lesson()), pytorchs_losses()
+    assert theirs[0] > 3.5 and theirs[-1] < 2.2                       # it learns
+    assert np.abs(ours - theirs).max() < 1e-9
+
+
+@pytest.mark.parametrize("function, right, wrong", [
+    ("adamw", "0.9 * m + 0.1 * g", "0.9 * m + g"), ("adamw", "0.1 * g", "-0.1 * g"), ("adamw", "0.95 * v", "0.9 * v"),
+    ("adamw", "(1 - 0.9 ** t)", "1"), ("adamw", "(1 - 0.95 ** t)", "1"), ("adamw", "1e-8", "1e-5"),
+    ("adamw", " - rate * decay * w", ""), ("adamw", "- rate * decay * w", "- decay * w"),
+    ("adamw", "- rate * mean", "+ rate * mean"), ("adamw", "0.05 * g * g", "0.05 * g"),
+    ("clip", "min(1.0, largest / (norm + 1e-6))", "1.0"), ("clip", "min(1.0, ", "(1 * "), ("clip", "math.sqrt(", "("),
+    ("learning_rate", "(step + 1) / warmup", "step / warmup"), ("learning_rate", "0.55 + 0.45", "0.5 + 0.5"),
+    ("learning_rate", "(steps - warmup)", "steps"), ("batch_gradient", "g / len(texts)", "g"),
+    ("batch_gradient", "+= g", "= g"), ("training", "0.1 if g.ndim == 2 else 0.0", "0.1"),
+    ("training", "0.1 if g.ndim == 2 else 0.0", "0.0"), ("training", "step + 1, rate", "step + 2, rate"),
+    ("training", "[start:start + WINDOW + 1]", "[start:start + WINDOW]")])
+def test_a_mistake_in_training_is_refused(function, right, wrong):
+    with np.errstate(all="ignore"):
+        ours = lessons_losses(lesson(function, right, wrong), stop=WARMUP + 5)
+    assert not np.abs(ours - pytorchs_losses()[:WARMUP + 5]).max() < 1e-7        # a hundred times what is allowed
+
+
+# ---- What was said on the way --------------------------------------------------------------------------------
+
+MILESTONES = ROOT / "weights" / "milestones.json"
+
+
+def check_milestones(recorded):
+    """A record as weights/milestones.py writes it."""
+    at = [milestone["step"] for milestone in recorded["milestones"]]
+    assert at == sorted(set(at)) and at[0] == 0 and at[-1] == recorded["steps"] and recorded["falls"] in at
+    for milestone in recorded["milestones"]:
+        assert milestone["tokens"] == milestone["step"] * recorded["batch"] * recorded["context"]
+        assert milestone["said"].startswith("Once upon a time") and milestone["held_out_bits_per_byte"] > 0
+
+
+def test_recorded_milestones():
+    recorded = json.loads(MILESTONES.read_text(encoding="utf-8"))
+    check_milestones(recorded)
+    held_out = [milestone["held_out_bits_per_byte"] for milestone in recorded["milestones"]]
+    assert held_out == sorted(held_out, reverse=True) and held_out[-1] < 0.6 * held_out[0]
+    assert MILESTONES.stat().st_size < 4000
+
+
+def test_milestones_can_be_recorded_again(tmp_path):
+    """The script, on five toy books, for four steps."""
+    for name in "abcde":
+        (tmp_path / f"{name}.txt").write_text("\n\n\n".join(
+            f"Once upon a time there was a king called {name}{i}. " * 40 for i in range(3)), encoding="utf-8")
+    done = subprocess.run([sys.executable, ROOT / "weights" / "milestones.py", tmp_path, "--steps", "4", "--out",
+                           tmp_path / "found.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    check_milestones(json.loads((tmp_path / "found.json").read_text(encoding="utf-8")))

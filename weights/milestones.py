@@ -1,11 +1,12 @@
 """Train a smaller sister of fairytales, and record what it says on the way: milestones.json.
 
     pip install -r tests/requirements.txt          # PyTorch and transformers
-    python weights/milestones.py BOOKS             # ten minutes on one core
+    python weights/milestones.py BOOKS             # five minutes on one core
 
-Books, tokenizer, order of the windows, optimiser and schedule are train.py's; the model is narrower, and the run shorter.
-A second run, the control, keeps the learning rate level where the first one lets it fall: it begins as a copy of the
-first at that step, and reads the same windows. No text of the books is written down, only what the model says.
+Books held out, tokenizer, windows, optimiser and form of the schedule are train.py's; the model is smaller, the run
+shorter, and all of it float32. A second run, the control, keeps the learning rate level where the first lets it fall:
+it begins as a copy of the first at that step, and reads the same windows. No text of the books is written down, only
+what the models say.
 """
 import argparse
 import copy
@@ -27,8 +28,8 @@ import numpy_llama as nl  # noqa: E402
 
 FAIRYTALES = Path(__file__).parent / "fairytales"
 SISTER = train.MODEL | dict(hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4)
-WARMUP = 50            # steps; the run is too short for train.py's
-MILESTONES = (0, 10, 30, 100, 300)                        # and the last step
+STEPS, WARMUP, BATCH = 600, 50, 2                          # train.py: 7,500 steps, 300 of warm-up, 8 windows each
+MILESTONES = (10, 30, 100)                                # beside the first, the middle and the last step
 PROMPT = "Once upon a time"
 SAYS = dict(max_new_tokens=40, temperature=0.8, top_p=0.95)
 
@@ -42,12 +43,11 @@ def new_optimizer(model):
 
 
 def take_step(model, optimizer, batch, rate):
-    """One step of train.py's loop, which returns its loss in nats per token."""
+    """One step of train.py's loop, in float32: its loss in nats per token."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(batch[:, :-1]).logits
-    loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+    logits = model(batch[:, :-1]).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -69,11 +69,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("books", help="folder of .txt books, stories separated by two blank lines")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "milestones.json", help="file to write")
-    parser.add_argument("--steps", type=int, default=800, help=f"steps of {train.BATCH} x {train.CONTEXT} tokens "
-                                                               "(%(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"steps of {BATCH} x {train.CONTEXT} tokens "
+                                                                 "(%(default)s)")
     args = parser.parse_args()
 
-    train.WARMUP = WARMUP
+    train.WARMUP, train.BATCH = WARMUP, BATCH
     books = train.read_books(args.books)
     held_out = sorted(random.Random(train.SEED).sample(sorted(books), train.HELD_OUT))
     valid = [story for book in held_out for story in books[book]][::8]
@@ -105,11 +105,11 @@ def main():
             take_step(level, level_optimizer, batch, train.PEAK_RATE)
         if step + 1 in (*MILESTONES, falls, args.steps):
             record(step + 1, round(float(np.mean(recent[-20:])), 4))
-    found = {"model": {name: SISTER[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers",
-                                                       "num_attention_heads", "num_key_value_heads")},
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    found = {"model": {name: SISTER[name] for name in sizes},
              "parameters": sum(p.numel() for p in model.parameters()),
-             "steps": args.steps, "warmup": WARMUP, "falls": falls, "peak_rate": train.PEAK_RATE, "says": SAYS,
-             "milestones": milestones,
+             "steps": args.steps, "warmup": WARMUP, "batch": BATCH, "context": train.CONTEXT, "falls": falls,
+             "peak_rate": train.PEAK_RATE, "says": SAYS, "milestones": milestones,
              "level_to_the_end": {"held_out_bits_per_byte": round(train.bits_per_byte(level, valid, pieces), 4),
                                   "said": said(level, tokenizer)}}
     args.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -94,7 +94,8 @@ ANSWER_GRADIENT = Exercise(
     answer_gradient, stars=2, minutes=10, picture=True, may_call=("softmax",),
     inputs=[
         (random(4, 5), np.array([1, 0, 4, 2]), np.array([False, False, True, True])),
-        (random(6, 3, seed=1, scale=3), np.array([0, 1, 2, 2, 1, 0]), np.array([False, True, True, False, True, False])),
+        (random(6, 3, seed=1, scale=3), np.array([0, 1, 2, 2, 1, 0]),
+         np.array([False, True, True, False, True, False])),
         (random(3, 7, seed=2, scale=50), np.array([6, 5, 0]), np.array([True, False, True]))],
     hints=[
         "Of which rows is the loss a mean? What is the slope of a loss that does not look at a row?",
