@@ -18,7 +18,7 @@
 # | **The question** | Why is every row brought to one size before it is worked on, and how? |
 # | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks without it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
-# | **Minutes** | 80 |
+# | **Minutes** | 85 |
 #
 # T tokens, D model width, L layers.
 

@@ -172,7 +172,7 @@ T, d = q.shape
 
 scores = q @ k.T / np.float32(np.sqrt(d))                 # (T, S)
 masked = np.where(np.tri(T, dtype=bool), scores, -np.inf)
-e = np.exp(masked - masked.max(axis=1, keepdims=True))    # the subtraction: see below
+e = np.exp(masked - masked.max(axis=1, keepdims=True))    # no overflow: see In the wild
 probs = e / e.sum(axis=1, keepdims=True)                  # (T, S)
 mixed = probs @ v                                         # (T, d)
 
@@ -209,27 +209,6 @@ heads, wo = trace[f"layers.{layer}.attn.heads"], weights["layers"][layer]["attn"
 out = sum(heads[h] @ wo[h * d:(h + 1) * d] for h in range(config.n_heads))        # (T, D)
 print(f"heads {heads.shape}, W^O {wo.shape}; the sum {out.shape} is what attention adds: "
       f"{np.allclose(out, trace[f'layers.{layer}.attn.out'], atol=1e-4)}")
-
-# %% [markdown]
-# ## Why the largest score is subtracted
-#
-# Softmax does not change if the same number c is taken from all scores: $e^{x - c} = e^x / e^c$, and $e^c$ cancels in
-# the fraction. numpy_llama.py takes the largest score, so the largest exponential is 1.
-#
-# **Predict.** Float32 ends at $3.4 \cdot 10^{38}$. From about which score on does exp overflow: 40, 90 or 300?
-
-# %%
-def naive_softmax(x):
-    return np.exp(x) / np.sum(np.exp(x))
-
-
-largest = np.log(np.finfo(np.float32).max)
-print(f"exp overflows float32 above {largest:.1f}")
-with np.errstate(over="ignore", invalid="ignore"):
-    for row in ([0, 1, 2], [100, 101, 102]):
-        x = np.array(row, np.float32)
-        print(f"{str(row):16} naive {naive_softmax(x).round(2)}, "
-              f"largest subtracted {nl.softmax(x).round(2)}")
 
 # %% [markdown]
 # ## Why the root of d
@@ -457,8 +436,8 @@ for h in range(config.n_heads):
 # ## Which heads are needed?
 #
 # A map shows where a head looks, not whether the model needs it. To find out, silence the head: set what it says to
-# zero, and look at what the model says then. That is an *ablation*. First for the question with which this lesson began.
-# These are the heads whose maps say that *when* looks at *girl*:
+# zero, and look at what the model says then. That is an *ablation*. First for the question with which this lesson
+# began. These are the heads whose maps say that *when* looks at *girl*:
 
 # %%
 girl = words.index(" girl")
@@ -545,7 +524,8 @@ figures.show(figure, "What it costs to silence one head, on the story: at most 0
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work. A mean over a story does not show what a head is for. But could the model do without most heads?
+# have just seen at work. A mean over a story does not show what a head is for. But could the model do without most
+# heads?
 #
 # **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or
 # more?
@@ -593,11 +573,15 @@ for i in range(config.n_layers):
 #   token sees only the first key ([pytorch#103082](https://github.com/pytorch/pytorch/issues/103082)); FlashAttention
 #   changed from the one to the other ([flash-attention#517](https://github.com/Dao-AILab/flash-attention/issues/517)).
 #   Exercise 2 is about that.
+# - **exp overflows.** Float32 ends at $3.4 \cdot 10^{38}$, so exp of a score above 88.7 is infinite, and such a row is
+#   not a number after the softmax. Subtract the largest score of the row first: $e^{x - c} = e^x / e^c$, and $e^c$
+#   cancels in the fraction.
 # - **A large negative number instead of −∞** works as long as it stays finite. In float16 the most negative number plus
 #   a negative score is −∞, and a row of nothing else is not a number after the softmax
 #   ([transformers#17306](https://github.com/huggingface/transformers/pull/17306)):
 
 # %%
+print(f"exp overflows float32 above {np.log(np.finfo(np.float32).max):.1f}")
 most_negative = np.finfo(np.float16).min
 with np.errstate(over="ignore", invalid="ignore"):
     row = np.array([most_negative, most_negative]) + np.float16(-32)
