@@ -145,6 +145,7 @@ function showProblem(text) {
 }
 
 function writeHash(push) {
+  if (isDragging && !push) return;                        // once, when the drag has ended: browsers are slow at it
   const hash = toHash(state);
   if (hash === location.hash) return;
   if (push) depth += 1;
@@ -192,8 +193,9 @@ function changeWhileDragging(one) {                       // one step back undoe
 const actions = {
   go, setState, changeWhileDragging,
   change: one => {
+    const push = !isDragging;                             // the drag itself was a step already
     isDragging = false;
-    change(one);
+    change(one, { push });
   },
   undo: one => setState({ changes: state.changes.filter(c => !same(c, one)) }),
   reset: () => setState({ changes: [] }),
