@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | What do a model's inner numbers show, and which conclusions do they not bear? |
-# | **You will be able to** | say what an early reading of the stream misses; split a logit into what each head wrote, and a head's part into the tokens that it came from; measure attention sinks, previous-token heads and induction heads, or show that there are none; test with a counter-prompt what an activation carries; choose an ablation; fit three features into two dimensions |
+# | **You will be able to** | say what an early reading of the stream misses; split a logit into heads, and a head into tokens; test with a counter-prompt what a value carries; find attention sinks, previous-token and induction heads, or show that there are none; choose an ablation; fit three features into two dimensions |
 # | **It assumes** | lessons [03](03_attention.ipynb), [06](06_swiglu.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 75 |
+# | **Minutes** | 80 |
 #
 # T tokens (S is the same here), D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads,
 # d head width, L layers.
@@ -34,17 +34,16 @@ from course import SENTENCE, STORY, config, exact, loss, nl, tokenizer, weights
 check = checks.lesson("08")
 
 # %% [markdown]
-# A trace holds every number that a model computes. This lesson is about what to do with it. There are four ways to ask:
+# A trace holds every number that a model computes. There are four ways to ask something of it, and a lesson's worth of
+# ways to be wrong. So every section has a *control*: a second measurement, which would have come out otherwise if the
+# conclusion were wrong.
 #
 # | | you | it answers |
 # | --- | --- | --- |
 # | **read** | turn an inner row into words, or look at a map | what *could* be read here? |
 # | **split** | take a sum apart | who *wrote* it? |
-# | **patch** | put a value from another run | what does this value *carry*? |
+# | **patch** | put in a value from another run | what does this value *carry*? |
 # | **ablate** | take a value away | what is *needed*? |
-#
-# Each can mislead. So every section has a *control*: a second measurement, which would have come out otherwise if the
-# conclusion were wrong.
 #
 # ## Reading the stream early
 #
@@ -53,19 +52,14 @@ check = checks.lesson("08")
 # change what we conclude?
 #
 # **With a pencil.** Two rows in the middle of a model, D = 2; the output matrix reads the first number as *he*, the
-# second as *she*:
+# second as *she*: $a = (1, 2)$ and $b = (0, 4)$. Read early, both say *she*. Now let the rest of the model add $(2, 0)$
+# to every row, whatever it is: $a$ becomes $(3, 2)$, *he*, and $b$ becomes $(2, 4)$, *she*. What tells $a$ from $b$ was
+# there all the time; the lens lacked a constant.
 #
-# $$a = (1, 2), \qquad b = (0, 4)$$
-#
-# Read early, both say *she*. Now let the rest of the model add $(2, 0)$ to every row, whatever it is: $a$ becomes
-# $(3, 2)$, *he*, and $b$ becomes $(2, 4)$, *she*. What tells $a$ from $b$ was there all the time; the lens lacked a
-# constant.
-#
-# In the model, we can look for what the lens lacks. Take texts that the model tells itself, and find for each depth the
-# best guess of the *final* row: once by adding a constant (the mean difference, as with the pencil), once by a linear
-# map (least squares, as in lesson [06](06_swiglu.ipynb)). Then read that guess, on another text: our story. As a
-# control, the same fit with *shuffled* final rows: it can learn what final rows are like on average, and nothing about
-# this row.
+# In the model we can look for what the lens lacks. On texts that the model tells itself, find for each depth the best
+# guess of the *final* row: once by adding a constant (the mean difference), once by a linear map (least squares, as in
+# lesson [06](06_swiglu.ipynb)). Then read the guess on another text, our story. As a control, the same fit with
+# *shuffled* final rows: it can learn what final rows are like on average, and nothing about this row.
 #
 # **Predict.** A blind guess costs 8.0 nats per token, the lens on the embedding 9.4. What will the linear map need
 # there: about $9$, $7$ or $4.5$?
@@ -130,16 +124,16 @@ for way, values in readings.items():
 ax.set_xticks(range(len(depths)), ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
 ax.set(ylabel="nats per token", ylim=(0, None))
 ax.legend(ncols=2)
-figures.show(figure, "The same rows, read in four ways: what the lens reads late, a fitted map "
-                     "reads early.")
+figures.show(figure, "The same rows, read in four ways: a fitted map reads from each layer "
+                     "about what the lens reads one layer later.")
 
 # %% [markdown]
 # **Explain.** About 4.5: the embedding says a lot about the next token, in a form that the output matrix cannot read. A
-# constant alone brings the lens to where the shuffled rows are: it then knows which tokens are frequent, and no more.
+# constant alone brings the lens to the level of the shuffled rows, which know only how frequent each token is.
 #
 # This changes a conclusion. By the lens, layer 0 gains most, 4.6 nats. By the map it gains 0.5, and the last layer
 # gains most, 0.8: most of what the lens sees in layer 0 is that rows *become readable*. From layer 2 on the two differ
-# by a third of a nat or less, and the lens can be used. At the end both read the same, as they must.
+# by a third of a nat or less. At the end, where nothing is left to translate, they agree: the fit itself costs 0.02.
 #
 # The map has its own trap: it says what *could* be read, not what the model reads. After layer 0 nobody needs the
 # embedding any more (lesson [00](00_start_here.ipynb)), and the map would read it all the same.
@@ -150,13 +144,12 @@ figures.show(figure, "The same rows, read in four ways: what the lens reads late
 # what attention adds is a sum over heads, and what one head adds is a sum over the tokens that it looks at.
 #
 # **With a pencil.** A head looks at two tokens with weights $\frac14$ and $\frac34$; their values, sent through its
-# rows of `wo`, are $(8, 0)$ and $(0, 4)$. The head writes $\frac14 (8, 0) + \frac34 (0, 4) = (2, 3)$. If *he* reads the
-# first number and *she* the second, its part of *he* minus *she* is $2 - 3 = -1$: $+2$ from the first token, $-3$ from
-# the second. A small weight can have a large say: weight *times* value counts.
+# rows of `wo`, are $(8, 0)$ and $(0, 4)$. The head writes $\frac14 (8, 0) + \frac34 (0, 4) = (2, 3)$. Its share of *he*
+# minus *she* is $2 - 3 = -1$: $+2$ from the first token, $-3$ from the second. Weight *times* value counts.
 #
-# All parts go through the last norm, which divides by the size of the whole row. We hold that size as it is in this
-# run; then the parts sum exactly. A single logit says little, as softmax ignores what all tokens share, so we take *he*
-# against the mean of all V logits, and *he* against *she*.
+# The last norm divides by the size of the whole row. We hold that size as it is in this run; then the shares sum
+# exactly. We split *he* against the mean of all V logits, and *he* minus *she*, once for the king and once as a
+# difference between two runs.
 #
 # **Predict.** After "The king was so angry that", what raises *he* above the mean token: one head that looks at *king*,
 # or the feed-forward steps?
@@ -206,14 +199,18 @@ in_king, in_queen = shares(king, he_or_she), shares(queen, he_or_she)
 gap = {who: in_king[who] - in_queen[who] for who in in_king}
 
 logits = king["logits"][-1]
-print(f"{len(alone)} addends; *he* above the mean token: logits {logits[HE] - logits.mean():.3f}, "
+print(f"{len(alone)} addends; he above the mean token: logits {logits[HE] - logits.mean():.3f}, "
       f"sum of shares {sum(alone.values()):.3f}")
 print(f"he minus she, king minus queen: logits {he_minus_she(king) - he_minus_she(queen):.3f}, "
       f"sum of shares {sum(gap.values()):.3f}")
-for title, parts in (("he above the mean token", alone), ("king minus queen", gap)):
+alone_queen = shares(queen, he_or_any)
+alone_gap = {who: alone[who] - alone_queen[who] for who in alone}
+for title, parts in (("he above the mean token, king", alone),
+                     ("the same, king minus queen", alone_gap),
+                     ("he minus she, king minus queen", gap)):
     by_heads = sum(parts[who] for who in parts if "head" in who)
     by_ffn = sum(parts[who] for who in parts if "ffn" in who)
-    print(f"{title:24} all heads {by_heads:+.1f}, all feed-forward steps {by_ffn:+.1f}")
+    print(f"{title:30} all heads {by_heads:+.1f}, all feed-forward steps {by_ffn:+.1f}")
 
 # %%
 def largest(parts, n):
@@ -231,19 +228,16 @@ figures.show(figure, "The eight largest shares in two splits of the same run, he
                      "feed-forward steps make he likely, heads tell king from queen.")
 
 # %% [markdown]
-# **Explain.** The feed-forward steps: 9.1 of 14.0. But they would do nearly the same for the queen, so it drops out of
-# the difference between the runs, and there the heads make 6.7 of 7.3; head 1 of layer 3 alone makes a third. "The most
-# important part" means nothing until one says: for which difference?
+# **Explain.** The feed-forward steps: 9.1 of 14.0. But they do nearly the same for the queen: between the two runs, the
+# same split leaves them $-0.6$ and the heads $+3.1$. Of *he* minus *she*, too, the heads make 6.7 of 7.3, and head 1 of
+# layer 3 alone makes a third. "The most important part" means nothing until one says: for which difference?
 #
 # ### Is a share an effect?
 #
-# A share is book-keeping: it says where the numbers came from. What would happen *without* a part is another question.
-# Two things stand between them. Later steps *read* what a head wrote; and the size of the row was held, although
-# without the part it would be another.
-#
-# So two controls. For the gap: put what a head or step writes at the last token of the king's run into the queen's, let
-# the model go on from there, and compare the effect with the share. For the size: take a part off the last row, and let
-# the norm divide by the new size.
+# A share is book-keeping. What would happen *without* a part is another question: later steps read what a head wrote,
+# and the size of the row would be another. So two controls. Put what a head or step writes at the last token of the
+# king's run into the queen's, let the model go on from there, and compare the effect with the share. And take a part
+# off the last row, with the norm dividing by the new size.
 #
 # **Predict.** Head 1 of layer 3 writes two layers before the end. Will its effect be smaller than its share, about
 # equal, or several times larger?
@@ -272,26 +266,28 @@ for i in range(config.n_layers):
 print("part of he minus she    share   effect when patched")
 for who in largest(gap, 6):
     print(f"{who:20} {gap[who]:+8.2f} {effect[who]:+10.2f}")
-for title, chosen in (("all", list(effect)), ("without the three largest",
-                                              [w for w in effect if w not in largest(gap, 3)])):
+small = [who for who in effect if who not in largest(gap, 3)]
+for title, chosen in (("all", list(effect)), ("without the three largest", small)):
     both = np.corrcoef([gap[who] for who in chosen], [effect[who] for who in chosen])
     print(f"correlation of share and effect, {title}: {both[0, 1]:.2f}")
 
 row, added = king[last][-1], addends(king)
-print("taken off the king's last row       share   effect with the new size")
+print(f"taken off the king's last row    share   effect with the new size of the row, not "
+      f"{size_of(king):.1f}")
 for who in ("layer 3 head 1", "layer 3 ffn", "layer 5 ffn"):
-    rest = nl.rms_norm(row - added[who], weights["norm"], config.norm_eps) @ he_or_she
-    print(f"{who:30} {in_king[who]:+10.2f} {he_minus_she(king) - rest:+12.2f}")
+    rest = row - added[who]
+    size = np.sqrt(np.mean(rest * rest) + config.norm_eps)
+    lost_gap = he_minus_she(king) - rest / size * weights["norm"] @ he_or_she
+    print(f"{who:30} {in_king[who]:+7.2f} {lost_gap:+9.2f} {size:22.1f}")
 
 # %% [markdown]
-# **Explain.** About equal: for this difference, a share is nearly an effect. Head 3 of layer 3 gets half as much again
-# from what later layers make of it, head 2 of layer 4 loses a quarter. That was not granted: layer 0's feed-forward
-# step has a modest share in *he*, and without it the model says nothing sensible at all (lesson
-# [00](00_start_here.ipynb)).
+# **Explain.** About equal: for this difference, a share is nearly an effect, though head 3 of layer 3 gets half as much
+# again from what later layers make of it. That was not granted: layer 0's feed-forward step has a modest share in *he*,
+# and without it the model says nothing sensible at all (lesson [00](00_start_here.ipynb)).
 #
 # The size matters more than one would think. With the size held, the last feed-forward step adds $+0.1$ to *he* minus
-# *she*. Take it off, and *he* gains 1.2 on *she*: it wrote the longest row, so the norm now divides by less, and
-# everything else counts for more. For a short row such as the head's, the two numbers agree.
+# *she*. Take it off, and *he* gains 1.2 on *she*: without its long row the norm divides by less, and everything else
+# counts for more. For a short row such as the head's, the two numbers agree.
 #
 # ### Where a head got it from
 #
@@ -311,22 +307,17 @@ for noun, trace in (("king", king), ("queen", queen)):
 
 # %% [markdown] tags=["result"]
 # Nearly all of it comes from the noun. In both runs the head looks at the same places; what differs is the *value* that
-# it finds there. The token after the noun gets a fifth of the weight in the king's run and adds nothing to *he* or
-# *she*, which the map alone would not have told.
+# it finds there.
 
 # %% [markdown]
 # ## What does a value carry?
 #
-# A patch moves a value from one run into another. In lesson [07](07_forward_pass.ipynb), heads 1 and 3 of layer 3 at
-# the last token, taken from the king's run, moved the queen's *he* minus *she* half-way to the king's. It is tempting
-# to say: "these heads carry the word *king*". But other explanations predict the same number:
-#
-# 1. they carry *which noun* it was;
-# 2. they carry only *he or she*;
-# 3. any large change at this place upsets the answer, whatever it is.
-#
-# A *counter-prompt* tells them apart: a prompt that differs in one thing, chosen so that the explanations predict
-# different results. *Prince* is another noun with the same pronoun; *princess* is another noun too, with the queen's.
+# In lesson [07](07_forward_pass.ipynb), heads 1 and 3 of layer 3 at the last token, taken from the king's run, moved
+# the queen's *he* minus *she* half-way to the king's. It is tempting to say: "these heads carry the word *king*". But
+# three explanations predict that number: they carry *which noun* it was; they carry only *he or she*; or *any change*
+# at this place upsets the answer. A *counter-prompt* tells them apart: it differs in one thing, so that the
+# explanations predict different results. *Prince* is another noun with the same pronoun, *princess* another noun with
+# the queen's.
 #
 # **With a pencil.** Say the king's patch moves *he* minus *she* by 4. What does each explanation predict for the
 # others?
@@ -391,24 +382,21 @@ figures.show(figure, "What two heads say, taken from prompts with other nouns: e
                      "between or near he.")
 
 # %% [markdown]
-# **Explain.** Row 2. Every he-noun moves the queen by 3.2 to 4.0, *prince* a little more than *king* itself, and every
-# she-noun by next to nothing, but for *witch*. Into the king's run it is the mirror image. Other prompts about a king
-# do as well as the first. And random changes of the same length go either way, by 1.2 at most: so it is not row 3.
-# These heads carry *he or she*, and by degrees: *bird*, *fox*, *castle* and *child* lie in between, and a noun moves
-# the queen the more, the more the model says *he* after it (correlation 0.99).
-#
-# What this does not show: that all of it goes this way (half of the difference does), or what the heads do in other
-# sentences.
+# **Explain.** Row 2. Every he-noun moves the queen by 3.2 to 4.0, *prince* more than *king* itself, and every she-noun
+# by next to nothing, but for *witch*. Into the king's run it is the mirror image. Other prompts about a king do nearly
+# as well as the first. Random changes of the same length go either way, by 1.2 at most: it is not row 3. These heads
+# carry *he or she*, and by degrees: the more the model says *he* after a noun, the further that noun moves the queen
+# (correlation 0.99; *bird*, *fox*, *castle*, *child*). All this in sentences of one kind, and for half of the
+# difference; the other half goes other ways.
 #
 # ## Where heads park their weight
 #
 # The weights of a row must sum to 1, also when a head has nothing to look for. Lesson [03](03_attention.ipynb) found
-# two heads that put much weight on the first token, `<s>`, an *attention sink*, as long as the text is short. That was
-# two heads on two texts. Two questions are open. Do sinks depend on the *text*? And is it the first *place* that draws
-# the weight, or the *token* `<s>`?
+# two heads that put much weight on the first token, `<s>`, while a text is short: *attention sinks*. Do they depend on
+# the text? And what draws the weight, the first *place* or the *token* `<s>`?
 #
 # Think of a coat hook by the door. Do people hang their coats there because it is a hook, or because it is by the door?
-# Take the hook away, or put one in the middle of the room.
+# Take the hook away, or put another in the middle of the room.
 #
 # **Predict.** Without `<s>`, will the first word of the text become the sink? And if a second `<s>` stands in the
 # middle of a text, which of the two will later tokens use?
@@ -430,18 +418,19 @@ def weight_on(place, tokens, start):                      # (L, H): mean of the 
                      for i in range(config.n_layers)])
 
 
-print("          tokens  heads above 30 %  strongest head         without <s>  two <s>: 1st, 2nd")
+print("            T   heads above 30 %:      the strongest head:          with two <s>:")
+print("               with <s>  without                with  without       1st   2nd")
 on_first = {}
 for label, text in texts.items():
     ids = tokenizer.encode(text)
-    on_first[label] = weight_on(0, ids, 4)
-    i, h = divmod(int(on_first[label].argmax()), config.n_heads)
-    without = weight_on(0, ids[1:], 4)[i, h]
+    on_first[label], without = weight_on(0, ids, 4), weight_on(0, ids[1:], 4)
     two = ids[:8] + [tokenizer.bos] + ids[8:]             # a second <s> at place 8
-    first, second = weight_on(0, two, 12)[i, h], weight_on(8, two, 12)[i, h]
-    print(f"{label:9} {len(ids):6} {np.sum(on_first[label] > 0.3):11} of 48  "
-          f"layer {i} head {h}: {on_first[label][i, h]:4.0%} {without:12.0%} {first:12.0%} "
-          f"{second:6.0%}")
+    first, second = weight_on(0, two, 12), weight_on(8, two, 12)
+    i, h = divmod(int(on_first[label].argmax()), config.n_heads)
+    counts = [np.sum(weight > 0.3) for weight in (on_first[label], without)]
+    strongest = [weight[i, h] for weight in (on_first[label], without, first, second)]
+    print(f"{label:9} {len(ids):3} {counts[0]:7} {counts[1]:9}     layer {i} head {h}: "
+          "{:4.0%} {:8.0%} {:9.0%} {:5.0%}".format(*strongest))
 
 # %%
 figure, axes = figures.new(2.6, columns=len(texts), sharey=True)
@@ -453,28 +442,28 @@ figures.show(figure, "The mean weight of every head on the first token, white fo
                      "1, on five texts: which heads park there, and how many, depends on the text.")
 
 # %% [markdown]
-# **Explain.** It is the hook, not the door. Without `<s>` the same heads give the first word 1 to 12 % of their weight;
-# with two `<s>`, the second draws it as well, more than the first, which is further away (that a sink fades with the
-# distance, lesson [04](04_rope.ipynb) found for one head). In training, stories were joined and cut anywhere
-# ([train.py](../weights/train.py)), so `<s>` could stand at any place. That fits; whether it is the reason, only
-# another training could tell.
+# **Explain.** It is the hook, not the door. Without `<s>` the strongest heads give the first word 1 to 12 % of their
+# weight, and hardly any other head takes over; with two `<s>`, the second draws weight where it stands. (It draws more
+# than the first, which is further away; that sinks fade with distance, lesson [04](04_rope.ipynb) found for one head.)
+# In training, stories were joined and cut anywhere ([train.py](../weights/train.py)), so `<s>` could stand at any
+# place. That fits; whether it is the reason, only another training could tell.
 #
-# And it depends on the text. Head 5 of layer 5 has 97 % in one text; in another the strongest is a different head, with
-# 36 %; in the long one no head has 30 %. Whoever measures one text only will name a head that fails on the next.
+# And it depends on the text: the strongest head has 97 % in one, in another it is a different head with 36 %, and in
+# the long one no head reaches 30 %. Whoever measures one text will name a head that fails on the next.
 #
 # ### Does the model need its sinks?
 #
-# If heads park their weight on `<s>` because they must put it somewhere, then `<s>` should say nothing to them. That
-# can be tested, on all heads at once, in the first 60 tokens of several stories, where heads do park:
+# If heads look at `<s>` only because they must look somewhere, it should say nothing to them. A test, on all heads at
+# once, in the first 60 tokens of several stories:
 #
 # - *silent*: the weight on `<s>` is set to 0, and the others stay as they are;
-# - *elsewhere*: the others are also scaled up to sum to 1 again, so the heads must look at something else;
-# - *held*: each head's weight on `<s>` is set to its mean over other stories at the same place of the text.
+# - *elsewhere*: the others are also scaled up to sum to 1 again;
+# - *held*: each head's weight on `<s>` is set to its mean over other stories, at the same place of the text.
 #
-# As a control, *silent* and *elsewhere* for eight ordinary tokens, those that follow `<s>`, one at a time.
+# As a control, *silent* for each of the eight tokens that follow `<s>`.
 #
-# **Predict.** Will it cost more to lose `<s>` or an ordinary token? And if *silent* costs something: what will *held*
-# cost, as much or next to nothing?
+# **Predict.** Will it cost more to lose `<s>` or an ordinary token? And if *silent* costs something, will *held* cost
+# as much or next to nothing?
 
 # %%
 def set_weight(place, value=0.0, scale_up=False):
@@ -512,40 +501,35 @@ print("nats per token lost               tokens 9 to 20   21 to 59")
 for label, tap in (("<s> silent", set_weight(0)), ("<s> elsewhere", set_weight(0, scale_up=True)),
                    ("<s> held", set_weight(0, usual))):
     print("{:34} {:+12.2f} {:+10.2f}".format(label, *lost(tap)))
-for label, scale_up in (("silent", False), ("elsewhere", True)):
-    costs = np.array([lost(set_weight(place, scale_up=scale_up)) for place in range(1, 9)])
-    print("{:34} {:+12.2f} {:+10.2f}".format(f"eight others, mean, {label}", *costs.mean(axis=0)))
+costs = np.mean([lost(set_weight(place)) for place in range(1, 9)], axis=0)
+print("{:34} {:+12.2f} {:+10.2f}".format("eight others silent, mean", *costs))
 print(f"weight drawn: <s> {drawn[0]:.1%}, eight others {drawn[1:].mean():.1%} on average")
 
 # %% [markdown]
 # **Explain.** It is needed where a text begins: without `<s>`, tokens 9 to 20 lose 0.4 nats each, four times as much as
-# without an ordinary token; later ones lose 0.05. That the heads must look elsewhere does no extra harm. What hurts is
-# that something is *missing*, and nearly all of it is back once each head gives `<s>` its *usual* weight for that
-# place: so what `<s>` adds is much the same in every story. It cannot be otherwise with its values. `<s>` stands first
-# and sees only itself, so they never change.
-#
-# "Heads park there because they have nothing to say" would be half the truth here. What they say there is the same in
-# every story, and the model counts on it.
+# without an ordinary token; later ones lose 0.05. Looking elsewhere does no extra harm. What hurts is that something is
+# *missing*, and nearly all of it is back once each head gives `<s>` its *usual* weight. So what `<s>` says is much the
+# same in every story (its values are exactly the same: it stands first and sees only itself), and the model counts on
+# it. "Heads park there because they have nothing to say" would be half the truth here.
 #
 # ## Does this model copy?
 #
-# Give a large model a sequence of random tokens twice, and it predicts the second half far better than the first,
-# although it never saw those tokens together. Two kinds of heads do that, one after the other (Olsson and others,
+# Give a large model random tokens twice, and it predicts the second half far better than the first, although it never
+# saw those tokens together. Two kinds of heads do that, one after the other (Olsson and others,
 # [arXiv 2209.11895](https://arxiv.org/abs/2209.11895)):
 #
 # - a *previous-token head* tells each token which token stands before it;
 # - an *induction head* looks for the place *after* an earlier occurrence of the present token, and copies what it
 #   finds.
 #
-# **With a pencil.** The text is `A B C A`. After the first head, the rows know (token, token before): (A, –), (B, A),
-# (C, B), (A, C). The last token, A, asks: "who has *me* before it?" The second row has: B. So B is what comes next.
-# Give a match the score 3 and no match 0: the weights are $e^3 / (e^3 + 3) = 0.87$ for B and $0.04$ for each of the
+# **With a pencil.** The text is `A B C A`. After the first head, each row knows its token and the one before: (A, –),
+# (B, A), (C, B), (A, C). The last token, A, asks: "who has *me* before it?" The second row has: B comes next. With a
+# score of 3 for a match and 0 otherwise, the weights are $e^3 / (e^3 + 3) = 0.87$ for B and $0.04$ for each of the
 # others.
 #
-# A score for each kind is the mean weight that a head puts where the rule says: one token back; or, in a text of n
-# random tokens said twice, n − 1 tokens back. Two controls. A *hand-made* induction head, computed like the pencil
-# example, shows that the score would find one. And the same places in a text whose second half is *shuffled* show what
-# a head gives them anyway.
+# Each head gets a score for each kind: its mean weight one token back; and, in n random tokens said twice, n − 1 tokens
+# back. Two controls: a *hand-made* induction head, computed as with the pencil, shows that the score would find one;
+# and the same places in a text whose second half is *shuffled* show what a head gives them anyway.
 #
 # **Predict.** How many of the 48 heads will be induction heads: none, one or five? And will the second half cost less
 # than the first?
@@ -617,24 +601,20 @@ for tokens, others in zip(told, told[1:] + told[:1]):
             first.append(each[10:60].mean())
 print(f"nats per token: new {np.mean(first):.2f}; after "
       + ", after ".join(f"{label} {np.mean(means):.2f}" for label, means in after.items()))
-probs = np.stack([on_story[f"layers.{i}.attn.probs"] for i in range(config.n_layers)])
-on_words = np.diagonal(probs, -1, axis1=2, axis2=3)[..., 1:].mean(axis=-1)    # (L, H)
-print("looking one token back:  random tokens  shuffled  story")
-for rank in np.argsort(-one_back["said twice"].ravel())[:4]:
-    i, h = divmod(int(rank), config.n_heads)
-    print(f"   layer {i} head {h} {one_back['said twice'][i, h]:20.2f} "
-          f"{one_back['shuffled'][i, h]:10.2f} {on_words[i, h]:6.2f}")
+print("looking one token back:  random tokens  story")
+for i, h in ((4, 3), (3, 0), (4, 5), (5, 4)):             # the four largest in the figure
+    back = np.diagonal(on_story[f"layers.{i}.attn.probs"][h], -1)[1:].mean()
+    print(f"   layer {i} head {h} {one_back['said twice'][i, h]:20.2f} {back:6.2f}")
 
 # %% [markdown]
-# **Explain.** None. A hand-made induction head scores 1.00, the best of the model's 0.08 (head 7 of layer 4). That is
-# not nothing, with the second half shuffled it has 0.02; but it does not show in what the model predicts: the second
-# half costs as much as the first. On stories, too: to have seen the same *words* helps a little (2.23 nats after the
-# shuffled part, 2.34 after another story), to have seen them in the same *order* only 0.05 more.
+# **Explain.** None. The hand-made head scores 1.00, the best of the model's 0.08 (head 7 of layer 4): a trace, as with
+# a shuffled half it has 0.02, but it does not show in what the model predicts. The second half costs as much as the
+# first. On stories, too: to have seen the same *words* helps a little (2.23 nats after the shuffled part, 2.34 after
+# another story), to have seen them in *order* only 0.05 more.
 #
-# The first of the two steps is there. Four heads put about half of their weight one token back, on random tokens,
-# shuffled or not, much as on a story: so they go by place more than by words.
-#
-# Why there is no second step, these numbers do not say. A guess, and what would test it, is under "In the wild".
+# The first of the two steps is there. Four heads put about half of their weight one token back, on random tokens much
+# as on a story: they go by place more than by words. Why there is no second step, these numbers do not say; a guess is
+# under "In the wild".
 #
 # ## Zero or mean?
 #
@@ -652,13 +632,12 @@ for rank in np.argsort(-one_back["said twice"].ravel())[:4]:
 # | zero | 0, 0, 0 | 0, 0, 0 | 3, 1, 2 |
 # | without its mean | 1, −1, 0 | 0, 0, 0 | 3, 1, 2 |
 #
-# The mean ablation takes away what the step knows about *this* token, and nothing else. Zero takes away more: a
-# constant, on which the next step had come to count. In the last row the knowledge is all there, and still everything
-# goes wrong.
+# The mean takes away what the step knows about *this* token, and nothing else. Zero also takes away a constant, on
+# which the next step has come to count: in the last row the knowledge is all there, and still everything goes wrong.
 #
-# If that is why the two differ in the model, then (1) taking away *only the mean* must cost something, and (2) more
-# than a random change of the same length, as it is *this* constant that later steps count on. And there is a third way
-# to ablate: let the step write what it wrote at *another* token. Mean and spread are right, and the knowledge is false.
+# If that is why they differ in the model, then to take away *only the mean* must cost something, and more than a random
+# row of the same length. And there is a third way to ablate: let the step write what it wrote at *another* token
+# (*shuffled*). Mean and spread are right, and the knowledge is false.
 #
 # **Predict.** Which costs more: no knowledge (the mean) or false knowledge (shuffled)?
 
@@ -690,9 +669,8 @@ for name in steps:
         costs.append(loss(change(name, lambda x: x - away)) - base)
     ways["random"].append(np.mean(costs))
 
-print("nats per token lost       mean    zero  shuffled")
-for i, name in enumerate(steps):
-    print(f"{name:20} {ways['mean'][i]:9.2f} {ways['zero'][i]:7.2f} {ways['shuffled'][i]:9.2f}")
+print("layers.0.ffn.out: mean {:.2f}, zero {:.2f}, shuffled {:.2f} nats per token lost".format(
+    *(ways[way][1] for way in ("mean", "zero", "shuffled"))))
 print("summed over the steps    zero minus mean   only the mean taken   a random row taken")
 for label, chosen in (("layer 0", slice(0, 2)), ("layers 1 to 4", slice(2, 10)),
                       ("layer 5", slice(10, 12))):
@@ -711,26 +689,25 @@ for shift, (way, (hatch, colour)) in zip((-0.27, 0, 0.27), looks.items()):
     ax.bar(places + shift, values, 0.27, color=colour, hatch=hatch, edgecolor="white", label=way)
 ax.set_xticks(places, [steps[i].removeprefix("layers.").removesuffix(".out") for i in kept])
 ax.set(ylabel="nats per token lost"), ax.legend()
-figures.show(figure, "Three ways to take a step away: the mean and zero cost nearly the same, "
-                     "another token's output costs most (layer 0's feed-forward step, at 5 to 6 "
-                     "nats, is left out).")
+figures.show(figure, "Three ways to take a step away: the mean and zero cost nearly the same, in "
+                     "the last layer another token's output costs twice as much (layer 0's "
+                     "feed-forward step, at 5 to 6 nats, is left out).")
 
 # %% [markdown]
-# **Explain.** False knowledge costs more than none (the mean) in every step, and twice as much in the last layer. An
-# ablation by shuffling therefore answers another question: not "what is it worth to know this?" but "how much is it
-# trusted?"
+# **Explain.** False knowledge costs more than none (the mean) in every step, and twice as much in the last layer:
+# shuffling asks how far a step is *trusted*, not what it is worth.
 #
 # Zero against mean: up to layer 4 the account is mostly right. Zero costs 0.28 and 0.21 nats more than the mean; to
-# take only the mean away costs 0.17 and 0.18, about twice as much as a random row of the same length. In layer 5 the
-# account fails: the constant is worth something, and still zero is no dearer than the mean. The account assumes that
-# two losses add up; a constant that helps while the knowledge is there need not help once that is gone.
+# take only the mean away costs 0.17 and 0.18, about two or three times as much as a random row of the same length. In
+# layer 5 it fails: zero is no dearer than the mean. The account assumes that two losses add up; a constant that helps
+# while the knowledge is there need not help once that is gone.
 #
 # ## More features than dimensions
 #
-# Suppose a model has three things to remember, *features*, and two numbers to remember them in. Must it drop one? If
-# the three are rarely there at once, no: it can give each a direction, and live with their getting in each other's way.
-# That is called *superposition* (Elhage and others, [arXiv 2209.10652](https://arxiv.org/abs/2209.10652)), and it is a
-# reason not to expect that each neuron means one thing.
+# A model has three things to remember, *features*, and two numbers to remember them in. Must it drop one? If the three
+# are rarely there at once, no: each gets a direction, and they live with getting in each other's way. That is called
+# *superposition* (Elhage and others, [arXiv 2209.10652](https://arxiv.org/abs/2209.10652)), and it is a reason not to
+# expect that each neuron means one thing. Here is a toy of it.
 #
 # **With a pencil.** Three features are 0 or 1, each is 1 with probability p, independently. Each gets a column of W
 # (2, 3); we store $h = W x$ and read back $\mathrm{relu}(W^\top h)$, with $\mathrm{relu}(z) = \max(0, z)$. The cost is
@@ -809,90 +786,57 @@ print("   p   best of 20 tries   median   two of three   three in two   best wit
 for p in chances:
     W, b = learned(p, relu)
     costs = cost(W, b, p)                                 # (tries,)
-    found[p] = W[costs.argmin()]
+    order = costs.argsort()
+    found[p, "best"], found[p, "median"] = W[order[0]], W[order[10]]
     straight = cost(*learned(p, as_it_is), p, as_it_is).min()
     print(f"{p:.2f} {costs.min():14.4f} {np.median(costs):12.4f} "
           f"{cost(AXES, [0, 0, p], p):12.4f} {cost(STAR, 0, p):14.4f} {straight:16.4f}")
 
 # %%
-figure = figures.packing({f"p = {p:.2f}": found[p] for p in (0.05, 1 / 3, 0.5, 0.9)})
+shown = ((0.05, "best"), (0.05, "median"), (0.5, "best"), (0.9, "best"))
+figure = figures.packing({f"p = {p:.2f}, {which}": found[p, which] for p, which in shown})
 figures.show(figure, "The columns of W that gradient descent found, one arrow for each feature: "
-                     "a star while features are rare, other arrangements when they are not.")
+                     "at p 0.05 the best try is a star; the "
+                     "median try has two nearly back to back.")
 
 # %% [markdown]
 # **Explain.** While features are rare, descent finds the star of the pencil, turned somehow, and its b saves a little
-# more. Not in every try: the median try at $p = 0.05$ costs about $2 p^2$, which is another arrangement: two columns
-# back to back and one across (see question 1). At $p = \frac12$ it finds a third arrangement, and at $0.9$ nothing
-# better than to give up one feature. Without relu nothing is ever better than that, for rare features either: only
-# because relu can *ignore* the small negative readings do three features share two dimensions at little cost.
+# more. Not in every try: the median try at $p = 0.05$ has two columns nearly back to back and one across, which costs
+# about $2 p^2$ (question 1). At $p = \frac12$ it finds a third arrangement, and at $0.9$ nothing better than to give up
+# one feature. Without relu nothing is ever better than that, for rare features either: it takes relu, which *ignores*
+# the small negative readings, for three features to share two dimensions at little cost.
 #
-# ### V directions in D dimensions
-#
-# In the real model the count is larger: the output matrix has a direction for each of V tokens, in D dimensions. Add
-# the directions of k tokens drawn at random, read the sum with all directions, and count how many of the k are among
-# the k largest. As a control, random directions instead of the model's.
-#
-# **Predict.** Up to which k will all k be found: 1, 4 or 64?
-
-# %%
-columns = output[:, pieces] - output[:, pieces].mean(axis=1, keepdims=True)   # without bytes
-rng = np.random.default_rng(0)
-directions = {"the model's": columns, "random": rng.standard_normal(columns.shape)}
-counts = (1, 2, 4, 8, 16, 32)
-print(f"{columns.shape[1]:,} directions in {config.dim} dimensions: share of k tokens found again")
-print(f"{'k':12}" + "".join(f"{k:6}" for k in counts) + "    root mean square of the cosines")
-for label, matrix in directions.items():
-    unit = matrix / np.linalg.norm(matrix, axis=0)        # (D, n)
-    line = f"{label:12}"
-    for k in counts:
-        shares_found = []
-        for _ in range(50):
-            chosen = rng.choice(len(pieces), k, replace=False)
-            readings = unit[:, chosen].sum(axis=1) @ unit                     # (n,)
-            largest_k = np.argsort(-readings)[:k]
-            shares_found.append(np.isin(chosen, largest_k).mean())
-        line += f"{np.mean(shares_found):6.0%}"
-    cosines = unit[:, :500].T @ unit[:, 500:]
-    print(f"{line} {np.sqrt(np.mean(cosines ** 2)):12.2f}")
-
-# %% [markdown]
-# **Explain.** One or two are always found, and four nearly so; of 32, about two in five. That is the toy's rule at
-# another size: many features fit as long as few are on at once. Random directions do better at every k above 2, as they
-# are more evenly spread: training did not space its directions for our random draw, it put words that are used alike
-# close together (lesson [01](01_tokens.ipynb)).
+# Does the real model do this? It has twelve times as many tokens as dimensions, so their directions cannot all be at
+# right angles. But which *features* it has, nobody hands us: that is why this section is about a toy.
 #
 # ## What one small model can show
 #
-# Which of all this would you expect of a Llama of 7 billion parameters? Sort what this lesson found:
+# Which of all this would you expect of a Llama of 7 billion parameters?
 #
-# - **Exact, for any model of this form.** A logit is a sum over heads, tokens and steps. Zero takes away knowledge
-#   *and* a constant. Below $p = \frac13$, three features cost less in two dimensions than two.
-# - **A counterexample, and one is enough.** "A sink is a place", "a sink says nothing", "the lens shows where the
-#   prediction is made", "a trained Llama has induction heads": this model refutes each of them as a law. It does not
-#   say how often they hold.
-# - **One case.** Heads 1 and 3 of layer 3 carry *he or she*. Another training run of the same size would have other
-#   numbers, and perhaps another division of labour: one model cannot tell what training *usually* finds.
-# - **Not seen here.** What needs size, long training or other texts: copying in context, arithmetic, languages. That a
-#   small model lacks it says nothing about large ones; and no experiment here says *why* it lacks it.
+# - **What is exact** holds for any model of this form: a logit is a sum over heads and tokens; zero takes away
+#   knowledge *and* a constant.
+# - **What refutes** needs one case only. "A sink is a place", "a sink says nothing", "a trained Llama has induction
+#   heads": as laws, these are wrong. How often they hold, one model does not say.
+# - **What was found here** is one case. Heads 1 and 3 of layer 3 carry *he or she*; another training of the same size
+#   may divide the work otherwise.
+# - **What is missing here**, such as copying, says nothing about larger models, longer training or other texts.
 #
-# What does carry over is the habit: before you believe a number, think of another explanation that predicts the same
-# number, and find a measurement on which the two disagree.
+# What carries over is the habit: before you believe a number, think of another explanation that predicts it, and
+# measure where the two disagree.
 #
 # ## In the wild
 #
 # - **The lens was not enough.** The logit lens comes from a blog post (nostalgebraist, [interpreting GPT: the logit
-#   lens](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)). On some models it read
-#   little in the middle layers; a map fitted for each layer, the *tuned lens*, read more (Belrose and others,
-#   [arXiv 2303.08112](https://arxiv.org/abs/2303.08112)). That is the fit of our first section.
+#   lens](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)). On some models it reads
+#   little in the middle layers; a map fitted for each layer, the *tuned lens*, reads more (Belrose and others,
+#   [arXiv 2303.08112](https://arxiv.org/abs/2303.08112)).
 # - **Large models lean on their sinks.** Keep only the latest keys in the cache of a Llama 2, and its perplexity jumps
 #   to thousands as soon as the first tokens drop out; keep four of them, and all is well. There it was the *place*:
 #   four line breaks in front did nearly as well (Xiao and others,
-#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). In our model it is the token, and far from a text's beginning
-#   it can nearly be spared.
+#   [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)).
 # - **Induction heads arrive late, and suddenly.** In models of very different sizes they formed in one short stretch
-#   of training, after billions of tokens, and copying in context appeared with them (the same paper). Ours saw some
-#   thirty million tokens. Whether that is the reason
-#   would take a longer training to find out.
+#   of training, after billions of tokens, and copying in context appeared with them (Olsson and others, as above). Ours
+#   saw some thirty million tokens. Whether that is the reason, a longer training would have to show.
 #
 # ## Questions
 #
@@ -913,9 +857,8 @@ for label, matrix in directions.items():
 # <details>
 # <summary>Answer</summary>
 #
-# It writes nearly the same row everywhere: the value of `<s>`, which can know nothing of the text, as `<s>` sees only
-# itself. Later steps count on this constant, so zero costs; the mean puts it back. The head works like a bias, and
-# Llama has none.
+# It writes nearly the same row everywhere: the value of `<s>`, which knows nothing of the text. Later steps count on
+# this constant, so zero costs; the mean puts it back. The head works like a bias, and Llama has none.
 #
 # </details>
 #
@@ -925,10 +868,9 @@ for label, matrix in directions.items():
 # <details>
 # <summary>Answer</summary>
 #
-# Another he-noun (*prince*): if it does nothing, the head carries the word, not the pronoun. Another she-noun
-# (*princess*): if it moves the answer as well, any change there does. Even if both come out right, "knows that the king
-# is a man" says too much: the head carries what decides between two pronouns *in these prompts*. A sentence in which
-# the king is *him* or *his* would be the next test.
+# Another he-noun (*prince*): if it does nothing, the head carries the word. Another she-noun (*princess*): if it moves
+# the answer as well, any change does. Even if both come out right, "knows that the king is a man" says too much: the
+# head carries what decides between two pronouns *in these prompts*.
 #
 # </details>
 #
@@ -1032,4 +974,4 @@ def room(W):
 # 2. A logit splits exactly into heads and tokens; a share says who wrote it, not what would happen without it.
 # 3. Counter-prompts say what a value carries: two heads carry *he or she*, not *king*.
 # 4. Zero takes away knowledge and a constant, the mean only knowledge, another token's value puts in false knowledge.
-# 5. What large models do is a question to yours, not an answer: this one has sinks of another kind, and does not copy.
+# 5. What large models do is a question to yours: this one has sinks of another kind, and does not copy.
