@@ -5,9 +5,16 @@
     python notebooks/build.py --check         builds, writes nothing, and fails where a committed file is stale
     python notebooks/build.py --slides DIR    the built lessons as slides, with all that they need without a network
 
+and for lecturers, each for all lessons or for some:
+
+    python notebooks/build.py --export otter DIR 02       the exercises as assignments for `otter assign`
+    python notebooks/build.py --export nbgrader DIR 02    or as the source of an nbgrader course
+    python notebooks/build.py --solutions FILE            all solutions, and the mistakes that are named, in Markdown
+
 A lesson is those two files. The sources are in jupytext's percent format. What follows from them is written here and
 nowhere else: the cell that finds the course, stars and minutes in the heading of each exercise, the link to the next
-lesson, the tables between markers in README.md, notebooks/README.md and lesson 00, and handout.pdf.
+lesson, the tables between markers in README.md, notebooks/README.md and lesson 00, handout.pdf and
+lecturer/minutes.md.
 
 Tags on a cell say what is done with it:
 
@@ -132,17 +139,25 @@ def next_link(stem):
 
 
 def write_tables(check):
-    """The text between markers in both READMEs. With `check`, write nothing, and raise BuildError where it differs."""
+    """The text between markers in both READMEs, and the minutes of all sections. With `check`, write nothing, and raise
+    BuildError where a file differs."""
     for path, made in ((HERE / "README.md", table()), (HERE.parent / "README.md", contents())):
         text = path.read_text(encoding="utf-8")
         if text.count(START) != 1 or text.count(END) != 1:
             raise BuildError(f"{path.name} needs the lines {START} and {END} once each")
         before, _, rest = text.partition(START)
-        new = f"{before}{START}\n{made}\n{END}{rest.partition(END)[2]}"
-        if check and new != text:
-            raise BuildError(f"{path.relative_to(HERE.parent)} is stale: run python notebooks/build.py")
-        if new != text:
-            path.write_text(new, encoding="utf-8")
+        write(path, f"{before}{START}\n{made}\n{END}{rest.partition(END)[2]}", check)
+    write(HERE / "lecturer" / "minutes.md", minutes_table(), check)
+
+
+def write(path, text, check):
+    """Write a file that follows from others. With `check`, write nothing, and raise BuildError if it differs."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    if check:
+        raise BuildError(f"{path.relative_to(HERE.parent)} is stale: run python notebooks/build.py")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def write_handout(check):
@@ -372,6 +387,69 @@ def build(source, check=False):
                                  f"{source.stem[:2]}\nbuilt now:  {now}\ncommitted:  {then}")
 
 
+# ---- Minutes -------------------------------------------------------------------------------------------------
+
+WORDS, LINES = 150, 12                                    # of prose, and of code that is read and run, in a minute
+EACH = {"a formula": (r"\$\$.+?\$\$", 0.5), "a prediction": (r"\*\*Predict\.", 1), "a figure": (r"figures\.show\(", 1),
+        "a question with its answer": ("<summary>Answer", 3)}                 # what to look for, and its minutes
+MINUTES = f"""\
+# Minutes
+
+Written by notebooks/build.py from the lessons. The minutes of a first-time reader are estimated, not clocked:
+{WORDS} words of prose or {LINES} lines of code in a minute, and more minutes for {{each}}.
+*Exercises* are the minutes that each of them states. The rates are slow ones, for dense text in a language that may not
+be the reader's own.
+
+| lesson | minutes | section by section |
+| --- | --- | --- |
+{{rows}}
+
+In all {{total}} minutes, that is {{hours}} hours; {{exercises}} hours of them are exercises. The first readers of
+thirteen of these lessons took 15 to 20 hours.
+"""
+
+
+def section_minutes(path):
+    """{section: minutes that a first-time reader needs}: what stands before the first section counts to it."""
+    found, section, opening = {}, None, 0
+    for cell in jupytext.read(path).cells:
+        for part in cut(cell):
+            if part.source.startswith("## "):
+                section = part.source.partition("\n")[0][3:]
+                found[section] = opening
+                opening = 0
+            if section == "Exercises" or {"hide", "exercise", "solution"} & {*tags(part)}:
+                continue
+            if section:
+                found[section] += cell_minutes(part)
+            else:
+                opening += cell_minutes(part)
+    found["Exercises"] = sum(task.minutes for task in checks.exercises(path.stem[:2]).values())
+    return {section: max(1, round(minutes)) for section, minutes in found.items()}
+
+
+def cell_minutes(cell):
+    """What one cell takes to read, and to run."""
+    extra = sum(len(re.findall(pattern, cell.source, re.S)) * minutes for pattern, minutes in EACH.values())
+    if cell.cell_type == "code":
+        return extra + len([line for line in cell.source.splitlines() if line.strip()]) / LINES
+    return extra + len(re.sub(EACH["a formula"][0], "", cell.source, flags=re.S).split()) / WORDS
+
+
+def minutes_table():
+    """The text of lecturer/minutes.md."""
+    rows, total, exercises = [], 0, 0
+    for head, path in zip(heads(), sources()):
+        sections = section_minutes(path)
+        total += sum(sections.values())
+        exercises += sections["Exercises"]
+        each = " · ".join(f"{section} {minutes}" for section, minutes in sections.items())
+        rows.append(f"| {head.link.replace('](', '](../')} | {sum(sections.values())} | {each} |")
+    each = ", ".join(f"{thing} ({minutes:g})" for thing, (_, minutes) in EACH.items())
+    return MINUTES.format(each=each, rows="\n".join(rows), total=total, hours=round(total / 60),
+                          exercises=round(exercises / 60))
+
+
 # ---- Slides --------------------------------------------------------------------------------------------------
 
 # JavaScript and styles that a page of slides loads: where it comes from, and where nbconvert's template looks for it.
@@ -406,25 +484,162 @@ def slides(stem, folder, code=False):
     (folder / f"{stem}.html").write_text(page, encoding="utf-8")
 
 
+# ---- For lecturers -------------------------------------------------------------------------------------------
+
+BESIDE = ("numpy_llama.py", "requirements.txt", "notebooks/checks.py", "notebooks/figures.py")      # what a sheet needs
+SHEET_SETUP = """\
+import math
+
+import checks
+import numpy as np
+import numpy_llama as nl
+
+check = checks.lesson("{number}")"""
+OTTER_CONFIG = """\
+# ASSIGNMENT CONFIG
+name: "{stem}"
+requirements: requirements.txt
+python_version: "3.12"
+files: [numpy_llama.py, checks.py, figures.py, exercises/{stem}.py]
+export_cell: {{pdf: false}}
+tests: {{ok_format: false}}
+generate: true"""
+OTTER_TEST = """\
+def test_{name}({name}):
+    import checks
+    verdict, sentence, _ = checks.judge(checks.exercises("{number}")["{name}"], {name})
+    assert verdict == "right", sentence"""
+NBGRADER_TEST = """\
+verdict, sentence, _ = checks.judge(checks.exercises("{number}")["{name}"], {name})
+assert verdict == "right", sentence"""
+NBGRADER_CONFIG = """\
+c = get_config()
+c.CourseDirectory.course_id = "numpy_llama"
+c.ClearSolutions.code_stub = {"python": "..."}            # an empty answer is told what to write"""
+
+
+@dataclass
+class Task:
+    """An exercise as its lesson asks for it."""
+    name: str
+    text: str                         # its heading, and what is asked
+    head: str                         # the function up to its docstring
+    body: str                         # the rest of the solution
+    solution: str
+
+
+def tasks(path):
+    """The exercises of a source file, one Task for each. Links to lessons become words, as sheets lie elsewhere."""
+    found, text = {}, ""
+    for cell in read_source(path).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", cell.source)
+        if "exercise" in tags(cell):
+            found[function_name(cell)] = Task(function_name(cell), text, cell.source.removesuffix("\n    ..."), "", "")
+        if "solution" in tags(cell):
+            task = found[function_name(cell)]
+            first, *rest = cell.source.split("\n")
+            if not re.fullmatch(rf"def {task.name}\(.*\):", first):
+                raise BuildError(f"{path.name}: a solution must begin with def {task.name}(...): in one line")
+            task.body, task.solution = "\n".join(rest), cell.source
+    return list(found.values())
+
+
+def solutions(chosen):
+    """All solutions, each with the mistakes that are named, as one text in Markdown."""
+    parts = ["# Solutions", "Written by notebooks/build.py from the lessons. Below each solution stands what `check`\n"
+             "says to the wrong answers that it knows."]
+    for path in chosen:
+        parts.append(f"## {int(path.stem[:2])}. {read_head(path).title}")
+        for task in tasks(path):
+            known = checks.exercises(path.stem[:2])[task.name].mistakes
+            named = "\n".join(f"- {sentence}" for sentence, _ in known)
+            parts += [task.text, f"```python\n{task.solution}\n```", named]
+    return "\n\n".join(parts) + "\n"
+
+
+def export(kind, folder, path):
+    """Write the exercises of a lesson as an assignment for Otter or nbgrader, and beside it the files that it needs."""
+    place = folder / "source" / path.stem if kind == "nbgrader" else folder / path.stem
+    (place / "exercises").mkdir(parents=True, exist_ok=True)
+    for file in BESIDE:
+        shutil.copy(HERE.parent / file, place)
+    shutil.copy(HERE / "exercises" / path.name, place / "exercises")
+    intro = nbformat.v4.new_markdown_cell(
+        f"# {int(path.stem[:2])}. {read_head(path).title}: exercises\n\nWords and letters are those of the lesson "
+        f"{path.stem}. Fill in each function. `check(f)` says what a wrong answer looks like; `check(f, hint=1)` gives "
+        "a hint.")
+    setup = nbformat.v4.new_code_cell(SHEET_SETUP.format(number=path.stem[:2]))
+    cells = otter_cells if kind == "otter" else nbgrader_cells
+    notebook = nbformat.v4.new_notebook(cells=cells(path, intro, setup), metadata={
+        "kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"{path.stem[:2]}-{i:03}"
+    nbformat.validate(notebook)
+    (place / f"{path.stem}.ipynb").write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    if kind == "nbgrader":
+        (folder / "nbgrader_config.py").write_text(NBGRADER_CONFIG + "\n", encoding="utf-8")
+
+
+def otter_cells(path, intro, setup):
+    """What `otter assign` reads: raw cells mark where a question, its solution and its test begin and end."""
+    def raw(*lines):
+        return nbformat.v4.new_raw_cell("\n".join(lines))
+    cells = [raw(OTTER_CONFIG.format(stem=path.stem)), intro, setup]
+    for task in tasks(path):
+        answer = f"{task.head}\n    # BEGIN SOLUTION\n{task.body}\n    # END SOLUTION"
+        test = OTTER_TEST.format(number=path.stem[:2], name=task.name)
+        cells += [raw("# BEGIN QUESTION", f"name: {task.name}", "points: 1"), nbformat.v4.new_markdown_cell(task.text),
+                  raw("# BEGIN SOLUTION"), nbformat.v4.new_code_cell(answer), raw("# END SOLUTION"),
+                  raw("# BEGIN TESTS"), nbformat.v4.new_code_cell(test), raw("# END TESTS"), raw("# END QUESTION")]
+    return cells
+
+
+def nbgrader_cells(path, intro, setup):
+    """The source of an nbgrader assignment: its metadata say which cells are answers, and which are locked tests."""
+    def as_graded(cell, name, **settings):
+        cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": name, "grade": False, "solution": False,
+                                     "locked": True, "task": False, **settings}
+        return cell
+    cells = [as_graded(intro, "intro"), as_graded(setup, "setup")]
+    for task in tasks(path):
+        answer = f"{task.head}\n    ### BEGIN SOLUTION\n{task.body}\n    ### END SOLUTION"
+        test = NBGRADER_TEST.format(number=path.stem[:2], name=task.name)
+        cells += [as_graded(nbformat.v4.new_markdown_cell(task.text), f"{task.name}-text"),
+                  as_graded(nbformat.v4.new_code_cell(answer), task.name, solution=True, locked=False),
+                  as_graded(nbformat.v4.new_code_cell(test), f"test-{task.name}", grade=True, points=1)]
+    return cells
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a committed file is stale")
     parser.add_argument("--slides", metavar="DIR", type=Path, help="write slides of the built lessons only")
     parser.add_argument("--code", action="store_true", help="with --slides: show the code too")
+    parser.add_argument("--export", nargs=2, metavar=("KIND", "DIR"),
+                        help="write the exercises only, for otter or nbgrader")
+    parser.add_argument("--solutions", metavar="FILE", type=Path, help="write all solutions only, to one file")
     args = parser.parse_args(argv)
+    if args.export and args.export[0] not in ("otter", "nbgrader"):
+        parser.error(f"--export is for otter or nbgrader, not for {args.export[0]}")
     chosen = [path for path in sources() if not args.lessons or path.stem[:2] in args.lessons]
     if len(chosen) < len(set(args.lessons)) or not chosen:
         parser.error(f"there is no such lesson: {' '.join(args.lessons)}")
+    extra = args.slides or args.export or args.solutions
     try:
-        if not args.slides:
+        if not extra:
             write_tables(args.check)
             write_handout(args.check)
         for source in chosen if args.slides else ():
             slides(source.stem, args.slides, args.code)
+        for source in chosen if args.export else ():
+            export(args.export[0], Path(args.export[1]), source)
+        if args.solutions:
+            args.solutions.write_text(solutions(chosen), encoding="utf-8")
     except (BuildError, OSError) as error:
         parser.error(str(error))
-    if args.slides:
+    if extra:
         return 0
     failed = False
     for source in chosen:                                 # one at a time: two would disturb each other's timings
