@@ -199,8 +199,8 @@ def test_lesson_has_every_part(path):
 def spoken(markdown):
     """The prose of a cell: no code, formulas, addresses, headings, table of lessons, numbers of sections and papers."""
     markdown = markdown.replace(build.table(), "")
-    for pattern in (r"```.*?```", r"^ {4}.*$", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()", r"\]\([^)]*\)",
-                    r"^#+ .*$", r"^\| \*\*Min.*$", r"https?://\S+", r"arXiv[: ]\d+\.\d+",
+    for pattern in (r"```.*?```", r"^ {4}.*$", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()",
+                    r"\]\([^)]*\)", r"^#+ .*$", r"^\| \*\*Min.*$", r"https?://\S+", r"arXiv[: ]\d+\.\d+",
                     r"(?:[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Aa]ppendix)"
                     r" [A-Z]?[\d.]+(?:(?:,| and| to) [A-Z]?[\d.]+)*",
                     r"\[\d\d\]|[Ll]essons? \d+", r"\w+#\d+(?:[,–] ?#?\d+)*",
