@@ -837,7 +837,8 @@ def draw_speed(results):
         names = [name for name, measured in next(iter(shapes.values())).items() if what in measured]
         width = 0.82 / len(names)
         for i, (engine, (colour, hatch)) in enumerate(zip(names, looks)):
-            speeds = [n / np.median(engines[engine][what]) for engines in shapes.values()]
+            times = [engines[engine][what] or [np.inf] for engines in shapes.values()]        # none: over a minute
+            speeds = [n / np.median(some) for some in times]
             ax.bar(np.arange(len(shapes)) + width * i, speeds, width, color=colour, hatch=hatch, edgecolor="white",
                    label=engine)
         ax.set_xticks(np.arange(len(shapes)) + width * (len(names) - 1) / 2, shapes)
