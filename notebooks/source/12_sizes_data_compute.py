@@ -186,8 +186,8 @@ figures.show(figure, "Most comes from the web; two small sources were read more 
 #
 # It leaves out the scores of attention, and counts the embedding, which is looked up and not multiplied.
 #
-# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate: D products added up, one for each
-# weight of its column.
+# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate, and the D products that it is the sum
+# of. Choose other boxes, and count theirs:
 #
 #     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
 #
