@@ -112,7 +112,7 @@ async function computeAnyway(problem) {                   // the link that opene
 
 async function compute() {
   const tokens = allTokens(), { changes } = state;
-  if (runs.expected(tokens, changes) > LONG) {
+  if (runs.expected(tokens, changes) > LONG && !isDragging) {                 // a drag says it once
     say(`computing ${tokens.length} tokens …`);
     await nextPaint();
   }

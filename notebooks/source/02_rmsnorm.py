@@ -154,8 +154,8 @@ figures.show(figure, "Each row is a token, with its size beside it: before, some
                      "each pattern; the scale weakens some columns more than others.")
 
 # %% [markdown]
-# **Explore** ([explorer](explorer/README.md)). One number of a norm, from the row that it was made of. Move along the
-# row with the arrow keys: all its numbers are divided by the same root.
+# **Explore** ([explorer](explorer/README.md)). One number of a norm, and the row that it was made from. Move along that
+# row with the arrow keys, and see what changes and what stays:
 #
 #     python notebooks/explorer/build.py --open "#t=layers.3.attn_norm&i=9.0"
 

@@ -255,8 +255,8 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 # weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. And they double with
 # the context: at 4,096 the rule for 7B is off by 6 to 14 percent.
 #
-# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate: D products added up, one for each
-# weight of its column.
+# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate, and the D products that it is the sum
+# of. Choose other boxes, and count theirs:
 #
 #     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
 #
