@@ -38,7 +38,7 @@ MAIN_SOURCE = Exercise(
             source_inputs(16, 3, 5, 30)],
     hints=[
         "What a head writes is a sum over tokens. What does one term of it add along the direction?",
-        "Token s's value, sent through `rows` and read along `direction`, is one number. Its weight multiplies it.",
+        "The value of token s, sent through `rows` and read along `direction`, is one number. The weight multiplies.",
         "probs * (v @ rows @ direction) is (T, S): all parts. Of each row, where is the absolute value largest?"],
     mistakes=[
         ("that is the token with the largest weight; a small weight on a value that says much can count more.",
@@ -299,8 +299,7 @@ ROOM = Exercise(
     hints=[
         "Try it on the star of three by hand: what does each column see of the others along its own direction?",
         "W.T @ W holds all inner products. Column i's own direction means: divide row i by the length of column i.",
-        "products = W.T @ W; own = its diagonal (squared lengths); own ** 2 / sum(products ** 2, axis=1), "
-        "and 0 where own is 0."],
+        "products = W.T @ W; own = its diagonal; own ** 2 / sum(products ** 2, axis=1), and 0 where own is 0."],
     mistakes=[
         ("the column itself belongs to the sum: without it, a column alone would divide by 0.",
          lambda W: quietly(lengths(W) ** 2 / ((W.T @ W) ** 2 / lengths(W)[:, None] ** 2
