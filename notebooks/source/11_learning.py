@@ -42,11 +42,11 @@ check = checks.lesson("11")
 # ## Which way, and how far?
 #
 # Think of the weights as dials, and of the loss as the one number on the display. For each dial, ask: *if I turn it up
-# a little, how fast does the loss rise?* That is a derivative. The derivatives for all dials, in arrays of the same
-# shapes as the weights, are the *gradient*. To learn is to turn every dial a little against its own derivative, to look
+# a little, how fast does the loss rise?* That is a derivative, or *slope*. The slopes of all dials, in arrays of the
+# same shapes as the weights, are the *gradient*. To learn is to turn every dial a little against its own slope, to look
 # at the next text, and to do it again, some thousand times.
 #
-# So there are two questions. *Which way*: how does one find millions of derivatives at once? *How far*: by how much
+# So there are two questions. *Which way*: how does one find millions of slopes at once? *How far*: by how much
 # does one turn each dial? The first half of this lesson answers the first, the second half the second.
 #
 # ### One weight, with a pencil
@@ -63,7 +63,7 @@ check = checks.lesson("11")
 # front always means *derivative of the loss*; `dx` has the shape of `x`.
 #
 # **Predict.** What is `dx`? What becomes of the loss if w takes a step of $0.1$ times its gradient downhill, to
-# $3 - 0.1 \cdot 4 = 2.6$? And with $0.3$ instead of $0.1$?
+# $3 - 0.1 \cdot 4 = 2.6$? And with $0.3$ instead of $0.1$? (This factor is called the *learning rate*.)
 
 # %%
 def small_loss(w, x):
@@ -82,7 +82,7 @@ for rate in (0.1, 0.3):
 
 # %% [markdown]
 # **Explain.** `dx` is `dh` times w, 6. The same gradient helps or harms: it says which way is down *here*, and how
-# steep it is, but not how far the valley goes. The factor 0.1 is called the *learning rate*. The two printed slopes
+# steep it is, but not how far the valley goes. The two printed slopes
 # were measured, without any rule: the loss a little to the right, minus the loss a little to the left, divided by the
 # way between.
 
@@ -158,7 +158,7 @@ def compare(name, f, x, dx):
 # computes in float64, with `exact`, the shipped model's weights in that type.
 #
 # Why not train by measuring, then? Each of the 5.8 million weights would take two forward passes, for a single step.
-# The backward pass gets all derivatives for the price of about two forward passes, as we shall see.
+# The backward pass gets all slopes for the price of about two forward passes, as we shall see.
 #
 # ## The gradient of the loss
 #
@@ -606,7 +606,9 @@ for t, g in enumerate(np.array([[4, 4, 0.004], [4, -4, 0.004], [4, 4, 0.004]]), 
 # **Explain.** Slopes that agree move their weight by η in each step, however small they are. Slopes that contradict
 # each other nearly cancel. So η means something simple: the farthest that a weight usually moves in one step.
 #
-# Three precautions surround the step:
+# ### Three precautions
+#
+# Three things are done around the step:
 #
 # - *Clipping.* The *norm* of the gradient is the root of the sum of all squares. If it is above 1.0, the whole gradient
 #   is scaled down to 1.0, so that no single text outweighs all others in m and v.
@@ -921,7 +923,8 @@ for rate in (2e-3, 2e-4, 2e-5, 2e-6):
     print(f"rate {rate:.0e}: {lost:4.0%} of the weights stay where they are")
 
 # %% [markdown] tags=["result"]
-# At the peak rate nearly all weights move; at a hundredth of it, near the end of the run, nine of ten would stand still.
+# At the peak rate nearly all weights move; at a hundredth of it, near the end of the run, nine of ten would stand
+# still.
 
 # %% [markdown]
 # - **Decay that does not decay.** Programs long got weight decay by adding $0.1\,w$ to the *gradient* (called L2). For
