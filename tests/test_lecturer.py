@@ -193,6 +193,7 @@ print(json.dumps(marks))
 def run(folder, *arguments, stdin=None):
     """What a command prints that is run in a folder, as if there were no repository."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]      # nbgrader's alembic
     done = subprocess.run([sys.executable, *arguments], text=True, capture_output=True, cwd=folder, env=environment,
                           input=stdin)
     assert done.returncode == 0, done.stdout + done.stderr
