@@ -185,7 +185,9 @@ for folder, answers in json.load(sys.stdin):              # each lesson with its
         except Exception as error:
             message = str(error)
         marks.append([folder, name, message])
-    assert Path(scope["checks"].__file__).parent == Path(folder) == Path(scope["nl"].__file__).parent
+    import figures                                        # `check` draws some wrong answers
+    for module in (scope["checks"], scope["nl"], figures):
+        assert Path(module.__file__).parent == Path(folder)
 print(json.dumps(marks))
 """
 
@@ -193,6 +195,7 @@ print(json.dumps(marks))
 def run(folder, *arguments, stdin=None):
     """What a command prints that is run in a folder, as if there were no repository."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]      # nbgrader's alembic
     done = subprocess.run([sys.executable, *arguments], text=True, capture_output=True, cwd=folder, env=environment,
                           input=stdin)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -237,14 +240,15 @@ def test_an_export_marks_every_known_answer_as_checks_does(kind, known, tmp_path
 
 RIGHT = {task.name: task.solution for path in SOURCES if path.stem[:2] == "02" for task in build.tasks(path)}
 WRONG = {name: [source for _, source in task.wrong_answers] for name, task in checks.exercises("02").items()}
+FIRST, SECOND, THIRD = RIGHT                              # the names of three exercises
+LINE = {name: solution.partition("\n")[0] for name, solution in RIGHT.items()}                # def name(...):
 HAND_IN = {     # {file: answers}; the gate has time for the first
-    "right-wrong-empty": {"rms_norm": RIGHT["rms_norm"] + "\n1 / 0", "fold": WRONG["fold"][0]},
-    "stops-misspelled-prints": {
-        "rms_norm": "def rms_norm(x, weight, eps):\n    raise SystemExit", "fold": "def fold(g, w:\n    return w",
-        "pre_norm_block": RIGHT["pre_norm_block"].replace("\n", "\n    print(1)\n", 1)},
+    "right-wrong-empty": {FIRST: RIGHT[FIRST] + "\n1 / 0", SECOND: WRONG[SECOND][0]},
+    "stops-misspelled-prints": {FIRST: LINE[FIRST] + "\n    raise SystemExit", SECOND: LINE[SECOND].replace(")", ""),
+                                THIRD: RIGHT[THIRD].replace("\n", "\n    print(1)\n", 1)},
     "right": RIGHT, "empty": {}, **{f"wrong-{i}": {name: every[i] for name, every in WRONG.items()} for i in range(4)},
-    "renamed": RIGHT | {"fold": RIGHT["fold"].replace("fold", "folded")},
-    "fails-first": RIGHT | {"rms_norm": "1 / 0\n" + RIGHT["rms_norm"]},
+    "renamed": RIGHT | {SECOND: RIGHT[SECOND].replace(SECOND, "renamed")},
+    "fails-first": RIGHT | {FIRST: "1 / 0\n" + RIGHT[FIRST]},
 }
 GRADE = """
 import json, sys
@@ -276,7 +280,8 @@ def marks_of_otter(folder, names):
     run(folder, "-m", "otter", "assign", "--no-run-tests", "02_rmsnorm/02_rmsnorm.ipynb", "dist")
     blank, = (folder / "dist" / "student").glob("*.ipynb")
     archive, = (folder / "dist" / "autograder").glob("*.zip")
-    assert not any(words in blank.read_text(encoding="utf-8") for words in ("np.sqrt", "g[:, None]", "attend(norm"))
+    assert not any(task.body.strip() in cell.source for cell in nbformat.read(blank, as_version=4).cells
+                   for task in build.tasks(next(path for path in SOURCES if path.stem[:2] == "02")))
     paths = fill_in(blank, folder, names)
     lines = run(folder, "-c", GRADE, archive, *paths).splitlines()
     return paths, [json.loads(line) for line in lines if line.startswith("{")]
@@ -314,7 +319,7 @@ def assert_as_checks_does(paths, marks):
 
 def test_otter_builds_an_assignment_and_marks_notebooks_as_checks_does(tmp_path):
     paths, marks = marks_of_otter(tmp_path, list(HAND_IN)[:1])
-    assert marks == [{"rms_norm": 1, "fold": 0, "pre_norm_block": 0}]
+    assert marks == [{FIRST: 1, SECOND: 0, THIRD: 0}]
     assert_as_checks_does(paths, marks)
 
 
