@@ -451,7 +451,7 @@ def draw_neuron():
     for start, end in (((6.4, 4.7), (9.6, 7.3)), ((6.4, 4.7), (9.6, 2.1)), ((19.8, 7.3), (22.6, 7.3)),
                        ((27.0, 7.3), (28.6, 5.5)), ((19.8, 2.1), (28.4, 4.0)), ((29.9, 4.7), (33.4, 4.7))):
         arrow(ax, start, end)
-    for x, y, text in ((21.2, 8.8, "if?"), (23.4, 1.6, "how much?"), (31.7, 5.5, "a number"),
+    for x, y, text in ((24.8, 9.0, "if, and how much?"), (24.6, 1.6, "how much, + or −?"), (31.7, 5.5, "a number"),
                        (36.6, 6.4, "what to add")):
         ax.text(x, y, text, fontsize=9.5, ha="center", va="center", color=GREY)
     return figure

@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | What does each token do by itself, once attention has brought it what it needs? |
-# | **You will be able to** | compute SwiGLU by hand and from three matrices; say what a gate adds to an activation; work out F for every Llama; find a neuron with a name, and test whether the name holds |
+# | **You will be able to** | compute SwiGLU by hand and from three matrices; say what the gate and the up decide; work out F for every Llama; find a neuron with a name, and test whether the name holds |
 # | **It assumes** | lessons [02](02_rmsnorm.ipynb) and [03](03_attention.ipynb); the sigmoid $\sigma(x) = 1 / (1 + e^{-x})$ |
-# | **Minutes** | 60 |
+# | **Minutes** | 90 |
 #
 # T tokens, D model width, F feed-forward width, V vocabulary, L layers.
 
@@ -43,11 +43,11 @@ check = checks.lesson("06")
 # > *if* the row looks like this, *then* add that to it.
 #
 # A rule is called a *neuron*. It measures "looks like this" by a dot product of the row with D learned numbers, and
-# "that" is another row of D learned numbers. The result of all F neurons is added up.
+# "that" is another row of D learned numbers. The results of all F neurons are added up.
 #
 # The *if* matters. Without it the step would be two matrix products, $(xA)B$, and those are one: $x(AB)$. However large
-# F is, such a step does no more than a single D × D matrix. So something between the two has to bend: an *activation*.
-# The GLU paper (section 1) writes down three:
+# F is, such a step does no more than a single D × D matrix. So something between the two has to bend. The usual way is
+# a function of each number alone, an *activation*. The GLU paper (section 1) writes down three:
 #
 # $$\mathrm{ReLU}(x) = \max(x, 0), \qquad \mathrm{GELU}(x) = x\,\Phi(x), \qquad \mathrm{Swish}_\beta(x) = x\,\sigma(\beta x)$$
 #
@@ -72,7 +72,7 @@ def gelu(x):
 axis = np.linspace(-5, 5, 201)
 lowest = swish(axis).argmin()
 print(f"Swish is smallest at x = {axis[lowest]:.2f}: {swish(axis)[lowest]:.2f}")
-for value in (-4.0, -1.0, 0.0, 1.0, 4.0):
+for value in (-4.0, -2.0, -1.0, 0.0, 1.0, 4.0):
     print(f"Swish({value:+.0f}) = {swish(value):+.2f}")
 
 
@@ -95,25 +95,24 @@ ipywidgets.interact(draw, beta=(0.0, 8.0, 0.5));
 
 # %% [markdown]
 # **Explain.** At β = 0 the sigmoid is 1/2 everywhere, so Swish is x/2, a straight line. For large β the sigmoid jumps
-# from 0 to 1, and Swish becomes ReLU. At β = 1 it holds negative numbers back but does not erase them. We shall see
-# that this matters.
+# from 0 to 1, and Swish becomes ReLU. At β = 1 it holds negative numbers back but does not erase them.
 #
 # ## A gate
 #
-# In the plain form, the number that decides *if* is also the number that says *how much*. A *gated linear unit* asks
-# two questions instead: the *gate* decides, the *up* says how much, and the two answers are multiplied (section 2,
-# equations 5 and 6):
+# In the plain form, one dot product decides everything: whether a neuron acts, and how much. A *gated linear unit*
+# takes two, the *gate* and the *up*, and multiplies them (section 2, equations 5 and 6). Only the gate goes through the
+# activation, so only the gate can shut the neuron:
 #
 # $$\mathrm{SwiGLU}(x) = \mathrm{Swish}_1(xW) \otimes xV, \qquad
 # \mathrm{FFN}_{\mathrm{SwiGLU}}(x) = \big(\mathrm{Swish}_1(xW) \otimes xV\big)\, W_2$$
 #
-# ⊗ multiplies number by number. LLaMA (section 2.2) takes SwiGLU; in its files W is called *gate*, V *up*, and W₂
-# *down*. Here is one neuron:
+# ⊗ multiplies number by number. LLaMA (section 2.2) takes SwiGLU. The names are those of Hugging Face's files: W is
+# *gate*, V is *up*, and W₂ is *down*. Here is one neuron:
 
 # %%
 figures.show(figures.draw_neuron(),
              "One neuron owns a column of gate, a column of up and a row of down: two dot products "
-             "are multiplied, and the row is added that many times.")
+             "are multiplied, and the row of down, times that number, is added.")
 
 # %% [markdown]
 # ### With a pencil
@@ -128,7 +127,7 @@ figures.show(figures.draw_neuron(),
 # Take the first token, $(1, 2)$. Its gates are $1\cdot2 + 2\cdot1 = 4$ and $1\cdot2 - 2\cdot3 = -4$; its ups are
 # $1 + 2 = 3$ and $1$. The list above gives $\mathrm{Swish}(4) = 3.93$ and $\mathrm{Swish}(-4) = -0.07$. So its two
 # products are $3.93 \cdot 3 \approx 11.8$ and $-0.07 \cdot 1 = -0.07$: the first neuron fires, the second hardly does.
-# As down is the identity here, these are the result, too.
+# Since down is the identity here, they are also the output.
 #
 # **Predict.** Work out the gates of the third token, $(-1, 0)$. Will it add much, or little?
 
@@ -145,8 +144,8 @@ print("the model's function does the same:",
       np.allclose(products @ small_down, nl.feed_forward(x, small_gate, small_up, small_down)))
 
 # %% [markdown]
-# **Explain.** Both gates of the third token are $-2$, both its ups $-1$: the products are $0.24$, a fiftieth of what the
-# first token's first neuron does.
+# **Explain.** Both gates of the third token are $-2$, both its ups $-1$: the products are $0.24$, a fiftieth of what
+# the first token's first neuron does.
 #
 # ### The Llama for pencil
 #
@@ -180,23 +179,9 @@ for label, tap in (("with the step", nl.ignore), ("without it", no_feed_forward)
 # the row still says what stands here: after *and* the model expects *and*.
 
 # %% [markdown]
-# ### What the product changes
-#
-# **Predict.** With ReLU, twice the input gives twice the output. What if a token's gate and up are both doubled: is the
-# product doubled, or multiplied by 4? Always?
-
-# %%
-for g in (-8.0, -2.0, -0.5, 0.5, 2.0, 8.0):
-    print(f"gate {g:+.1f}: the product is multiplied by {swish(2 * g) * 2 / swish(g):.2f}")
-
-# %% [markdown]
-# **Explain.** By 4 only where the gate is wide open: there Swish(g) is nearly g, and the product is g·u. A little above
-# zero the factor is larger, as doubling also opens the gate further. A gate that is far below zero closes further when
-# it is doubled, and the product shrinks.
-#
 # ## In the model
 #
-# The same four lines on the shipped model's layer 2, compared with its own trace:
+# The same four lines on the shipped model's layer 2, compared with its own trace of our story:
 
 # %%
 story = tokenizer.encode(STORY)
@@ -214,92 +199,132 @@ for name, ours in {"gate": gate, "up": up, "hidden": hidden, "out": out}.items()
     same = np.allclose(ours, seen[f"layers.{layer}.ffn.{name}"], atol=1e-5)
     print(f"{name:6} {str(ours.shape):10} the same numbers as in the model: {same}")
 
+# %% [markdown]
+# ### Does the gate only decide?
+#
+# Call a gate *open* if it is above 0, and closed otherwise. It is tempting to say: "the gate decides *whether* a neuron
+# acts, the up says *how much*". If that were so, Swish(gate) would be much the same number at all open gates. Let us
+# see how far it spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU,
+# section 1).
+#
+# **Predict.** For a large gate, what is Swish(gate), nearly? So which of the three will spread least at open gates?
+
+# %%
+is_open = gate > 0
+print("at open gates    a tenth are below    a tenth are above    ratio")
+sizes = {"sigmoid(gate)": sigmoid(gate), "Swish(gate)": swish(gate), "|up|": np.abs(up)}
+for label, x in sizes.items():
+    low, high = np.quantile(x[is_open], [0.1, 0.9])
+    print(f"{label:14} {low:16.2f} {high:20.2f} {high / low:12.0f}")
+
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
-             "Left, the product for every gate and up: nearly flat on the left half, a saddle on "
-             "the right; right, where this layer's T times F pairs lie.")
+             "Left, the product for every gate and up, as lines of equal height: nearly 0 on the "
+             "whole left half. Right, where this layer's T times F pairs (gate, up) lie: most are "
+             "near the middle, where the product is small.")
 
 # %% [markdown]
-# ## How few do the work?
+# **Explain.** Swish(g) is nearly g for a large gate, so it says how much just as the up does; here it even spreads
+# more. Only σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
+# *whether* the neuron acts, both say *how much*, and the up alone gives the sign (but for the small dip).
 #
-# Call a gate *open* if it is above 0, and closed otherwise.
+# ## Open and closed gates
+#
+# How much do closed gates still do? What a neuron adds to a token is its product times its row of down. So we measure
+# it by the length of that: |product| times the length of the row.
 #
 # **Predict.** F is 704. How many gates are open for a typical token: nearly all, half, a third? And if all closed gates
 # were set to exactly 0, would the loss rise by about 0.2 nats, 1, or 6? (A nat measures surprise: lower is better.)
 
 # %%
-print("             gates    sum of |products|     half of the squares")
-print("              open    behind closed ones    are in this many products")
-for i in range(config.n_layers):
+print("          gates   closed gates' part   neurons that make half")
+print("          open    of all additions     of a token's additions")
+for i, layer_weights in enumerate(weights["layers"]):
     g = seen[f"layers.{i}.ffn.gate"]
-    size = np.abs(seen[f"layers.{i}.ffn.hidden"])         # (T, F)
+    length = np.linalg.norm(layer_weights["ffn"]["down"], axis=1)             # (F,): of each row
+    size = np.abs(seen[f"layers.{i}.ffn.hidden"]) * length                    # (T, F)
     behind_closed = size[g <= 0].sum() / size.sum()
-    squares = np.sort(size ** 2, axis=-1)[:, ::-1]        # of each token, the largest first
-    share = np.cumsum(squares, axis=-1) / squares.sum(axis=-1, keepdims=True)
-    needed = 1 + np.mean(np.sum(share < 0.5, axis=-1))
-    print(f"layer {i}      {np.mean(g > 0):5.0%} {behind_closed:15.0%} {needed:20.0f}")
+    largest_first = np.sort(size, axis=-1)[:, ::-1]
+    part = np.cumsum(largest_first, axis=-1) / size.sum(axis=-1, keepdims=True)
+    needed = 1 + np.mean(np.sum(part < 0.5, axis=-1))
+    print(f"layer {i} {np.mean(g > 0):7.0%} {behind_closed:15.0%} {needed:22.0f}")
 
 
 # %%
-def change_silu(function):
-    """A tap that computes ffn.silu anew in every layer, as function(gate) -> (T, F)."""
+def change_silu(function, layers=range(config.n_layers)):
+    """A tap that computes ffn.silu anew in some layers, as function(gate) -> (T, F)."""
     gates = []
+    changed = [f"layers.{i}.ffn.silu" for i in layers]
 
     def tap(name, x):
         if name.endswith("ffn.gate"):
             gates.append(x)
-        if name.endswith("ffn.silu"):
+        if name in changed:
             x = function(gates[-1]).astype(np.float32)
         return x
     return tap
 
 
-base = loss()
-closed_to_zero = loss(change_silu(lambda g: np.where(g > 0, swish(g), 0)))
-open_to_zero = loss(change_silu(lambda g: np.where(g > 0, 0, swish(g))))
-print(f"loss as trained {base:.2f}, closed gates set to 0 {closed_to_zero:.2f}, "
-      f"open gates set to 0 {open_to_zero:.2f}")
+def only_open(g):
+    return np.where(g > 0, swish(g), 0)
+
+
+def only_closed(g):
+    return np.where(g > 0, 0, swish(g))
+
+
+base = loss()                                             # nats per token of our story
+print(f"the model {base:.2f} nats; set to 0:     in all layers    in all but layer 0")
+for label, function in {"closed gates": only_open, "open gates": only_closed}.items():
+    everywhere = loss(change_silu(function)) - base
+    later = loss(change_silu(function, range(1, config.n_layers))) - base
+    print(f"{label:32} {everywhere:+12.2f} {later:+20.2f}")
 
 # %%
 words = figures.pieces(tokenizer, story)
 shown = slice(1, 19)                                      # the first words, without <s>
-strongest = np.argsort(-np.abs(hidden[shown]).max(axis=0))[:32]
-strongest = strongest[np.argsort(np.abs(hidden[shown][:, strongest]).argmax(axis=0))]
+size = np.abs(hidden[shown]) * np.linalg.norm(ffn["down"], axis=1)            # (18, F)
+strongest = np.argsort(-size.max(axis=0))[:32]
+strongest = strongest[np.argsort(size[:, strongest].argmax(axis=0))]
 figure, ax = figures.new(4.2)
 figures.matrix(ax, hidden[shown][:, strongest], rows=words[shown],
                title=f"ffn.hidden of layer {layer}", limit=4)
-ax.set_xlabel("the 32 of F neurons with the largest products, sorted by the token of their largest")
-figures.show(figure, "Each column is a neuron, and the cell its product: most of these neurons are "
-                     "strong at one or two words and weak at the others.")
+ax.set_xlabel("the 32 of F neurons with the longest additions, sorted by the token of their longest")
+figures.show(figure, "Each column is a neuron, and the cell its product (a dash: negative). Most of "
+                     "these neurons are strong at one or two words and weak at the others.")
+near_top = np.sum(size > size.max(axis=0) / 2, axis=0)    # (F,): at how many of the words
+print(f"above half of their largest at one or two words: {np.sum(near_top[strongest] <= 2)} of the "
+      f"32, and {np.mean(near_top <= 2):.0%} of all neurons")
 
 # %% [markdown]
-# **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: single products behind closed
-# gates are small, but there are many, and in absolute value they sum to 27 to 61 % of the whole. Squares favour the
-# large ones, and by squares a handful of neurons carries half. Setting the closed gates to zero turns Swish into ReLU
-# and costs about 0.2 nats: they matter, and much less than the open ones.
+# **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: single additions behind closed
+# gates are short, but there are many, and together they make 27 to 61 % of the whole. Yet they matter less: setting
+# them to zero costs about 0.2 nats, setting the open ones to zero about 6. Most of that 6 is layer 0; without it, the
+# two are 0.14 and 1.
 #
-# The figure shows the strongest neurons, which were *chosen* for being strong somewhere; it does not say that all F are
-# like that.
+# The work of one token is spread over many neurons: 19 make half of it in layer 0, 55 to 103 in the others. The figure
+# shows the strongest, *chosen* for being strong somewhere; of all neurons, fewer than half are as selective.
 #
 # ## What the gate does here
 #
 # A tap can put something else in the place of a layer's whole step, one layer at a time:
 #
 # - **gate held**: each neuron's Swish(gate) is replaced by its mean, so the gate no longer depends on the token;
-# - **best line**: the step is replaced by the linear map that predicts its output best (fitted by least squares on
-#   five other stories, which the model tells itself);
+# - **best line**: the step is replaced by a linear map, the matrix M for which the rows read · M are nearest to what
+#   the step wrote (least squares, on five stories that the model tells itself);
 # - **mean**: the step adds the same row at every token, its mean output;
 # - **deleted**: the step adds nothing.
 #
-# A held gate leaves a linear step, and the best line is linear too. So if holding the gate hurts *because* the step
+# A held gate leaves a linear step. The best line is linear, too. So if holding the gate hurts *because* the step
 # becomes linear, the best line must hurt as much.
 #
-# **Predict.** In which layer will these cost most: the first, a middle one, or the last?
+# **Predict.** In lesson [00](00_start_here.ipynb), layer 0's step was worth 4.9 nats, far more than any other. What
+# will the best line cost there: about as much as the held gate, or much less?
 
 # %%
 prompt = tokenizer.encode("Once upon a time")
 texts = []
-for seed in range(9):                                     # float64: the same story everywhere
+for seed in range(7):                                     # float64: the same story everywhere
     rng = np.random.default_rng(seed)
     texts.append(prompt + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8)))
 
@@ -317,50 +342,53 @@ test = [*texts[5:], story]                                # to test on
 find_runs, test_runs = traces_of(find), traces_of(test)
 
 
-def gathered(runs, name):                                 # one tensor, all texts below each other
-    return np.concatenate([run[name] for run in runs])
+def gathered(runs, name):
+    """One tensor of several runs, one below the other, without the rows of <s>."""
+    return np.concatenate([run[name][1:] for run in runs])
 
 
-def best_line(layer):
-    """The linear map (D + 1, D) that predicts ffn.out from ffn_norm and a column of ones."""
-    read = gathered(find_runs, f"layers.{layer}.ffn_norm").astype(np.float64)
-    read = np.column_stack([read, np.ones(len(read))])
-    wrote = gathered(find_runs, f"layers.{layer}.ffn.out").astype(np.float64)
-    smoothing = 100 * np.eye(read.shape[1])               # against fitting noise: ridge regression
-    return np.linalg.solve(read.T @ read + smoothing, read.T @ wrote)
+# %%
+def with_ones(x):                                         # so that a line may have a constant
+    return np.column_stack([x, np.ones(len(x))])
 
 
 def follow_line(layer):
-    line, read = best_line(layer), {}
+    """A tap that puts the best linear map of ffn_norm in the place of a layer's step."""
+    read = with_ones(gathered(find_runs, f"layers.{layer}.ffn_norm"))         # (N, D + 1)
+    wrote = gathered(find_runs, f"layers.{layer}.ffn.out")                    # (N, D)
+    line = np.linalg.lstsq(read, wrote)[0]                                    # (D + 1, D)
+    now = {}
 
     def tap(name, x):
         if name == f"layers.{layer}.ffn_norm":
-            read["x"] = np.column_stack([x, np.ones(len(x))])
+            now["read"] = x
         if name == f"layers.{layer}.ffn.out":
-            x = (read["x"] @ line).astype(np.float32)
+            x = (with_ones(now["read"]) @ line).astype(np.float32)
         return x
     return tap
 
 
-def put(where, value):
-    """A tap that puts the same row (or number) at every token of one tensor."""
+def put(names, value):
+    """A tap that puts the same row (or number) at every token of some tensors."""
     def tap(name, x):
-        if name == where:
+        if name in names:
             x = np.zeros_like(x) + value
         return x
     return tap
 
 
-cost = {}
+# %%
 print("nats more     gate held   best line    mean   deleted")
 for i in range(config.n_layers):
     silu, ffn_out = f"layers.{i}.ffn.silu", f"layers.{i}.ffn.out"
-    taps = {"gate held": put(silu, gathered(find_runs, silu).mean(axis=0)),
+    taps = {"gate held": put([silu], gathered(find_runs, silu).mean(axis=0)),
             "best line": follow_line(i),
-            "mean": put(ffn_out, gathered(find_runs, ffn_out).mean(axis=0)),
-            "deleted": put(ffn_out, 0)}
-    cost[i] = [loss(tap) - base for tap in taps.values()]
-    print("layer {} {:14.2f} {:11.2f} {:8.2f} {:8.2f}".format(i, *cost[i]))
+            "mean": put([ffn_out], gathered(find_runs, ffn_out).mean(axis=0)),
+            "deleted": put([ffn_out], 0)}
+    print("layer {} {:14.2f} {:11.2f} {:8.2f} {:8.2f}".format(
+        i, *[loss(tap) - base for tap in taps.values()]))
+middle = [f"layers.{i}.ffn.out" for i in range(1, 5)]
+print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 
 # %% [markdown]
 # Layer 0 stands apart. A guess: its step says what the token is, whatever came before. Then it should work as well if
@@ -381,126 +409,133 @@ def read_the_embedding(layer):
 
 
 print(f"layer 0's step reads the embedding alone: {loss(read_the_embedding(0)) - base:+.2f} nats")
+for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
+    lengths = np.linalg.norm(gathered(test_runs, name), axis=1)
+    print(f"{name:18} median length of a row {np.median(lengths):5.1f}")
 
 # %% [markdown]
-# **Explain.** Layer 0's step is worth 4.9 nats and does not need the context: it is close to a table with one row for
-# each token, written as a formula. Without its gate it is worth next to nothing: holding the gate costs as much as
-# adding the same row at every token. But linearity is not the reason, or not the main one: the best line is just as
-# linear and costs 1.1 nats (fitted on more text perhaps less). A gate held at its mean is simply a bad line, in a model
-# that was trained with another step.
+# **Explain.** Much less: the best line is just as linear as a held gate and costs a fifth as much. So linearity is not
+# the main reason: a gate held at its mean is simply a bad line, hardly better than the same row at every token. And the
+# best line costs *at most* what is printed: it was fitted to the step's output, not to the loss.
 #
-# In layers 1 to 4 each single step can be spared: 0.06 to 0.13 nats. That does not make them idle. Other layers may
-# make up for one that is missing; deleting several at once is another experiment (question 3).
+# Layer 0's step does not need the context: it is close to a table with one row for each token, written as a formula.
+# That is partly a fact about the attention before it, which adds rows so short that there is little to read.
+#
+# In layers 1 to 4, each step costs about 0.1 nats or less if it is missing alone. That does not make them idle: all
+# four together cost twice the sum (question 3).
 #
 # ## Neurons with a name
 #
-# Can we say what a single neuron does? A first idea: add up the absolute values of its products, token by
-# token, and see which token has the largest share. The five stories serve to *find* a name, the four others and ours to
-# *test* it: a share found by searching among 704 neurons is too good, by chance alone.
+# Can we say what a single neuron does? A first idea: add up the sizes of its products, token by token, and see which
+# token has the largest share. The five stories serve to *find* a name, the two others and ours to *test* it: the best
+# of 704 neurons looks better than it is, by luck. As a control, the same search with the tokens *shuffled*, so that no
+# neuron can deserve a name.
 #
-# **Predict.** In which layers will there be neurons for one token: in the first or in the last?
+# **Predict.** The comma is the most frequent token, 6 % of the text: so much would a neuron have there that is active
+# everywhere alike. How many neurons of layer 0 will have more than 30 % at one token: none, some tens, or most? And of
+# the last layer?
 
 # %%
 vocabulary = figures.pieces(tokenizer, range(config.vocab_size))
-find_ids, test_ids = np.concatenate(find), np.concatenate(test)
+find_ids, test_ids = [np.concatenate([ids[1:] for ids in texts]) for texts in (find, test)]
 
 
 def share_of_tokens(runs, ids, layer):
     """Which part of each neuron's sum of |product| falls on each token: (V, F)."""
     size = np.abs(gathered(runs, f"layers.{layer}.ffn.hidden"))       # (N, F)
     sums = np.zeros((config.vocab_size, config.hidden_dim))
-    np.add.at(sums, ids, size)
+    np.add.at(sums, ids, size)                            # sums[ids[n]] += size[n], for every n
     return sums / size.sum(axis=0)
 
 
-neurons = np.arange(config.hidden_dim)
+shuffled = np.random.default_rng(0).permutation(find_ids)
 favourite, found, held = {}, {}, {}
-print(f"{len(find_ids):,} tokens to find on, {len(test_ids):,} to test on")
+print(f"{len(find_ids):,} tokens to find on, {len(test_ids):,} to test on; the comma: "
+      f"{np.mean(find_ids == tokenizer.sp.piece_to_id(',')):.0%}")
+print("more than 30 % at one token     shuffled   found   still in the other texts, such as")
 for i in range(config.n_layers):
     shares = share_of_tokens(find_runs, find_ids, i)
     favourite[i] = shares.argmax(axis=0)                              # (F,): a token for each
     found[i] = shares.max(axis=0)
-    held[i] = share_of_tokens(test_runs, test_ids, i)[favourite[i], neurons]
-    print(f"layer {i}: {np.sum(found[i] > 0.3):3} neurons with more than 30 % on one token; "
-          f"in the other texts still {np.sum((found[i] > 0.3) & (held[i] > 0.3)):3}")
+    held[i] = share_of_tokens(test_runs, test_ids, i)[favourite[i], range(config.hidden_dim)]
+    by_luck = share_of_tokens(find_runs, shuffled, i).max(axis=0)
+    good = np.flatnonzero((found[i] > 0.3) & (held[i] > 0.3))
+    names = sorted({vocabulary[favourite[i][j]] for j in good})
+    print(f"layer {i} {np.sum(by_luck > 0.3):31} {np.sum(found[i] > 0.3):7} {len(good):7}   "
+          + " ".join(names)[:36])
 
 # %% [markdown]
-# So there are candidates. A name such as "the neuron for *the*" says more than "active there": it says that the neuron
-# *matters* there, and not elsewhere. That can be tested: silence the neuron, and see where the loss moves. Changes go
-# both ways, so we take absolute values; in a plain mean, a gain here would hide a loss there.
+# So there are candidates. But a name such as "the neuron for *the*" says more than "active there". It says that the
+# neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and at all other tokens only,
+# and see which of the two moves the loss. Changes go both ways, so we take absolute values; in a plain mean, a gain
+# here would hide a loss there.
 #
 # We test the best candidate for "▁the" in layer 0, and the best for a line break, `<0x0A>`, in the last layer. As a
-# control, ten neurons of the same layer, drawn at random, each with its own favourite token.
+# control, five neurons of the same layer, drawn at random and asked about the same token.
 #
-# **Predict.** A good name has most of the change at its token. Will the line-break neuron pass?
+# **Predict.** A good name has nearly all of the change at its token; a neuron that treats all tokens alike has there
+# what the token has of the text, a few percent. Will both pass?
 
 # %%
-def silence(layer, neuron):
+def silence(layer, neuron, places):
+    """A tap that sets one neuron's product to 0 at some places: a (T,) of True and False."""
     def tap(name, x):
         if name == f"layers.{layer}.ffn.hidden":
             x = x.copy()                                  # a tapped array is never changed in place
-            x[:, neuron] = 0
+            x[places, neuron] = 0
         return x
     return tap
 
 
-def nats(tap):
-    """The loss at every place of the texts to test on."""
-    logits = [nl.forward(text, weights, config, tap=tap)[:-1] for text in test]
-    return np.concatenate([nl.cross_entropy(x, text[1:]) for x, text in zip(logits, test)])
+def nats(ids, tap=nl.ignore):                             # of each token but the first
+    logits = nl.forward(ids, weights, config, tap=tap)
+    return nl.cross_entropy(logits[:-1], ids[1:])
 
 
-def best_for(layer, piece):
-    token = tokenizer.sp.piece_to_id(piece)
-    return int(np.argmax(np.where(favourite[layer] == token, found[layer], 0)))
+untouched = [nats(ids) for ids in test]
 
 
-last = config.n_layers - 1
-whole = nats(nl.ignore)
-here = np.concatenate([text[:-1] for text in test])       # the token after which is predicted
+def mean_change(layer, neuron, token, there):
+    """Mean |change| of the loss if a neuron is silent at a token only, or at all others only."""
+    changes = []
+    for ids, before in zip(test, untouched):
+        places = (np.array(ids) == token) == there
+        changes.append(np.abs(nats(ids, silence(layer, neuron, places)) - before))
+    return np.concatenate(changes).mean()
 
-
-def change_at_favourite(layer, neuron):
-    """Mean |change| at the favourite token and elsewhere, and the first one's share of the sum."""
-    change = np.abs(nats(silence(layer, neuron)) - whole)
-    there = here == favourite[layer][neuron]
-    return change[there].mean(), change[~there].mean(), change[there].sum() / change.sum()
-
-
-percent = {}
-print("                   active there    mean |change|     share of all")
-print("                   found   test    there  elsewhere  change there")
-for i, piece, name in ((0, "▁the", "the"), (last, "<0x0A>", "line break")):
-    j = best_for(i, piece)
-    there, elsewhere, share = change_at_favourite(i, j)
-    print(f"layer {i} {name:>10} {found[i][j]:5.0%} {held[i][j]:6.0%} {there:8.3f} "
-          f"{elsewhere:10.4f} {share:13.0%}")
-    percent[f"layer {i}, {name}"] = 100 * share
-    common = [k for k in neurons if np.sum(here == favourite[i][k]) >= 10 and k != j]
-    drawn = np.random.default_rng(0).choice(common, 10, replace=False)
-    controls = [change_at_favourite(i, k)[2] for k in drawn]
-    percent[f"layer {i}, control, median"] = 100 * np.median(controls)
-    percent[f"layer {i}, control, largest"] = 100 * max(controls)
-    print(f"        ten others, at their own favourites: {np.median(controls):.0%} of all change, "
-          f"at most {max(controls):.0%}")
 
 # %%
-figure, ax = figures.new(2.4)
-figures.bars(ax, percent, ".0f", marked=[label for label in percent if "control" in label])
-ax.axvline(50, color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xlabel="percent of all change that is at the favourite token (dotted: half)", xlim=(0, 100))
-figures.show(figure, "Of the change that silencing a neuron makes, its name should explain most: "
-                     "one of the two reaches half, both lie above the controls (hatched).")
+rng = np.random.default_rng(0)
+print("                            active there     mean |change|, silent      share of")
+print("                            found   test    at it      elsewhere     change at it")
+for i, piece in ((0, "▁the"), (config.n_layers - 1, "<0x0A>")):
+    token = tokenizer.sp.piece_to_id(piece)
+    best = int(np.argmax(np.where(favourite[i] == token, found[i], 0)))
+    shares = []
+    others = np.delete(np.arange(config.hidden_dim), best)
+    for j in [best, *rng.choice(others, 5, replace=False)]:
+        at_it, elsewhere = [mean_change(i, j, token, there) for there in (True, False)]
+        shares.append(at_it / (at_it + elsewhere))
+        if j == best:
+            print(f"layer {i}, neuron {j}, {piece:8} {found[i][j]:6.0%} {held[i][j]:6.0%} "
+                  f"{at_it:10.4f} {elsewhere:12.4f} {shares[0]:15.0%}")
+    print(f"         five at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} of the change; "
+          f"the token is {np.mean(test_ids == token):.0%} of the text")
+    here = test_ids == token
+    product = gathered(test_runs, f"layers.{i}.ffn.hidden")[here, best]
+    wrote = product[:, None] * weights["layers"][i]["ffn"]["down"][best]
+    whole = gathered(test_runs, f"layers.{i}.ffn.out")[here]
+    print(f"         there it adds a row of length {np.linalg.norm(wrote, axis=1).mean():.0f}, "
+          f"the whole step one of {np.linalg.norm(whole, axis=1).mean():.0f}")
 
 # %% [markdown]
-# **Explain.** The neuron for *the* holds: on new texts 91 % of its activity and half of all change are at *the*;
-# of the ten controls, the median has 8 %. (Some of the rest follows from it: later tokens look back at a *the* that has changed.) The
-# line-break neuron holds half-way. At a line break silencing it changes much more than elsewhere; but line breaks
-# are few, and only 29 % of all change is there. "Has to do with line breaks" is true; "the line-break neuron" says too
-# much. Look at both columns: *there against elsewhere* flatters a rare token, and the *share of all* flatters a common
-# one.
-
-# %% [markdown]
+# **Explain.** The neuron for *the* passes: 96 % of what it does to the loss, it does by its work at *the*. There it is
+# not one of many: it writes nearly the whole row of layer 0's step.
+#
+# The line-break neuron does not pass: its work at line breaks makes more of the change than that of a neuron drawn at
+# random, but most of the change comes from its work elsewhere. "Has to do with line breaks" is true; "the line-break
+# neuron" says too much. And its activity did not tell: 77 % of it is at line breaks. Strong is not yet important.
+#
 # **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
 # and see what the model expects then:
 #
@@ -510,7 +545,8 @@ figures.show(figure, "Of the change that silencing a neuron makes, its name shou
 #
 # With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, LLaMA
 # (section 2.2) takes two thirds of 4D for F. The code then rounds up to a multiple of 256 (`multiple_of`). For the
-# largest Llama 2 it multiplies by 1.3 first, and rounds to a multiple of 4,096.
+# largest Llama 2 it multiplies by 1.3 first, and rounds to a multiple of 4,096: there, a wider F makes up for the
+# parameters that shared keys and values save (Llama 2, appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** D is 4,096 for 7B. What is F? (Two thirds of 4 · 4,096 is `10,922.67`.)
 
@@ -534,10 +570,13 @@ print(f"70B with multiple_of 256 would have F {width(8192, 256, 1.3):,}")
 # %% [markdown]
 # ## In the wild
 #
-# - **Gate and up exchanged.** Both are (D, F), so no shape complains. Meta calls them w1 and w3, and down w2: whoever
-#   takes w1, w2, w3 for gate, up, down is stopped by a shape, but whoever then tries w1 and w3 both ways is not.
-# - **Fused matrices.** Some files store gate and up as one matrix of 2F columns, and programs differ in which half is
-#   the gate (exercise 2).
+# - **Gate and up exchanged.** Both are (D, F), so nothing complains. In Meta's files gate, up and down are w1, w3 and
+#   w2. If you take w1, w2, w3 for gate, up, down, a shape stops you; if you take gate for up, nothing does. A library
+#   computed silu(up) · gate for a while
+#   ([mlx-lm#767](https://github.com/ml-explore/mlx-lm/pull/767)).
+# - **Fused matrices.** Some files store gate and up as one matrix, side by side (exercise 2) or column by column in
+#   turns. A program that expected the one and was given the other wrote garbage
+#   ([vllm#29273](https://github.com/vllm-project/vllm/pull/29273)).
 #
 # What the exchange costs here, and what another activation costs:
 
@@ -546,7 +585,7 @@ layers = [layer | {"ffn": {"gate": layer["ffn"]["up"], "up": layer["ffn"]["gate"
                            "down": layer["ffn"]["down"]}} for layer in weights["layers"]]
 ways = {"as trained": base,
         "GELU for Swish": loss(change_silu(gelu)),
-        "ReLU for Swish": closed_to_zero,
+        "ReLU for Swish": loss(change_silu(lambda g: np.maximum(g, 0))),
         "gate and up exchanged": loss(weights=weights | {"layers": layers}),
         "sigmoid for Swish (GLU)": loss(change_silu(sigmoid)),
         "no activation: gate × up": loss(change_silu(lambda g: g))}
@@ -555,8 +594,9 @@ for label, value in ways.items():
 
 # %% [markdown]
 # These numbers say what *this* model, trained with Swish, makes of another function. They do not say which one is best:
-# for that, each has to be trained. The GLU paper did so (table 1), and found all gated forms ahead of the plain ones,
-# even the one without any activation, *Bilinear*, that costs 2 nats here. It offers no explanation (section 4).
+# for that, each has to be trained. The GLU paper did so (table 1): after the long run, all gated forms are ahead of the
+# plain ones, even the one without any activation, *Bilinear*, that costs 2 nats here. (A product of two linear maps
+# bends as well.) It offers no explanation (section 4).
 #
 # ## Questions
 #
@@ -566,8 +606,8 @@ for label, value in ways.items():
 # <summary>Answer</summary>
 #
 # Yes. The gate is open, Swish(4) is about 4, and the product is about −12: it adds its row of down minus twelve times.
-# An open gate says *that* the neuron acts; up gives size and sign. So "raises" and "lowers" are not properties of a
-# neuron's row of down alone.
+# An open gate says *that* the neuron acts, both say how much, and the up gives the sign. So "raises" and "lowers" are
+# not properties of a neuron's row of down alone.
 #
 # </details>
 #
@@ -583,15 +623,15 @@ for label, value in ways.items():
 #
 # </details>
 #
-# **3.** Deleting the step of layer 1, 2, 3 or 4 costs 0.06 to 0.13 nats each. Does it follow that deleting all four
-# costs the sum of these costs? What would you measure, and what could each outcome mean?
+# **3.** Deleting the steps of layers 1 to 4 costs about 0.1 nats each, and all four together twice the sum. Name two
+# possible reasons. And what could it mean if four together had cost *less* than the sum?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# No. Effects add up only if the layers do not depend on each other. Delete 1 to 4 together (one tap that puts 0 at all
-# four) and compare with the sum. More than the sum: they can stand in for each other, one at a time. Less: they share a
-# job, so that the second loss hurts less. Run it: with `put` above, chain four taps by calling one after the other.
+# More than the sum: they can stand in for each other, one at a time; or later layers can bear one small disturbance of
+# the stream, but not four (no shared work is needed for that). Less: a chain. Without the first, the second has nothing
+# to work on, so losing it, too, costs little. The numbers alone do not tell which.
 #
 # </details>
 #
@@ -641,10 +681,10 @@ def fused_swiglu(x, up_gate, down):
 # %% [markdown]
 # ### 3. Only the strongest
 #
-# Half of the squares are in a handful of products. How well does a step do with the k strongest neurons *of each token*?
-# Question 2 says that a product's size alone does not measure a neuron: measure it by the length (the root of the sum
-# of squares) of the row that it *adds*. Keep the k neurons with the longest additions, separately for each token, and
-# add up only those. No two are equally long here.
+# A small part of the neurons makes half of the additions. What does a step add with the k strongest *of each token*?
+# Measure a neuron as in the table above, by the length (the root of the sum of squares) of the row that it *adds*. Keep
+# the k neurons with the longest additions, separately for each token, and add up only those. No two are equally long
+# here.
 
 # %% tags=["exercise"]
 def strongest_only(hidden, down, k):
@@ -666,7 +706,7 @@ def strongest_only(hidden, down, k):
 # ## In five lines
 #
 # 1. The feed-forward step works on each token alone: F neurons, each *if the row looks like this, add that*.
-# 2. SwiGLU separates *if* from *how much*: Swish of the gate times up, and the product is projected back by down.
+# 2. SwiGLU is Swish(gate) · up, sent through down: the gate decides whether, both say how much, the up has the sign.
 # 3. Closed gates are small, not silent: setting them to zero costs this model 0.16 nats, losing the open ones 6.
-# 4. Layer 0's step is close to a table of tokens; the next four can each be spared alone.
-# 5. A neuron's name is a guess until silencing it moves the loss there, not elsewhere, on texts it was not found on.
+# 4. Layer 0's step is close to a table of tokens, and not because it is linear: the best line loses a nat there.
+# 5. A neuron's name is a guess until silencing it at its token moves the loss, and silencing it elsewhere does not.
