@@ -3,24 +3,30 @@
 # dependencies = ["numpy>=2,<3", "safetensors>=0.4,<1", "ml_dtypes>=0.5,<1", "sentencepiece>=0.2,<1",
 #                 "threadpoolctl>=3,<4", "tqdm>=4.60,<5"]
 # ///
-"""Llama 1 and 2 in NumPy: every step between a prompt and its next token, in the order of the papers.
+"""Llama 1 and 2 in NumPy: every step between a prompt and its next token, each with its place in the papers.
+
+    x = embedding[tokens]                             one row of D numbers (the width) for each token id
+    for each layer:
+        x = x + self_attention(rms_norm(x))           a token gathers what it needs from the tokens before it
+        x = x + feed_forward(rms_norm(x))             and works on it by itself
+    logits = rms_norm(x) @ output                     a score for every token that could come next
 
 Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... stand behind
-them: they raise InputError for what their names say.
+them: each raises InputError if what it is given is unfit.
 
-    the model   1 config   2 primitives   3 positions   4 taps   5 attention   6 forward   7 generation
-    around it   8 tokenizer   9 objective   10 sizes
-    real life   11 long prompts   12 weights   13 lazy weights   14 command line
+    the model         1 config   2 primitives   3 taps   4 positions   5 attention   6 forward   7 generation
+    around it         8 tokenizer   9 objective   10 sizes
+    behind the model  11 long prompts   12 weights   13 lazy weights   14 command line
 
 Two sections give up plainness: 11 for speed (a long prompt on all cores), 13 for memory (models that do not fit).
-Float32 by default, float64 on request; one sequence at a time: a batch is a for loop. The reference for every number
-is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
+Float32 by default, float64 on request; one sequence at a time: a batch is a for loop. The reference for the model's
+numbers is Hugging Face's LlamaForCausalLM in float32 on the CPU. No training, no quantisation, no Llama 3.
 
-Size letters, the same everywhere:
+Size letters, the same everywhere. (T, D), (D,) -> (T, D) means: arrays of these shapes go in, and this one comes out.
 
-    T new tokens    S tokens seen so far, the T new ones included    V vocabulary
-    D model width   F feed-forward width    L layers
-    H query heads   G key/value heads       d head width
+    T tokens of this call    S tokens seen so far: these T, and those kept in a cache (section 5)
+    V vocabulary             D model width           F feed-forward width     L layers
+    H query heads            G key/value heads       d head width (section 5)
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
@@ -32,32 +38,41 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """The input is refused, and the message is one sentence for a person: no number is better than a wrong one."""
+    """The input is refused, and the message is one sentence for a person: better no number than a wrong one."""
 
 
 # ---- 1. Config -----------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers that define a Llama (LLaMA, table 2).
+    """The numbers that define a Llama (D, L and H: LLaMA, table 2).
 
-    Raises InputError for a number that is not positive, and for heads that do not divide.
+    Raises InputError for a number that is not positive, if G does not divide H, and if d is not given and H does not
+    divide D.
     """
     dim: int                     # D
     n_layers: int                # L
     n_heads: int                 # H
-    n_kv_heads: int              # G: multi-head if G = H, multi-query if G = 1, grouped-query attention between
+    n_kv_heads: int              # G: as many as H, or fewer (section 5)
     hidden_dim: int              # F
     vocab_size: int              # V
     max_seq_len: int = 4096      # the context, in tokens
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
+    rope_theta: float = 10000.0  # RoPE's base: the larger, the more slowly pairs turn (section 4)
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
         check_config(self)
         if self.head_dim is None:
-            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # frozen, but for this
+            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen class is set
+
+
+# The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block`. Two of these,
+# attn and ffn, are dicts again: the arguments of `self_attention` and of `feed_forward`. Each matrix is w in x @ w.
+#
+#     embedding (V, D)   norm (D,), the last   output (D, V)
+#     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
+#                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
 
 # ---- 2. Primitives -------------------------------------------------------------------------------------------
@@ -65,14 +80,14 @@ class Config:
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
     e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
-    np.exp(e, out=e)                                      # in place: two copies less of a large array
+    np.exp(e, out=e)                                      # e to the power of that; in place, as the next line
     e /= e.sum(axis=-1, keepdims=True)
     return e
 
 
 def silu(x):
     """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 1)."""
-    with np.errstate(over="ignore"):                      # exp(-x) = inf is right: x / inf = 0
+    with np.errstate(over="ignore"):                      # exp(-x) = inf does no harm: x / inf = 0
         return x / (1 + np.exp(-x))
 
 
@@ -82,41 +97,13 @@ def rms_norm(x, weight, eps):
     return x / np.sqrt(mean_square + eps) * weight
 
 
-# ---- 3. Positions --------------------------------------------------------------------------------------------
-
-def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
-    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
-
-    Pair i at position p turns by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
-    """
-    # At position 4095 one wrong bit in a float32 frequency moves a cosine by 2e-4. So, in float32, each step is rounded
-    # where Hugging Face's code rounds it; only the power is exact first, as float32 powers differ between libraries.
-    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
-    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
-    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies
-    return np.cos(angles), np.sin(angles)
-
-
-def rope(x, cos, sin):
-    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d) -> (heads, T, d).
-
-    Both the query at position m and the key at position n are turned, so their product depends on m - n alone.
-
-    The paper and Meta's files pair neighbours (x_2i, x_2i+1), Hugging Face's files pair halves. Only the order of the
-    columns of wq and wk differs, and `load` (section 12) puts Meta's into this one.
-    """
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
-# ---- 4. Taps -------------------------------------------------------------------------------------------------
+# ---- 3. Taps -------------------------------------------------------------------------------------------------
 #
 # The model passes its intermediate values through a tap, and goes on with what the tap returns:
 #
-#     q = tap("q_rope", rope(q, cos, sin))
+#     x = tap("norm", rms_norm(x, weight, eps))
 #
-# So a tap can watch a value, record it, or change it, and all of that is the same code as a plain run.
+# So a tap can watch a value, record it, or change it, and the model's code stays the same.
 
 def ignore(name, x):
     """The tap that does nothing."""
@@ -124,7 +111,7 @@ def ignore(name, x):
 
 
 class Trace(dict):
-    """A tap that records every value under its name, in order of computation."""
+    """A tap that records what passes through it under its name, in order of computation."""
 
     def __call__(self, name, x):
         if name in self:
@@ -140,44 +127,82 @@ def under(prefix, tap):
     return lambda name, x: tap(f"{prefix}.{name}", x)
 
 
+# ---- 4. Positions --------------------------------------------------------------------------------------------
+#
+# Attention (section 5) makes of each token queries and keys, rows of d numbers, and compares them by dot product. To
+# tell it where a token stands, a row is read as d/2 pairs, points in a plane, and each pair is turned by an angle that
+# grows with the token's position.
+
+def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
+    """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
+
+    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, where i starts at 1).
+    """
+    # Rounded where Hugging Face's code rounds: one bit of a frequency changes a cosine at position 4095 by up to 2e-4.
+    # The power alone is taken in float64 first, because float32 powers differ from library to library.
+    exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
+    frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
+    angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
+    return np.cos(angles), np.sin(angles)
+
+
+def rope(x, cos, sin):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
+
+    The query at position m and the key at position n are both turned, so that their dot product depends on the
+    positions only through m - n.
+
+    These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
+    differ only in the order of each head's columns in wq and wk, which make queries and keys; `load` reorders Meta's.
+    """
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]                   # (heads, T, d/2); cos and sin serve every head
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
 # ---- 5. Attention --------------------------------------------------------------------------------------------
+#
+# Products with wq, wk and wv make of each token's row a query (what it looks for), a key (what it can be found by) and
+# a value (what it hands over): several of each, d numbers wide. A head is a set of them that attends by itself. No
+# token looks at a later one, so keys and values of the past never change: a cache keeps them for the tokens to come.
 
 def causal_mask(positions, n_seen):
-    """True where a new token may look: at tokens up to its own position, (T,) -> (T, S)."""
+    """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
     return positions[:, None] >= np.arange(n_seen)
 
 
 def split_heads(x, head_dim):
-    """(T, heads * d) -> (heads, T, d)"""
+    """(T, heads*d) -> (heads, T, d)"""
     return x.reshape(len(x), -1, head_dim).swapaxes(0, 1)
 
 
 def merge_heads(x):
-    """(heads, T, d) -> (T, heads * d)"""
+    """(heads, T, d) -> (T, heads*d)"""
     return x.swapaxes(0, 1).reshape(x.shape[1], -1)
 
 
 def attention(q, k, v, mask, tap=ignore):
-    """Each query's average of the values, weighted by how well the keys match it.
+    """In each head softmax(q k^T / sqrt(d)) v: the values, averaged by how well their keys match the query.
 
     (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
     Query head h uses key/value head h // (H / G): G = H is multi-head, G = 1 multi-query attention, anything
-    between grouped-query attention (GQA, section 2.2). The queries that share a key head are stacked as rows.
+    between grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key head 0: they are
+    neighbours, so `reshape` makes one matrix of their 4 T rows, and one product serves all four.
     """
     H, T, d = q.shape
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
     scores /= math.sqrt(d)                                # q·k has d terms: its spread grows with the root of d
-    np.copyto(scores, -np.inf, where=~mask)               # the future gets probability 0
+    np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
-    heads = probs.reshape(G, (H // G) * T, S) @ v         # (G, H/G * T, d)
-    return tap("heads", heads.reshape(H, T, d))
+    averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
+    return tap("heads", averages.reshape(H, T, d))
 
 
 class KVCache:
-    """The rotated keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
+    """The turned keys and the values of the tokens seen so far, for one layer: two arrays (G, max_len, d)."""
 
     def __init__(self, config, max_len=None, dtype=np.float32):
         self.max_len = config.max_seq_len if max_len is None else max_len
@@ -200,8 +225,11 @@ class KVCache:
 
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
-    """Project, rotate, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2)."""
-    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair
+    """Project, turn, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2).
+
+    With a cache, S counts all that it holds once these T are added; without one, S = T.
+    """
+    head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair of numbers
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
     v = tap("v", split_heads(x @ wv, head_dim))           # (G, T, d)
@@ -210,27 +238,20 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
     if cache is not None:
         k, v = cache.extend(k, v)                         # (G, S, d)
     heads = attention(q, k, v, mask, tap)
-    return tap("out", merge_heads(heads) @ wo)
+    return tap("out", merge_heads(heads) @ wo)            # (T, H*d) @ (H*d, D)
 
 
 # ---- 6. The model --------------------------------------------------------------------------------------------
-#
-# `weights` is a nested dict of arrays. Its keys are the argument names of the functions below, which are called with
-# **layer, **attn and **ffn:
-#
-#     embedding (V, D)   norm (D,)   output (D, V)
-#     layers[i]: attn_norm (D,)   attn: wq (D, H d)  wk, wv (D, G d)  wo (H d, D)
-#                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    gated = tap("silu", silu(tap("gate", x @ gate)))      # (T, F)
-    hidden = tap("hidden", gated * tap("up", x @ up))
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): how much each gate lets through
+    hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
 
 def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, tap=ignore):
-    """One layer: attention, then feed-forward, each normalised before and added after: (T, D) -> (T, D)."""
+    """One layer, (T, D) -> (T, D): attention, then feed-forward, each on x normalised, its result added to x."""
     h = tap("attn_norm", rms_norm(x, attn_norm, eps))
     h = self_attention(h, **attn, cos=cos, sin=sin, mask=mask, cache=cache, tap=under("attn", tap))
     x = tap("x_attn", x + h)
@@ -240,18 +261,18 @@ def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, ta
 
 
 def forward(tokens, weights, config, cache=None, tap=ignore):
-    """The logits of the token after each token: (T,) -> (T, V).
+    """For each token, one score (logit) for every token that could come next: (T,) -> (T, V).
 
     `cache` is a list with a KVCache for each layer: the tokens continue those that it holds, and are added to it.
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0
+    start = cache[0].length if cache else 0               # every layer's holds as many
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # to compute in; an embedding may be stored in 16 bits
+    dtype = weights["norm"].dtype                         # of the computation; a stored embedding may be narrower
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -267,10 +288,11 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
 # ---- 7. Generation -------------------------------------------------------------------------------------------
 
 def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
-    """The distribution to draw the next token from: (V,) -> (V,), in float64 so that it sums to 1.
+    """The distribution to draw the next token from: (V,) -> (V,), in float64.
 
-    Temperature divides the logits (0 is greedy); top_k keeps the k most likely tokens, and any that tie with the
-    last of them; top_p then keeps the smallest set of most likely tokens whose probabilities add up to at least p.
+    Temperature divides the logits (0: all on the most likely token); top_k keeps that many of the most likely tokens,
+    and any that tie with the last of them (0: all); top_p then keeps the smallest set of most likely tokens whose
+    probabilities add up to at least top_p (1: all).
     """
     check_sampling(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
@@ -280,17 +302,17 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
         return probs
-    with np.errstate(over="ignore"):                      # by a tiny temperature to -inf: probability 0
+    with np.errstate(over="ignore"):                      # a tiny temperature may send logits to -inf, which is right
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         kth_largest = np.partition(logits, -top_k)[-top_k]
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # To sort all tokens would take long. Those below this bound together hold less than 1 - top_p: none is kept.
+        # Sorting all V is slow. Those below (1 - top_p) / V are at most V and hold less than 1 - top_p: the rest do.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
-        before = np.cumsum(probs[order]) - probs[order]   # what the more likely tokens hold
+        before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
         kept = order[before < top_p]
         nucleus = np.zeros(len(probs))
         nucleus[kept] = probs[kept]
@@ -305,20 +327,21 @@ def sample(logits, rng, temperature=1.0, top_k=0, top_p=1.0):
         return int(np.argmax(probs))
     sums = np.cumsum(probs)
     sums /= sums[-1]                                      # the last is 1 but for rounding
-    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first whose sum is larger
+    return int(np.searchsorted(sums, rng.random(), side="right"))     # the first sum above the draw
 
 
 def new_cache(weights, config, max_len):
-    """An empty cache of max_len tokens for every layer."""
+    """A list with an empty KVCache for each layer, with room for max_len tokens."""
     return [KVCache(config, max_len, weights["norm"].dtype) for _ in range(config.n_layers)]
 
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield new token ids, one by one, until a stop id has been yielded or the context is full.
+    """Yield up to max_new_tokens token ids, one by one; a stop id, once yielded, or a full context ends it sooner.
 
-    With a cache, the tokens continue those that it holds. The last token yielded is not in it: nothing follows it.
-    Raises InputError for what `forward` refuses, and for logits that are not finite.
+    With a cache, the tokens continue those that it holds. The last token yielded has not been through `forward`, so the
+    cache does not hold it: to go on, pass it first. Raises InputError, but not before the first token is asked for, for
+    what `forward` and `sample` refuse, and for logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
@@ -327,9 +350,9 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     rng = rng or np.random.default_rng()
     cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
     room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
-    n_max = min(max_new_tokens, room + 1)                 # the last one takes no room
+    n_max = min(max_new_tokens, room + 1)                 # the last token never goes through forward: it takes no room
 
-    logits = prefill(tokens, weights, config, cache)      # forward(...)[-1], in chunks to save memory (section 11)
+    logits = prefill(tokens, weights, config, cache)      # forward(tokens, ..., cache)[-1], in chunks (section 11)
     for n in range(1, n_max + 1):
         token = sample(logits, rng, temperature, top_k, top_p)
         yield token
@@ -337,7 +360,7 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
             return
         position = cache[0].length
         logits = forward([token], weights, config, cache)[-1]
-        check_finite(logits, position)
+        check_finite(logits, position)                    # `sample` could not name the position
 
 
 # ==== Behind the model: from here on, more than NumPy =========================================================

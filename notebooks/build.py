@@ -13,7 +13,8 @@ and for lecturers, each for all lessons or for some:
 
 A lesson is those two files. The sources are in jupytext's percent format. What follows from them is written here and
 nowhere else: the cell that finds the course, stars and minutes in the heading of each exercise, the link to the next
-lesson, the tables between markers in README.md, notebooks/README.md and lesson 00, and lecturer/minutes.md.
+lesson, the tables between markers in README.md, notebooks/README.md and lesson 00, handout.pdf and
+lecturer/minutes.md.
 
 Tags on a cell say what is done with it:
 
@@ -40,6 +41,7 @@ from pathlib import Path
 
 import checks
 import figures
+import handout
 import jinja2
 import jupytext
 import nbclient
@@ -156,6 +158,18 @@ def write(path, text, check):
         raise BuildError(f"{path.relative_to(HERE.parent)} is stale: run python notebooks/build.py")
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def write_handout(check):
+    """The two pages of handout.py. With `check`, write nothing, and raise BuildError where the file shows others."""
+    try:
+        made = handout.make()
+    except handout.InputError as error:                   # the README's table and numpy_llama.py do not agree
+        raise BuildError(f"handout.pdf: {error}") from None
+    if not check:
+        handout.PATH.write_bytes(made)
+    elif not handout.PATH.exists() or handout.stamp(handout.PATH.read_bytes()) != handout.stamp(made):
+        raise BuildError("notebooks/handout.pdf is stale: run python notebooks/build.py")
 
 
 def tags(cell):
@@ -319,7 +333,7 @@ def student(source):
         if cell.cell_type == "code":
             cell.source, captions = without_captions(cell.source, source.stem[:2], captions)
             continue
-        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png)\b)", "](../", cell.source)
+        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png|pdf)\b)", "](../", cell.source)
         if cell.source.startswith("**Explain.**") or "result" in tags(cell):
             text = cell.source.removeprefix("**Explain.** ")
             summary = "<summary><b>Explain.</b> Open this after the run.</summary>"
@@ -616,6 +630,7 @@ def main(argv=None):
     try:
         if not extra:
             write_tables(args.check)
+            write_handout(args.check)
         for source in chosen if args.slides else ():
             slides(source.stem, args.slides, args.code)
         for source in chosen if args.export else ():

@@ -380,14 +380,15 @@ def pairings(d=8):
 
 # ---- 04 Attention --------------------------------------------------------------------------------------------
 
-def all_heads(trace, config):
-    """The attention map of every head of a run, layers down, heads across: a figure."""
+def all_heads(trace, config, framed=()):
+    """The attention map of every head of a run, layers down, heads across; `framed` holds (layer, head): a figure."""
     figure, axes = new(6.2, rows=config.n_layers, columns=config.n_heads)
     for i, row in enumerate(axes):
         for h, ax in enumerate(row):
             ax.imshow(trace[f"layers.{i}.attn.probs"][h], cmap=SHARE, vmin=0, vmax=0.8, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+            marked = (i, h) in framed
+            ax.spines[:].set(visible=True, color=RED if marked else GREY, linewidth=2.5 if marked else 0.5)
             if i == 0:
                 ax.set_title(f"head {h}", fontsize=9, loc="center")
         row[0].set_ylabel(f"layer {i}", fontsize=9)
@@ -497,6 +498,24 @@ def first_difference(runs, bound):
     return figure
 
 
+# ---- 08 Looking inside ---------------------------------------------------------------------------------------
+
+def packing(named):
+    """The columns of matrices {title: (2, n)} as arrows from the origin, numbered from 1: a figure."""
+    figure, axes = new(2.3, columns=len(named))
+    for ax, (title, columns) in zip(axes, named.items()):
+        ax.add_patch(plt.Circle((0, 0), 1, fill=False, edgecolor=GREY, linewidth=0.8, linestyle=":"))
+        for i, (x, y) in enumerate(columns.T):
+            length = np.hypot(x, y)
+            if length > 0.1:                              # a shorter one is a dot, and has no direction to write at
+                arrow(ax, (0, 0), (x, y), BLACK)
+            ax.plot([x], [y], "o", color=LINES.by_key()["color"][i], markersize=5)
+            ax.text(x + 0.22 * x / length, y + 0.22 * y / length, str(i + 1), ha="center", va="center", fontsize=9.5)
+        ax.set(title=title, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    return figure
+
+
 # ---- 08 Decoding and the cache -------------------------------------------------------------------------------
 
 def cache_filling(keys, prompt):
@@ -543,6 +562,63 @@ def limits(intensity, bounds, measured):
 
 
 # ---- 09 The objective and sampling ---------------------------------------------------------------------------
+
+
+# ---- 11 Learning ---------------------------------------------------------------------------------------------
+
+def draw_chain(values, gradients):
+    """The steps h = w x, e = h - 5, L = e squared as boxes, each with its value and its gradient: a figure."""
+    figure, ax = sheet(40, 9.6)
+    places = {"w": (0.4, 6.2), "x": (0.4, 1.4), "h": (11.8, 3.8), "e": (22.4, 3.8), "L": (33.0, 3.8)}
+    for name, (x, y) in places.items():
+        box(ax, x, y, 5.6, 2.2, f"{name} = {values[name]:g}", GREEN if name in "wx" else SKY, size=11)
+        label = "dL = 1" if name == "L" else f"d{name} = {gradients[name]:g}"
+        ax.text(x + 2.8, y - 0.8, label, ha="center", va="center", fontsize=11, color=RED, weight="bold")
+    for start, end, text, at in (
+            ((6.0, 7.3), (11.8, 5.4), "", (0, 0)), ((6.0, 2.5), (11.8, 4.4), "times", (8.9, 4.9)),
+            ((17.4, 5.2), (22.4, 5.2), "minus 5", (19.9, 6.0)), ((28.0, 5.2), (33.0, 5.2), "squared", (30.5, 6.0))):
+        arrow(ax, start, end)
+        ax.text(*at, text, ha="center", va="center", fontsize=9.5)
+    for start, end, text, at in (
+            ((33.0, 4.4), (28.0, 4.4), "· 2e = 2", (30.5, 3.6)), ((22.4, 4.4), (17.4, 4.4), "· 1", (19.9, 3.6)),
+            ((11.8, 6.0), (6.0, 7.9), "· x = 2", (9.9, 7.9)), ((11.8, 3.8), (6.0, 1.9), "· w = 3", (9.9, 1.9))):
+        arrow(ax, start, end, RED, linestyle="--")
+        ax.text(*at, text, ha="center", va="center", fontsize=9.5, color=RED)
+    return figure
+
+
+def draw_back():
+    """A layer's two branches on the residual stream, forward and backward: a figure."""
+    figure, ax = sheet(40, 11)
+    stream, back, branch = 3.4, 2.5, 8.6                  # heights: of the stream, of the way back, of the branches
+    back_arrow = dict(colour=RED, linestyle="--")
+    for x, name, gradient in ((1.4, "x", "dx"), (20.0, "x_attn", "dmiddle"), (38.6, "x_ffn", "dout")):
+        ax.text(x, stream + 0.9, name, ha="center", va="center", family="monospace", fontsize=10)
+        ax.text(x, back - 1.1, gradient, ha="center", va="center", fontsize=11, color=RED, weight="bold")
+    for left, name, colour in ((3.6, "attention", BLUE), (22.2, "feed-forward", PURPLE)):
+        fork, norm, inner, plus = left, left + 1.4, left + 6.0, left + 13.2
+        box(ax, norm, branch - 1.1, 3.6, 2.2, "norm", YELLOW)
+        box(ax, inner, branch - 1.1, 5.8, 2.2, name, colour)
+        ax.plot([fork, fork], [stream, branch + 0.4], color=GREY, linewidth=1, linestyle="-")
+        arrow(ax, (fork, branch + 0.4), (norm, branch + 0.4))
+        arrow(ax, (norm + 3.6, branch + 0.4), (inner, branch + 0.4))
+        ax.plot([inner + 5.8, plus], [branch + 0.4, branch + 0.4], color=GREY, linewidth=1, linestyle="-")
+        arrow(ax, (plus, branch + 0.4), (plus, stream + 0.5))
+        ax.plot([plus + 0.7, plus + 0.7, plus - 0.7, plus - 0.7], [back, back, back, branch - 0.5], color=RED,
+                linewidth=1, linestyle="--")
+        arrow(ax, (plus - 0.7, branch - 0.5), (inner + 5.8, branch - 0.5), **back_arrow)
+        arrow(ax, (inner, branch - 0.5), (norm + 3.6, branch - 0.5), **back_arrow)
+        ax.plot([norm, fork + 0.7], [branch - 0.5, branch - 0.5], color=RED, linewidth=1, linestyle="--")
+        arrow(ax, (fork + 0.7, branch - 0.5), (fork + 0.7, back), **back_arrow)
+        ax.plot(fork, stream, "o", color=BLACK, markersize=5)
+        ax.text(fork + 1.1, stream + 1.6, "gradients\nadd", fontsize=9.5, color=RED, va="center")
+        ax.add_patch(plt.Circle((plus, stream), 0.5, facecolor="white", edgecolor=BLACK, linewidth=1, zorder=3))
+        ax.text(plus, stream + 0.03, "+", ha="center", va="center", fontsize=12, zorder=4)
+    for start, end in ((0.4, 16.3), (17.3, 34.9), (35.9, 39.6)):
+        arrow(ax, (start, stream), (end, stream), BLACK)
+    for start, end in ((39.6, 23.2), (22.9, 4.6), (4.3, 0.4)):
+        arrow(ax, (start, back), (end, back), **back_arrow)
+    return figure
 
 
 # ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------

@@ -199,8 +199,8 @@ def test_lesson_has_every_part(path):
 def spoken(markdown):
     """The prose of a cell: no code, formulas, addresses, headings, table of lessons, numbers of sections and papers."""
     markdown = markdown.replace(build.table(), "")
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()", r"\]\([^)]*\)",
-                    r"^#+ .*$", r"^\| \*\*Min.*$", r"https?://\S+", r"arXiv[: ]\d+\.\d+",
+    for pattern in (r"```.*?```", r"^ {4}.*$", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$", r"\[\d\d(?:\. |\]\()",
+                    r"\]\([^)]*\)", r"^#+ .*$", r"^\| \*\*Min.*$", r"https?://\S+", r"arXiv[: ]\d+\.\d+",
                     r"(?:[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Aa]ppendix)"
                     r" [A-Z]?[\d.]+(?:(?:,| and| to) [A-Z]?[\d.]+)*",
                     r"\[\d\d\]|[Ll]essons? \d+", r"\w+#\d+(?:[,–] ?#?\d+)*",
@@ -328,6 +328,18 @@ def test_figures_have_alternative_texts_on_pages_and_slides(tmp_path):
             assert "//" not in "".join(re.findall(r"url\([^)]*\)|@import[^;]*", (tmp_path / file).read_text()))
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_lesson_opens_the_explorer(path):
+    """Commands, each after a paragraph that says what to do there. test_explorer_page.py tests what they open."""
+    text = "\n\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "markdown")
+    commands = re.findall(r"^.*explorer/build\.py.*$", text, re.M)
+    assert commands
+    for command in commands:
+        assert re.fullmatch(r'    python notebooks/explorer/build\.py --open "#[^"]+"', command) and len(command) < 120
+        before = text.partition(f"\n\n{command}")[0].rpartition("\n\n")[2]
+        assert before.startswith("**Explore** ([explorer](explorer/README.md)). ")
+
+
 # ---- Grading in bulk -----------------------------------------------------------------------------------------
 
 def hand_in(path, answers, whole=False, setup="", kernel="python3"):
@@ -355,22 +367,27 @@ def test_twenty_notebooks_are_graded(tmp_path):
 
     def fold(line):
         return right | {"fold": scale.replace("return", line + "\n    return")}
+    borrowed = ("import numpy_llama\n\n\ndef norm_in_parts(parts, scales, eps):\n"
+                "    whole = numpy_llama.rms_norm(np.concatenate(parts, axis=1), np.concatenate(scales), eps)\n"
+                "    return np.split(whole, np.cumsum([part.shape[1] for part in parts])[:-1], axis=1)")
     cases = {                                             # file: (what it is, lesson, right, of, words of the rest)
         "whole.ipynb": (dict(answers=right, whole=True), "02", 3, 3, ""),
         "week 1/right.ipynb": (dict(answers=right), "02", 3, 3, ""),
-        "anna/hand-in/2.ipynb": (dict(answers={"fold": scale}), "02", 1, 3, "rms_norm (empty), pre_norm_block (empty)"),
+        "anna/hand-in/2.ipynb": (dict(answers={"fold": scale}), "02", 1, 3,
+                                 "pre_norm_block (empty), norm_in_parts (empty)"),
         "wrong.ipynb": (dict(answers=right | {"fold": wrong}), "02", 2, 3, "fold (wrong)"),
-        "empty.ipynb": (dict(answers={}), "02", 0, 3, "rms_norm (empty), fold (empty), pre_norm_block (empty)"),
+        "empty.ipynb": (dict(answers={}), "02", 0, 3,
+                        "fold (empty), pre_norm_block (empty), norm_in_parts (empty)"),
         "prints.ipynb": (dict(answers=fold('print("[\\"right\\", []]", {"fold": 1})')), "02", 3, 3, ""),
         "warns.ipynb": (dict(answers=fold('import warnings; warnings.warn("old")')), "02", 3, 3, ""),
-        "fails.ipynb": (dict(answers=right | {"rms_norm": right["rms_norm"] + "\n1 / 0"}), "02", 3, 3,
-                        "rms_norm: ZeroDivisionError: division by zero"),
+        "fails.ipynb": (dict(answers=right | {"norm_in_parts": right["norm_in_parts"] + "\n1 / 0"}), "02", 3, 3,
+                        "norm_in_parts: ZeroDivisionError: division by zero"),
         "loops.ipynb": (dict(answers=fold("while True: pass")), "02", 2, 3, "fold (wrong); fold: no end after 6 s"),
         "stubborn.ipynb": (dict(answers=fold("import time\n    while True:\n        try: time.sleep(60)\n"
                                              "        except BaseException: pass")), "02", 0, 3,
                            "(did not run); no end after 6 s, and it cannot be interrupted"),
         "dies.ipynb": (dict(answers=right, setup="import os\nos._exit(1)"), "02", 0, 3,
-                       "pre_norm_block (did not run); the kernel died"),
+                       "norm_in_parts (did not run); the kernel died"),
         "exits.ipynb": (dict(answers=fold("import os; os._exit(0)")), "02", 0, 3, "(did not run); the kernel died"),
         "quits.ipynb": (dict(answers=fold("raise SystemExit")), "02", 2, 3, "fold (wrong)"),
         "conda.ipynb": (dict(answers=right, kernel="conda-env-x"), "02", 3, 3, ""),
@@ -378,9 +395,8 @@ def test_twenty_notebooks_are_graded(tmp_path):
                          "fold (did not run); fold: SyntaxError"),
         "setup.ipynb": (dict(answers=right, setup="import a_module_of_mine"), "02", 0, 3,
                         "the set-up failed: ModuleNotFoundError: No module named 'a_module_of_mine'"),
-        "borrows.ipynb": (dict(answers=right | {"rms_norm": "def rms_norm(x, weight, eps):\n    import numpy_llama"
-                                                "\n    return numpy_llama.rms_norm(x, weight, eps)"}), "02", 3, 3,
-                          "rms_norm calls the solution: nl.rms_norm"),
+        "borrows.ipynb": (dict(answers=right | {"norm_in_parts": borrowed}), "02", 3, 3,
+                          "norm_in_parts calls the solution: nl.rms_norm"),
         "peeks.ipynb": (dict(answers=right | {"fold": "def fold(g, w):\n"
                                               "    return checks.exercises('02')['fold'].answer(g, w)"}), "02", 3, 3,
                         "fold calls the solution: the answer in exercises/"),
@@ -442,13 +458,14 @@ def example(words):
 
 def test_a_lesson_is_two_files(tmp_path):
     """The lesson that the README shows, added to a copy of the course, is built, linked and listed."""
-    for name in ("source", "exercises"):
+    for name in ("source", "exercises", "explorer"):
         shutil.copytree(NOTEBOOKS / name, tmp_path / "notebooks" / name)
-    for name in ("build.py", "checks.py", "course.py", "figures.py", "README.md"):
+    for name in ("build.py", "checks.py", "course.py", "figures.py", "handout.py", "pencil.py", "README.md"):
         shutil.copy(NOTEBOOKS / name, tmp_path / "notebooks")
     for name in ("README.md", "numpy_llama.py"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    for name in ("weights", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
     for folder, words in (("source", "# %% [markdown]"), ("exercises", '"""The exercises of lesson 99')):
         (tmp_path / "notebooks" / folder / "99_counting.py").write_text(example(words), encoding="utf-8")
 

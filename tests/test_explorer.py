@@ -699,6 +699,29 @@ def test_what_build_refuses(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.parametrize("state, message", [
+    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i, h,"), ("rotation", "has the key rotation,"),
+    ("#t=layers.6.attn.q", "t=layers.6.attn.q, which this model's page does not have"),
+    ("#p=a&tab=rotatoin", "tab=rotatoin, which this model's page does not have: tabs are next, logit, rotation,")])
+def test_a_state_that_the_page_does_not_know_is_refused(state, message, capsys, tmp_path):
+    assert message in build_error(["--open", state, "--output", str(tmp_path / "x.html")], capsys)
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_the_page_is_opened_in_a_state(capsys, tmp_path, monkeypatch):
+    """The state stands in the page: many systems drop what follows # when a program opens a file in the browser."""
+    opened, state = [], "#p=a+%22b%22&t=logits&tab=logit"
+    monkeypatch.setattr(explorer.webbrowser, "open", lambda address: opened.append(address) or len(opened) == 1)
+    arguments = ["--model", str(REFERENCE / "checkpoints" / "gqa-float32-hf"), "--output", str(tmp_path / "x.html")]
+    for options, start in ((["--open", state], state), (["--open"], ""), ([], "")):
+        assert explorer.main(arguments + options) == 0
+        page = (tmp_path / "x.html").read_text(encoding="utf-8")
+        data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+        assert json.loads(data)["start"] == start
+    assert opened == [(tmp_path / "x.html").as_uri()] * 2
+    assert capsys.readouterr().out.count("in one yourself") == 1
+
+
 def test_another_kind_of_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(checkpoints.sentencepiece_model("unigram"))
     with pytest.raises(nl.InputError, match="not a Llama 1 or 2 tokenizer"):

@@ -3,18 +3,19 @@
 The browser is the machine's own Chromium or Chrome. Without one these tests are skipped; in the gate (CI is set) they
 fail. What the engine inside computes is tested by test_explorer.py.
 """
+import json
 import os
 import random
 import re
 import shutil
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import bugs
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import FAIRYTALES, explorer_build
+from conftest import FAIRYTALES, ROOT, explorer_build
 from playwright.sync_api import sync_playwright
 from safetensors.numpy import load_file, save_file
 
@@ -26,7 +27,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
          "--disable-component-update", "--disable-sync"]
 PROMPT = "Once upon a time there was a king who"
 OTHER = "The old wolf went into the dark wood and"
-PROMPTS = (PROMPT, "“Where is my golden apple?” asked the princess,", "Die Königin 株")
+PROMPTS = (PROMPT, "“Where is my apple?”", "Königin 株")
+SHORT = "There was a king who"                            # for what takes many runs
 TABS = ("next", "logit", "rotation", "neuron", "tokens", "cache", "patch", "mistakes", "traces")
 
 # How far the page's numbers may be from NumPy's, as a share of a tensor's largest number: as in test_explorer.py.
@@ -62,23 +64,34 @@ def context():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def opened(context, page_file):
-    """The page, opened once; what it says on the console and asks the network for is kept in .heard and .requests."""
+def open_page(context, address):
+    """The page, opened; what it says on the console and asks the network for is kept in .heard and .requests."""
     page = context.new_page()
     page.heard, page.requests = [], []
     page.on("console", lambda message: page.heard.append(message.text))
     page.on("pageerror", lambda error: page.heard.append(str(error)))
     page.on("request", lambda request: page.requests.append(request.url))
-    page.goto(page_file.as_uri())
+    return go_to(page, address)
+
+
+def go_to(page, address):
+    page.bring_to_front()                                 # behind another tab, a page draws once in a second
+    page.goto(address)
     page.wait_for_function("window.explorer?.times.first")
     return page
+
+
+@pytest.fixture(scope="module")
+def opened(context, page_file):
+    """The page, opened once for all tests."""
+    return open_page(context, page_file.as_uri())
 
 
 @pytest.fixture
 def page(opened):
     """The page as it opens, with a promise: it is silent, and asks for nothing but itself."""
     opened.heard.clear()
+    opened.bring_to_front()
     show(opened, "#")
     yield opened
     assert opened.heard == []
@@ -86,14 +99,37 @@ def page(opened):
     assert own == [opened.url.split("#")[0]]
 
 
-def show(page, hash):
-    """Open a link into the page, and wait until it is drawn."""
-    page.evaluate("""async hash => {
-        const { times } = explorer, drawn = times.drawn;
-        if (location.hash === hash) return;
-        location.hash = hash;
-        while (times.drawn === drawn) await new Promise(requestAnimationFrame);
-    }""", hash)
+# Opens links into the page one after the other, and tells what it shows of each once it is drawn.
+LOOK = """async links => {
+    const { times } = explorer, all = selector => [...document.querySelectorAll(selector)], looks = [];
+    const text = selector => all(selector).map(element => element.innerText).join();
+    for (const link of links) {
+        const drawn = times.drawn, isNew = location.hash !== link;
+        if (isNew) location.hash = link;
+        const began = performance.now();
+        while (isNew && times.drawn === drawn) {
+            await new Promise(done => setTimeout(done));
+            if (performance.now() - began > 20000) throw Error(`nothing was drawn for ${link}`);
+        }
+        const bars = all(".bar-row").map(row => [Number(row.querySelector(".word").dataset.key.split(" ")[1]),
+            row.querySelector(".word span").textContent, row.querySelector(".link").textContent]);
+        looks.push({ link, bars, place: text("#number h2"), words: text("#number .words"),
+            number: text("#number .big output"), effect: text(".effect"), problem: text("#problem"),
+            report: text(".mistakes .report"), first: text(".mistakes .report .link") });
+    }
+    return looks;
+}"""
+
+
+@pytest.fixture(scope="module")
+def second(context):
+    """Another tab of the browser, for pages that were changed."""
+    return context.new_page()
+
+
+def show(page, link):
+    """Open a link into the page, and tell what it shows."""
+    return page.evaluate(LOOK, [link])[0]
 
 
 def drawn(page, act):
@@ -117,9 +153,24 @@ def number(page):
 
 
 def bars(page):
-    """[(id, percent as shown), ...] from the top."""
-    return page.evaluate("""[...document.querySelectorAll(".bar-row")].map(row =>
-        [Number(row.querySelector(".word").dataset.key.split(" ")[1]), row.querySelector(".link").textContent])""")
+    """Ids of the bars of the next token, from the top."""
+    return [token for token, _, _ in show(page, page.evaluate("location.hash"))["bars"]]
+
+
+# Of each small map, row by row, as JSON: below 0 where it is orange, above 0 where it is blue, null where it is grey.
+COLOURS = """selector => JSON.stringify([...document.querySelectorAll(selector)].map(canvas => {
+    const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const isGrey = at => data[at] === 217 && data[at + 1] === 217 && data[at + 2] === 217;
+    const colour = at => isGrey(at) ? null : data[at + 2] - data[at];
+    return Array.from({ length: height }, (_, row) =>
+        Array.from({ length: width }, (_, column) => colour(4 * (row * width + column))));
+}))"""
+
+
+def check_colours(colours, x, where):
+    """Orange stands for negative numbers, blue for positive ones; the pale ones, near zero, are left out."""
+    colours, clear = np.array(colours, float), np.abs(x) > 0.1 * np.abs(x).max()
+    assert colours.shape == x.shape and np.array_equal(np.sign(colours[clear]), np.sign(x[clear])), where
 
 
 # ---- NumPy, with the same change made by a tap ---------------------------------------------------------------
@@ -206,6 +257,7 @@ def changes(model):
         "theta*500": {"config": replace(config, rope_theta=500.0)},
         "pairing*neighbours": {"bug": "rope-neighbours"},
         "bug*gate-up-swapped": {"bug": "gate-up-swapped"},
+        "bug*scale-forgotten": {"bug": "scale-forgotten"},
         f"patch*layers.2.x_ffn*{quote(OTHER)}":
             {"change": patched("layers.2.x_ffn", weights, config, tokenizer.encode(OTHER))},
     }
@@ -214,37 +266,57 @@ def changes(model):
 # ---- It shows the truth --------------------------------------------------------------------------------------
 
 def test_every_state_shows_numpys_numbers(page, model):
+    assert look_at_states(page, model, PROMPTS, changes(model)) >= 150
+
+
+def look_at_states(page, model, texts, made):
+    """Four numbers of each text with each change; returns how many states were seen."""
     pick, states = random.Random(1), 0
-    for text in PROMPTS:
-        for link_text, how in changes(model).items():
+    for text in texts:
+        for link_text, how in made.items():
             tokens, trace = run_with(model, text, **how)
-            for name in pick.sample(sorted(trace), 5):
-                index = tuple(pick.randrange(n) for n in trace[name].shape)
-                show(page, link(text, name, index, **({"c": link_text} if link_text else {})))
-                check_state(page, tokens, trace, name, index)
+            names = pick.sample(sorted(trace), 4)
+            places = [(name, tuple(pick.randrange(n) for n in trace[name].shape)) for name in names]
+            change = {"c": link_text} if link_text else {}
+            looks = page.evaluate(LOOK, [link(text, name, index, **change) for name, index in places])
+            for look, (name, index) in zip(looks, places, strict=True):
+                check_state(look, tokens, trace, name, index, model[2])
                 states += 1
-    assert states >= 150
+    return states
 
 
-def check_state(page, tokens, trace, name, index):
-    where = f"{page.url.split('#')[1]}: {name}{list(index)}"
-    assert page.inner_text("#number h2") == f"{name}[{', '.join(map(str, index))}]", where
-    x, shown = trace[name], number(page)
+def test_a_few_states(page, model):
+    """As above, for one text and one change: what the tests of wrong views run."""
+    change = "head*1*6*-1.5"
+    assert look_at_states(page, model, PROMPTS[:1], {change: changes(model)[change]}) == 4
+
+
+def label(tokenizer, token):
+    """A token as the page writes it."""
+    piece = tokenizer.sp.id_to_piece(token).replace("<0x0A>", "⏎")
+    return piece.replace("▁", " ").strip() or "␣"
+
+
+def check_state(look, tokens, trace, name, index, tokenizer):
+    where = f"{look['link']}: {name}{list(index)}"
+    assert look["place"] == f"{name}[{', '.join(map(str, index))}]", where
+    assert f"{index[-2]} “{label(tokenizer, tokens[index[-2]])}”" in look["words"], where
+    x, shown = trace[name], shown_number(look["number"])
     largest = np.abs(x[np.isfinite(x)]).max()
     assert shown == x[index] or abs(shown - x[index]) < ALLOWED * largest + DIGIT, where
     loss = nl.cross_entropy(trace["logits"][:-1], tokens[1:]).mean()
-    assert abs(float(re.match(r"[\d.]+", page.inner_text(".effect"))[0]) - loss) < 0.0051, where
-    check_bars(page, nl.next_token_probs(trace["logits"][index[-2]]), where)
+    assert abs(float(re.match(r"[\d.]+", look["effect"])[0]) - loss) < 0.0051, where
+    check_bars(look["bars"], nl.next_token_probs(trace["logits"][index[-2]]), tokenizer, where)
 
 
-def check_bars(page, probs, where):
-    rows = bars(page)
-    for token, percent in rows:
+def check_bars(rows, probs, tokenizer, where):
+    for token, text, percent in rows:
         allowed = 0.51 if probs[token] > 0.0994 else 0.051
         assert percent == "<0.1" and probs[token] < 0.0006 or abs(float(percent) - 100 * probs[token]) < allowed, where
+        assert text.removesuffix("  ✓") == label(tokenizer, token), where
     first, second = probs[rows[0][0]], probs.max()
     assert second - first < 1e-5, where                   # the likeliest stands first
-    assert np.diff([probs[token] for token, _ in rows]).max() < 1e-5, where
+    assert np.diff([probs[token] for token, _, _ in rows]).max() < 1e-5, where
 
 
 def test_shifted_positions_change_no_answer(page, model):
@@ -263,6 +335,9 @@ def test_back_returns_to_what_was_shown(page):
     assert page.inner_text("#number") == first
     drawn(page, lambda: page.go_forward())
     assert page.inner_text("#number h2") != "layers.2.x_attn[9, 3]"
+    drawn(page, lambda: page.fill("#prompt", OTHER))
+    drawn(page, lambda: page.go_back())                   # the prompt too, though the cursor stands in it
+    assert page.input_value("#prompt") == PROMPT
 
 
 # ---- Every interaction, once ---------------------------------------------------------------------------------
@@ -273,6 +348,8 @@ def test_text_becomes_tokens_merge_by_merge(page, model):
     ids = tokenizer.encode(text)
     titles = page.evaluate("[...document.querySelectorAll('#tokens button')].map(b => b.title)")
     assert [int(title.split("id ")[1].split(",")[0]) for title in titles] == ids
+    chips = page.evaluate("[...document.querySelectorAll('#tokens button span')].map(chip => chip.textContent)")
+    assert chips == [tokenizer.sp.id_to_piece(token).replace("▁", "·") for token in ids]
     drawn(page, lambda: page.click("#tab-tokens"))
     merge = "(n) => { const s = document.querySelector('#merge'); s.value = n; s.oninput(); }"
     page.evaluate(merge, 0)
@@ -287,7 +364,11 @@ def test_text_becomes_tokens_merge_by_merge(page, model):
     assert page.evaluate("explorer.now.position") == 2
 
 
-def test_wiring_chooses_tensors_and_marks_their_inputs(page):
+def test_wiring_chooses_tensors_and_marks_their_inputs(page, model):
+    _, trace = run_with(model, PROMPT)
+    for name, x in (("attn.k", np.hstack(trace["layers.3.attn.k"])), ("attn_norm", trace["layers.3.attn_norm"])):
+        [colours] = json.loads(page.evaluate(COLOURS, f"#wiring [data-key='{name}'] canvas"))
+        check_colours(colours, x, name)
     drawn(page, lambda: page.click("#wiring .box:has-text('q_rope')"))
     assert page.evaluate("explorer.now.name") == "layers.3.attn.q_rope"
     feeding = page.evaluate("[...document.querySelectorAll('.box.feeds .name')].map(e => e.textContent)")
@@ -308,6 +389,8 @@ def click_cell(page, head, row, column, act="click"):
 def test_a_cell_is_read_and_chosen(page, model):
     _, trace = run_with(model, PROMPT)
     probs = trace["layers.3.attn.probs"]
+    tops = [page.evaluate("head => explorer.matrix.cell(head, 0, 0)[1]", head) for head in range(8)]
+    assert tops[0] < tops[4] and len(set(tops[:4])) == len(set(tops[4:])) == 1        # four share a key head: one row
     click_cell(page, 5, 7, 2, "hover")
     assert page.inner_text(".tip").endswith(f": {probs[5, 7, 2]:.4f}")
     drawn(page, lambda: click_cell(page, 5, 7, 2))
@@ -359,6 +442,11 @@ def test_changes_are_chips_beside_as_trained(page, model):
     show(page, page.evaluate("location.hash").replace("attn.probs", "attn.heads"))
     drawn(page, lambda: page.select_option("#tensor select", "trained"))
     assert "as trained:" in page.inner_text("#number .big")
+    drawn(page, lambda: page.click("#tensor .head-bar button:has-text('head 4')"))
+    _, trace = run_with(model, PROMPT)
+    click_cell(page, 4, 9, 3, "hover")                    # half of it is gone
+    assert shown_number(page.inner_text(".tip").split(": ")[-1]) == pytest.approx(
+        -trace["layers.3.attn.heads"][4, 9, 3] / 2, abs=1e-4)
     drawn(page, lambda: page.click("#chips button >> nth=0"))
     assert "head 1 off" not in page.inner_text("#chips")
     page.fill("#number .edit input", "3")
@@ -371,6 +459,11 @@ def test_changes_are_chips_beside_as_trained(page, model):
 def test_rotation_turns_pairs_and_moves_scores(page, model):
     show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation"))
     before = number(page)
+    drawn(page, lambda: page.evaluate("const s = document.querySelector('#pair'); s.value = 4; s.oninput()"))
+    angles = [position * 10000 ** (-2 * 4 / 32) for position in (9, 8)]
+    captions = page.inner_text(".pictures")
+    assert f"query 9 “who”: turned by {angles[0]:.2f} rad" in captions
+    assert f"key 8 “king”: turned by {angles[1]:.2f} rad" in captions
     page.focus("#theta")
     for _ in range(5):
         drawn(page, lambda: page.keyboard.press("PageDown"))
@@ -380,7 +473,6 @@ def test_rotation_turns_pairs_and_moves_scores(page, model):
     assert number(page) == pytest.approx(trace["layers.2.attn.scores"][3, 9, 8], abs=1e-4)
     drawn(page, lambda: page.go_back())
     assert page.inner_text("#chips") != "" or number(page) == before   # one key press is one step
-    page.evaluate("document.querySelector('#pair').value = 4; document.querySelector('#pair').oninput()")
     drawn(page, lambda: page.select_option("#pairing", "neighbours"))
     assert "columns 8 and 9" in page.inner_text(".pictures")
     drawn(page, lambda: page.fill("#shift", "3") or page.keyboard.press("Enter"))
@@ -393,11 +485,12 @@ def test_the_answer_after_every_layer_and_its_parts(page, model):
     show(page, link(name="logits", index=(9, 0)))
     table = page.evaluate("""[...document.querySelectorAll(".lens tbody tr")].map(row =>
         [...row.querySelectorAll("td")].map(cell => Number(cell.textContent)))""")
-    best = [token for token, _ in bars(page)][:6]
+    best = bars(page)[:6]
     for i, row in enumerate(table[1:]):
         x = nl.rms_norm(trace[f"layers.{i}.x_ffn"][9:], weights["norm"], config.norm_eps) @ weights["output"]
         assert row == pytest.approx((100 * nl.next_token_probs(x[0])[best]).tolist(), abs=0.51)
-    show(page, link(name="logits", index=(9, best[0]), tab="logit", v=best[0]))
+    show(page, link(name="logits", index=(9, best[0])))
+    drawn(page, lambda: page.click("#number button:has-text('which parts')"))
     parts = page.evaluate("[...document.querySelectorAll('.parts td button')].map(b => b.textContent)")
     others = re.findall(r"embedding ([−\d.e ]+),", page.inner_text(".logit .sentence"))
     total = sum(map(shown_number, parts)) + sum(map(shown_number, others))
@@ -405,14 +498,15 @@ def test_the_answer_after_every_layer_and_its_parts(page, model):
 
 
 def test_without_each_head(page, model):
-    _, trace = run_with(model, PROMPT)
-    show(page, link(name="logits", index=(9, 0), tab="logit", mode="moves"))
+    text = "The king"                                     # 54 runs in the page, 48 here
+    _, trace = run_with(model, text)
+    show(page, link(text, index=(2, 0), tab="logit", mode="moves"))
     page.wait_for_selector(".logit table", timeout=30000)
     was = nl.next_token_probs(trace["logits"][-1]).astype(np.float64)
     kl = {}
     for layer in range(6):
         for head in range(8):
-            _, without = run_with(model, PROMPT, times(f"layers.{layer}.attn.heads", head, factor=0))
+            _, without = run_with(model, text, times(f"layers.{layer}.attn.heads", head, factor=0))
             kl[layer, head] = np.sum(was * np.log(was / nl.next_token_probs(without["logits"][-1])))
     layer, head = max(kl, key=kl.get)
     assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .sentence")
@@ -429,35 +523,52 @@ def test_a_neuron_over_the_text(page, model):
     assert number(page) == 0 and "neuron 23 off" in page.inner_text("#chips")
 
 
-def test_a_seed_draws_numpys_tokens_and_fills_the_cache(page, model):
+def test_a_seed_draws_numpys_tokens(page, model):
     weights, config, tokenizer = model
-    show(page, link(tab="next", s="0.8_40_0.95", seed="7"))
     tokens = tokenizer.encode(PROMPT)
-    right = list(nl.generate(tokens, weights, config, 20, np.random.default_rng(7), (tokenizer.eos,), 0.8, 40, 0.95))
-    for _ in range(2):                                    # and once more, the same
-        page.click("button:has-text('draw 20')")
-        page.wait_for_function("explorer.now.tokens.length === 30")
-        assert page.evaluate("explorer.now.tokens") == tokens + right
-        drawn(page, lambda: page.click("#tab-cache"))
-        assert "30 of 128 slots" in page.inner_text(".cache .sentence")
-        drawn(page, lambda: page.click(".cache button:has-text('only the prompt')"))
-        page.evaluate("""() => {
-            window.filled = [];
-            const words = document.querySelector(".cache .sentence");
-            new MutationObserver(() => filled.push(Number(words.textContent.match(/(\\d+) of/)[1])))
-                .observe(words, { childList: true });
-        }""")
-        page.click(".cache button:has-text('draw 20')")
-        page.wait_for_function("explorer.now.tokens.length === 30")
-        filled = page.evaluate("filled")
-        assert filled == sorted(filled) and set(range(10, 30)) <= set(filled)
-        drawn(page, lambda: page.click("#tab-next"))
-        drawn(page, lambda: page.click("button:has-text('only the prompt')"))
-    second = bars(page)[1][0]
+    right = list(nl.generate(tokens, weights, config, 22, np.random.default_rng(7), (tokenizer.eos,), 0.8, 40, 0.95))
+    show(page, link(tab="next", s="0.8_40_0.95", seed="7"))
+    for button, count in (("draw 1", 1), ("draw 1", 2), ("draw 20", 22)):     # each goes on where the last one stopped
+        page.click(f".sampling button:text-is('{button}')")
+        page.wait_for_function(f"explorer.now.tokens.length === {len(tokens) + count}")
+        assert page.evaluate("explorer.now.tokens") == tokens + right[:count]
+    drawn(page, lambda: page.click("button:has-text('only the prompt')"))
+    drawn(page, lambda: page.click(".sampling button:text-is('draw 1')"))     # and once more, the same
+    assert page.evaluate("explorer.now.tokens") == tokens + right[:1]
+
+
+def test_the_cache_holds_keys_and_values(page, model):
+    tokens, trace = run_with(model, PROMPT)
+    show(page, link(tab="cache", name="layers.2.attn.k"))
+    maps = json.loads(page.evaluate(COLOURS, ".cache canvas"))
+    for head in (0, 1):
+        for colours, name in zip(maps[2 * head:], ("attn.k_rope", "attn.v")):
+            assert all(len(row) == 128 and set(row[len(tokens):]) == {None} for row in colours)
+            check_colours([row[:len(tokens)] for row in colours], trace[f"layers.2.{name}"][head].T, name)
+
+
+def test_the_cache_fills_as_tokens_are_drawn(page):
+    show(page, link(tab="cache"))
+    page.evaluate("""() => {
+        window.filled = [];
+        const words = document.querySelector(".cache .sentence");
+        new MutationObserver(() => filled.push(Number(words.textContent.match(/(\\d+) of/)[1])))
+            .observe(words, { childList: true });
+    }""")
+    page.click(".cache button:has-text('draw 20')")
+    page.wait_for_function("explorer.now.tokens.length === 30")
+    filled = page.evaluate("filled")
+    assert filled == sorted(filled) and set(range(10, 30)) <= set(filled)
+    assert "30 of 128 slots" in page.inner_text(".cache .sentence")
+
+
+def test_a_bar_goes_on_with_its_token(page, model):
+    tokens = model[2].encode(PROMPT)
+    second = bars(page)[1]
     drawn(page, lambda: page.click(".bar-row .word >> nth=1"))
     assert page.evaluate("explorer.now.tokens") == tokens + [second]
     drawn(page, lambda: page.click("#tokens button >> nth=3"))
-    third = bars(page)[0][0]
+    third = bars(page)[0]
     drawn(page, lambda: page.click(".bar-row .word >> nth=0"))        # from the middle of the prompt
     assert page.evaluate("explorer.now.tokens") == tokens[:4] + [third]
     drawn(page, lambda: page.click("button:has-text('likeliest')"))
@@ -479,30 +590,28 @@ COMMON = ("rope-neighbours", "theta-500000", "mask-missing", "mask-sees-next", "
 
 
 def test_a_mistake_names_the_first_wrong_tensor(page):
-    show(page, link(tab="mistakes"))
-    for name in COMMON:
+    looks = page.evaluate(LOOK, [link(SHORT, tab="mistakes", c=f"bug*{name}") for name in COMMON])
+    for look, name in zip(looks, COMMON, strict=True):
         bug = next(bug for bug in bugs.BUGS if bug.name == name)
-        show(page, link(tab="mistakes", c=f"bug*{name}"))
-        assert page.inner_text(".mistakes .report .link") == bug.first, name
-        assert bug.symptom in page.inner_text(".mistakes .report")
+        assert look["first"] == bug.first and bug.symptom in look["report"], name
     page.wait_for_selector(".report :text('as trained:')")
-    assert "It writes: Once upon" in page.inner_text(".mistakes .report")
+    assert f"It writes: {SHORT}" in page.inner_text(".mistakes .report")
     drawn(page, lambda: page.click(".bug[aria-pressed=true]"))
     drawn(page, lambda: page.click(".bug >> nth=0"))      # a mistake that drops a token
-    assert page.evaluate("explorer.now.run.tokens.length") == 9
+    assert page.evaluate("explorer.now.run.tokens.length") == 5
 
 
 def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
-    _, trace = run_with(model, PROMPT, bug="heads-round-robin")
+    _, trace = run_with(model, SHORT, bug="heads-round-robin")
     save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, tmp_path / "port.safetensors")
-    show(page, link(tab="traces"))
+    show(page, link(SHORT, tab="traces"))
     drawn(page, lambda: page.set_input_files("#file", tmp_path / "port.safetensors"))
     assert page.inner_text(".traces .report .link") == "layers.0.attn.scores"
     page.wait_for_selector(".report :text('It is what one gets when')", timeout=40000)
     assert "round-robin" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click(".traces .report .link"))
     head, t, s = page.evaluate("explorer.now.index")
-    _, right = run_with(model, PROMPT)
+    _, right = run_with(model, SHORT)
     assert number(page) == pytest.approx(right["layers.0.attn.scores"][head, t, s], abs=1e-6)
     assert "in the file:" in page.inner_text("#number .big")
     drawn(page, lambda: page.select_option("#tensor select", "file"))
@@ -537,12 +646,36 @@ def test_a_run_is_saved_and_a_link_brings_it_back(page, context, page_file, mode
     other.close()
 
 
+# ---- Links from the lessons ----------------------------------------------------------------------------------
+
+LINKS = [(path.stem, state) for path in sorted((ROOT / "notebooks" / "source").glob("*.py"))
+         for state in re.findall(r'--open "(#[^"]*)"', path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("lesson, state", LINKS, ids=[lesson for lesson, _ in LINKS])
+def test_a_lessons_link_opens_what_it_says(lesson, state, page):
+    look, chosen = show(page, state), dict(parse_qsl(state[1:]))
+    assert look["problem"] == ""
+    assert page.evaluate("explorer.now.name") == chosen.get("t", "layers.3.attn.probs")
+    assert page.is_visible(f"#panel-{chosen.get('tab', 'next')}")
+    kept = dict(parse_qsl(page.evaluate("location.hash.slice(1)"))) | {"tab": page.evaluate("explorer.now.state.tab")}
+    assert chosen.items() <= kept.items()                 # no number was out of bounds
+
+
+def test_a_page_opens_in_the_state_that_it_was_built_with(second, page_file, tmp_path):
+    state = link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation")
+    page = go_to(second, changed_page(page_file, '"start": ""', f'"start": "{state}"', tmp_path))
+    assert page.inner_text("#number h2") == "layers.2.attn.scores[3, 9, 8]" and page.is_visible("#theta")
+    assert dict(parse_qsl(page.url.split("#")[1])) == dict(parse_qsl(state[1:]))
+
+
 # ---- For everyone --------------------------------------------------------------------------------------------
 
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
-                        (link(s="-1_0_1"), "temperature"),
+                        (link(s="-1_0_1"), "temperature"), (link(tab="nothing"), "none of next, logit"),
+                        (link(name="layers.6.attn.q"), "no tensor layers.6.attn.q"), (link(x=1), "none of its keys"),
                         (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
         show(page, wrong)
         assert said in page.inner_text("#problem"), wrong
@@ -561,23 +694,24 @@ def test_long_prompts_say_what_the_page_is_doing(page):
     assert 90 < tokens <= 128 and f"computing {tokens} tokens …" in page.evaluate("said")
 
 
-@pytest.mark.parametrize("theme", ("light", "dark"))
-def test_no_rule_of_accessibility_is_broken(page, theme):
+@pytest.mark.parametrize("theme, rules", [("light", {}), ("dark", {"runOnly": ["color-contrast"]})])
+def test_no_rule_of_accessibility_is_broken(page, theme, rules):
+    """All rules in the light theme; in the dark one, which differs in nothing but colours, those about colours."""
     page.emulate_media(color_scheme=theme)
+    page.evaluate(Axe().axe_script)
     for tab in TABS:
-        show(page, link(name="layers.3.attn.out", index=(9, 40), tab=tab, c="head*3*1*0**bug*rope-neighbours"))
-        check_rules(page, f"{theme}, {tab}", "#dock")     # the rest of the page stays as it is
-    check_rules(page, f"{theme}, whole page")
-    show(page, link(name="layers.3.attn.probs", index=(1, 9, 8)))
-    check_rules(page, f"{theme}, heads")
+        show(page, link(name="layers.3.attn.heads", index=(1, 9, 8), tab=tab, c="head*3*1*0**bug*rope-neighbours"))
+        check_rules(page, rules, f"{theme}, {tab}", "#dock")          # the rest of the page stays as it is
+    check_rules(page, rules, f"{theme}, whole page")
     page.keyboard.press("?")
-    check_rules(page, f"{theme}, explanation")
+    check_rules(page, rules, f"{theme}, explanation", "dialog")
     page.keyboard.press("Escape")
     page.emulate_media(color_scheme="light")
 
 
-def check_rules(page, where, part=None):
-    found = Axe().run(page, context=part).response["violations"]
+def check_rules(page, rules, where, part="html"):
+    run = "async ([part, options]) => (await axe.run(part, options)).violations"
+    found = page.evaluate(run, [part, {"resultTypes": ["violations"], **rules}])
     assert not found, (where, [(rule["id"], [node["target"] for node in rule["nodes"]][:4]) for rule in found])
 
 
@@ -620,16 +754,18 @@ def test_by_keyboard_from_the_prompt_to_a_factor_and_back(page):
     assert page.evaluate("explorer.now.layer") == 4
 
 
-def test_by_keyboard_why_a_token_is_likely(page):
+def test_by_keyboard_why_a_token_is_likely(page, model):
+    _, trace = run_with(model, PROMPT)
     page.evaluate("document.activeElement.blur()")
-    press(page, "b", "ArrowRight")                        # One logit
+    press(page, "b", "ArrowRight")                        # Why this token
     page.wait_for_selector(".logit table")
     press(page, "Tab", "Tab", "Tab")                      # the panel, the token, the token to compare with
     drawn(page, lambda: page.keyboard.type("was"))
     assert "logit of “had” minus that of “was”" in page.inner_text(".logit .sentence")
     press(page, "Tab", "Tab", "Tab", "ArrowDown", "ArrowDown", "ArrowRight")      # head 1 of layer 2
     drawn(page, lambda: press(page, "Enter"))
-    assert page.inner_text("#number h2") == "layers.2.attn.probs[1, 9, 9]"
+    most = trace["layers.2.attn.probs"][1, 9].argmax()   # where the head looks
+    assert page.inner_text("#number h2") == f"layers.2.attn.probs[1, 9, {most}]"
 
 
 def test_a_phone_gets_a_sentence(context, page_file):
@@ -640,3 +776,77 @@ def test_a_phone_gets_a_sentence(context, page_file):
     phone.click("button:has-text('show it all the same')")
     assert phone.is_visible("main")
     phone.close()
+
+
+# ---- These tests, tested -------------------------------------------------------------------------------------
+
+WRONG_VIEWS = {     # what the page would do: (what its script says, what it would say, the test that must fail)
+    "the number of the run as trained": (
+        "value = valueAt(now.x, now.index);\n    const trained", "value = valueAt(now.base.trace.get(now.name), "
+        "now.index);\n    const trained", test_a_few_states),
+    "bars of the run as trained": (
+        "now: probsAt(now.run, now.position)", "now: probsAt(now.base, now.position)", test_a_few_states),
+    "the loss of the run as trained": (
+        "const nats = loss(now.run)", "const nats = loss(now.base)", test_a_few_states),
+    "a bar has the next token's label": (
+        'shown(tokenizer, id) + (id === actual ?', 'shown(tokenizer, id + 1) + (id === actual ?', test_a_few_states),
+    "the number's row has another token's label": (
+        "${shown(tokenizer, now.run.tokens[t])}”`;\n  const words", "${shown(tokenizer, now.run.tokens[0])}”`;\n"
+        "  const words", test_a_few_states),
+    "chips have the label of another token": (
+        "tokenText(tokenizer.pieces[id])", "tokenText(tokenizer.pieces[id + 1])",
+        test_text_becomes_tokens_merge_by_merge),
+    "the cell above is chosen": (
+        "row: Math.floor((y - panel.y", "row: Math.floor((y - panel.ch - panel.y", test_a_cell_is_read_and_chosen),
+    "maps are grouped by turns": (
+        "isGrouped ? n_heads / n_kv_heads", "isGrouped ? n_kv_heads", test_a_cell_is_read_and_chosen),
+    "a small map has its heads in the wrong order": (
+        "head = Math.floor(j / n);\n    return x.data[(head * T + t)",
+        "head = heads - 1 - Math.floor(j / n);\n    return x.data[(head * T + t)",
+        test_wiring_chooses_tensors_and_marks_their_inputs),
+    "the table has the row above": (
+        "textContent: num(spec.value(head, row, column), 6)", "textContent: num(spec.value(head, row - 1, column), 6)",
+        test_a_row_is_a_table_on_demand),
+    "chips do not remove their change": (
+        "undo: one => setState({ changes: state.changes.filter(c => !same(c, one)) })", "undo: () => setState({})",
+        test_changes_are_chips_beside_as_trained),
+    "the difference has the wrong sign": (
+        "v === other[i] ? 0 : v - other[i]", "v === other[i] ? 0 : other[i] - v",
+        test_changes_are_chips_beside_as_trained),
+    "the next pair is turned": (
+        "const frequency = ropeFrequencies(config.head_dim, config.rope_theta)[pair]",
+        "const frequency = ropeFrequencies(config.head_dim, config.rope_theta)[pair + 1]",
+        test_rotation_turns_pairs_and_moves_scores),
+    "the answer after a layer is that of the position before": (
+        "lens(now.run, now.position)", "lens(now.run, now.position - 1)",
+        test_the_answer_after_every_layer_and_its_parts),
+    "heads are ranked from the least important": (
+        "heads.sort((a, b) => values.get(b) - values.get(a))", "heads.sort((a, b) => values.get(a) - values.get(b))",
+        test_without_each_head),
+    "another neuron's numbers": (
+        "x.data[flatIndex(x.shape, [t, neuron])]", "x.data[flatIndex(x.shape, [t, neuron + 1])]",
+        test_a_neuron_over_the_text),
+    "the seed starts again with each draw": (
+        "  state.extra.forEach(random);\n", "", test_a_seed_draws_numpys_tokens),
+    "the cache is shown from its second slot on": (
+        "x.data[from + t * d + r]", "x.data[from + (t + 1) * d + r]", test_the_cache_holds_keys_and_values),
+    "the tensor is taken from this prompt": (
+        "text: now.state.second }", "text: now.state.text }", test_a_tensor_of_a_second_prompt),
+}
+
+
+def changed_page(page_file, old, new, folder):
+    """The address of the page with one piece of it, which must be there once, replaced."""
+    text = page_file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} must stand in the page once, not {text.count(old)} times"
+    path = folder / "changed.html"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("what", WRONG_VIEWS)
+def test_a_wrong_view_is_refused(what, second, page_file, model, tmp_path):
+    old, new, test = WRONG_VIEWS[what]
+    page = go_to(second, changed_page(page_file, old, new, tmp_path))
+    with pytest.raises(AssertionError):
+        test(page, model)

@@ -3,11 +3,11 @@
 The mistakes are those seen in published ports of Llama. Each test runs in a Python of its own, which finds the copy
 first; it must fail by an assertion, because a copy that does not even run proves nothing.
 """
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
 
+import in_a_process
 import pytest
 from conftest import ROOT
 
@@ -139,27 +139,41 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
 }
 
 
-def run_with(folder, *tests):
-    """pytest in another process, with the numpy_llama.py of this folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "--tb=line", *(f"tests/{test}" for test in tests)], cwd=ROOT,
-        capture_output=True, text=True, env=os.environ | {"NUMPY_LLAMA_DIR": str(folder), "COLUMNS": "300"})
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start with PyTorch loaded, where the system can fork: loading it takes longer than most tests."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "hypothesis", "torch", "transformers.models.llama.modeling_llama",
+                                     "sentencepiece", "ml_dtypes", "threadpoolctl"])
+    return context
 
 
-def test_without_a_mistake_the_same_tests_pass():
-    run = run_with(ROOT, *sorted({test for _, _, test in MUTATIONS.values()}))
-    assert run.returncode == 0, run.stdout + run.stderr
+def run_with(processes, folder, scratch, *tests):
+    """(status, output) of pytest in another process, with the numpy_llama.py of this folder."""
+    environment, output = os.environ | {"NUMPY_LLAMA_DIR": str(folder), "COLUMNS": "300"}, scratch / "output.txt"
+    process = processes.Process(target=in_a_process.run_pytest, args=(
+        environment, ROOT, [f"tests/{test}" for test in tests], output))
+    process.start()
+    process.join()
+    return process.exitcode, output.read_text(encoding="utf-8")
+
+
+def test_without_a_mistake_the_same_tests_pass(processes, tmp_path):
+    status, output = run_with(processes, ROOT, tmp_path, *sorted({test for _, _, test in MUTATIONS.values()}))
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("mistake", MUTATIONS)
-def test_a_mistake_is_found(mistake, tmp_path):
+def test_a_mistake_is_found(mistake, processes, tmp_path):
     right, wrong, test = MUTATIONS[mistake]
     source = (ROOT / "numpy_llama.py").read_text(encoding="utf-8")
     assert source.count(right) == 1, f"numpy_llama.py must say this exactly once: {right}"
     (tmp_path / "numpy_llama.py").write_text(source.replace(right, wrong), encoding="utf-8")
 
-    run = run_with(tmp_path, test)
-    failures = re.findall(r"^FAILED tests/(\S+?::\w+)\S* ?(?:.*\])? - (.*)", run.stdout, re.MULTILINE)
-    assert run.returncode == 1 and failures, run.stdout + run.stderr
+    status, output = run_with(processes, tmp_path, tmp_path, test)
+    failures = re.findall(r"^FAILED tests/(\S+?::\w+)\S* ?(?:.*\])? - (.*)", output, re.MULTILINE)
+    assert status == 1 and failures, output
     for name, reason in failures:
-        assert name == test and reason.startswith(("assert ", "AssertionError", "Failed: DID NOT RAISE")), run.stdout
+        assert name == test and reason.startswith(("assert ", "AssertionError", "Failed: DID NOT RAISE")), output

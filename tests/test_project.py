@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = (ROOT / "numpy_llama.py").read_text(encoding="utf-8")
-SECTIONS = ["Config", "Primitives", "Positions", "Taps", "Attention", "The model", "Generation", "Tokenizer",
+SECTIONS = ["Config", "Primitives", "Taps", "Positions", "Attention", "The model", "Generation", "Tokenizer",
             "The objective", "Sizes", "Long prompts", "Weights", "Lazy weights", "Command line"]
 TOP_LEVEL = {"numpy_llama.py", "notebooks", "weights", "tests", "requirements.txt", "README.md", "LICENSE"}
 

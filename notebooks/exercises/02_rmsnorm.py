@@ -5,76 +5,8 @@ import numpy as np
 from checks import Exercise, random
 
 
-def rms_norm(x, weight, eps):
-    rows = [[v / math.sqrt(math.fsum(float(u) ** 2 for u in row) / len(row) + eps) * g for v, g in zip(row, weight)]
-            for row in x]
-    return np.array(rows, np.float32)
-
-
 def rms(x, axis=-1, eps=0.0):
     return np.sqrt(np.mean(x * x, axis=axis, keepdims=True) + eps)
-
-
-RMS_NORM = Exercise(
-    rms_norm, stars=1, minutes=5,
-    inputs=[
-        (random(3, 8), random(8, seed=1), 1e-5), (random(1, 64, scale=30), random(64, seed=2), 1e-6),
-        (random(5, 6, scale=0.01), np.ones(6, np.float32), 1e-3),
-        (np.zeros((2, 4), np.float32), np.ones(4, np.float32), 1e-5)],
-    hints=[
-        "Each row is divided by one number of its own. In which order: square, mean, root?",
-        "The mean goes along the last axis and has to keep it (keepdims=True), so that (T, 1) divides (T, D).",
-        "Divide x by the root of the mean of its squares (plus eps), row by row, and multiply by weight."],
-    mistakes=[
-        ("you left eps out: a row of zeros becomes 0/0, and a small row comes out too large.",
-         lambda x, weight, eps: x / rms(x) * weight),
-        ("you added eps to the root; it belongs under the root, to the mean of the squares.",
-         lambda x, weight, eps: x / (rms(x) + eps) * weight),
-        ("you took the mean over all rows at once; each row has its own (axis=-1, keepdims=True).",
-         lambda x, weight, eps: x / rms(x, None, eps) * weight),
-        ("you took the mean down the columns; it goes along each row (axis=-1).",
-         lambda x, weight, eps: x / rms(x, 0, eps) * weight),
-        ("you divided by the mean square; its square root is missing.",
-         lambda x, weight, eps: x / rms(x, eps=eps) ** 2 * weight),
-        ("you took the sum of the squares, not their mean: the rows come out sqrt(D) times too small.",
-         lambda x, weight, eps: x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + eps) * weight),
-        ("you forgot weight, the learned scale of each column.",
-         lambda x, weight, eps: x / rms(x, eps=eps)),
-        ("that is LayerNorm without a bias: RMSNorm does not take the mean of the row away.",
-         lambda x, weight, eps: (x - x.mean(-1, keepdims=True)) / rms(x - x.mean(-1, keepdims=True), eps=eps) * weight),
-    ],
-    wrong_answers=[
-        ("left eps out", """
-def rms_norm(x, weight, eps):
-    return x / np.sqrt((x ** 2).mean(-1)).reshape(-1, 1) * weight"""),
-        ("you added eps to the root", """
-def rms_norm(x, weight, eps):
-    rms = np.sqrt((x ** 2).mean(-1, keepdims=True))
-    return weight * x / (rms + eps)"""),
-        ("over all rows at once", """
-def rms_norm(x, weight, eps):
-    return x / np.sqrt(np.mean(x ** 2) + eps) * weight"""),
-        ("down the columns", """
-def rms_norm(x, weight, eps):
-    return weight * x / np.sqrt(np.mean(x ** 2, axis=0) + eps)"""),
-        ("square root is missing", """
-def rms_norm(x, weight, eps):
-    return weight * x / (np.mean(x ** 2, axis=1)[:, None] + eps)"""),
-        ("not their mean", """
-def rms_norm(x, weight, eps):
-    return weight * x / np.sqrt(np.einsum("td,td->t", x, x)[:, None] + eps)"""),
-        ("forgot weight", """
-def rms_norm(x, weight, eps):
-    return nl.rms_norm(x, np.float32(1), eps)"""),
-        ("that is LayerNorm", """
-def rms_norm(x, weight, eps):
-    var = x.var(-1, keepdims=True)
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(var + eps) * weight"""),
-        ("changes the arrays", """
-def rms_norm(x, weight, eps):
-    x /= np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
-    return x * weight"""),
-    ])
 
 
 def fold(g, w):
@@ -82,7 +14,7 @@ def fold(g, w):
 
 
 FOLD = Exercise(
-    fold, stars=2, minutes=10,
+    fold, stars=1, minutes=10,
     inputs=[
         (random(4), random(4, 6, seed=1)), (random(5, seed=2), random(5, 5, seed=3)),
         (random(3, seed=4), random(3, 1, seed=5))],
@@ -135,7 +67,7 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 
 
 PRE_NORM_BLOCK = Exercise(
-    pre_norm_block, stars=3, minutes=15,
+    pre_norm_block, stars=2, minutes=10,
     inputs=[
         (random(3, 4, seed=1, scale=3), norm_of, attend, lambda x: 2 * norm_of(x), feed),
         (random(1, 8, seed=2), norm_of, attend, lambda x: norm_of(x) + 1, feed)],
@@ -190,4 +122,100 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 def pre_norm_block(x, norm_1, attend, norm_2, feed):
     x = x + attend(norm_2(x))
     return x + feed(norm_1(x))"""),
+    ])
+
+
+def norm_in_parts(parts, scales, eps):
+    width = sum(part.shape[1] for part in parts)
+    sizes = [math.sqrt(math.fsum(float(v) ** 2 for part in parts for v in part[t]) / width + eps)
+             for t in range(len(parts[0]))]
+    return [np.array([[v / size * g for v, g in zip(row, scale)] for row, size in zip(part, sizes)], np.float32)
+            for part, scale in zip(parts, scales)]
+
+
+def divided(parts, scales, size):
+    """Every part divided by the same size, (T, 1), and scaled."""
+    return [part / size * scale for part, scale in zip(parts, scales)]
+
+
+def squares(parts):
+    """What each machine can send: the sum of its squares, for every row, (T, 1)."""
+    return [np.sum(part * part, axis=1, keepdims=True) for part in parts]
+
+
+def together(parts):
+    """The mean square of the whole rows, (T, 1)."""
+    return sum(squares(parts)) / sum(part.shape[1] for part in parts)
+
+
+NORM_IN_PARTS = Exercise(
+    norm_in_parts, stars=3, minutes=15,
+    inputs=[
+        ([random(3, 4), random(3, 2, seed=1, scale=5)], [random(4, seed=2), random(2, seed=3)], 1e-5),
+        ([random(2, 1, seed=4), random(2, 6, seed=5), random(2, 3, seed=6, scale=0.1)],
+         [random(1, seed=7), random(6, seed=8), random(3, seed=9)], 1e-2),
+        ([np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32)], [random(2, seed=10), random(3, seed=11)], 1e-5)],
+    hints=[
+        "A row is divided by one number, and that needs all D columns. What can a machine say about its own columns "
+        "in one number, so that all of them together give it?",
+        "Sums of squares add up, whatever the widths; means and roots do not.",
+        "Add the parts' sums of squares, divide by the sum of their widths, add eps, take the root: every part is "
+        "divided by that."],
+    mistakes=[
+        ("each machine divided by the size of its own part; a row has one size, that of all its D columns.",
+         lambda parts, scales, eps: [part / rms(part, eps=eps) * scale for part, scale in zip(parts, scales)]),
+        ("you took the mean of the parts' mean squares; a wide part counts for more than a narrow one.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(np.mean([rms(part) ** 2 for part in parts], axis=0)
+                                                                   + eps))),
+        ("you took the mean of the parts' sizes; squares add up, their roots do not.",
+         lambda parts, scales, eps: divided(parts, scales, np.mean([rms(part, eps=eps) for part in parts], axis=0))),
+        ("you added up the parts' mean squares; add up sums of squares, and divide once, by D.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(sum(rms(part) ** 2 for part in parts) + eps))),
+        ("the sum of the squares is not divided by D.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(sum(squares(parts)) + eps))),
+        ("eps came in once for each part; it is added once, to the mean square of the whole row.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(together(parts) + len(parts) * eps))),
+        ("you left eps out: a row of zeros becomes 0/0.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(together(parts)))),
+        ("you added eps to the root; it belongs under the root, to the mean of the squares.",
+         lambda parts, scales, eps: divided(parts, scales, np.sqrt(together(parts)) + eps)),
+        ("you forgot the scales, the learned number of each column.",
+         lambda parts, scales, eps: [part / np.sqrt(together(parts) + eps) for part in parts]),
+        ("that is one array; each machine keeps its own part: a list of arrays.",
+         lambda parts, scales, eps: np.concatenate(norm_in_parts(parts, scales, eps), axis=1)),
+    ],
+    wrong_answers=[
+        ("size of its own part", """
+def norm_in_parts(parts, scales, eps):
+    return [nl.rms_norm(part, scale, eps) for part, scale in zip(parts, scales)]"""),
+        ("mean of the parts' mean squares", """
+def norm_in_parts(parts, scales, eps):
+    mean = sum(np.mean(part ** 2, axis=1) for part in parts) / len(parts)
+    size = np.sqrt(mean + eps)[:, None]
+    return [part / size * scale for part, scale in zip(parts, scales)]"""),
+        ("mean of the parts' sizes", """
+def norm_in_parts(parts, scales, eps):
+    size = sum(np.sqrt(np.mean(part ** 2, axis=1) + eps) for part in parts)[:, None] / len(parts)
+    return [part / size * scale for part, scale in zip(parts, scales)]"""),
+        ("you added up the parts' mean squares", """
+def norm_in_parts(parts, scales, eps):
+    size = np.sqrt(sum((part ** 2).mean(axis=1) for part in parts) + eps)[:, None]
+    return [scale * part / size for part, scale in zip(parts, scales)]"""),
+        ("not divided by D", """
+def norm_in_parts(parts, scales, eps):
+    total = sum((part ** 2).sum(axis=1) for part in parts)[:, None]
+    return [scale * part / np.sqrt(total + eps) for part, scale in zip(parts, scales)]"""),
+        ("left eps out", """
+def norm_in_parts(parts, scales, eps):
+    D = sum(part.shape[1] for part in parts)
+    total = sum((part ** 2).sum(axis=1) for part in parts)[:, None]
+    return [scale * part / np.sqrt(total / D) for part, scale in zip(parts, scales)]"""),
+        ("forgot the scales", """
+def norm_in_parts(parts, scales, eps):
+    D = sum(part.shape[1] for part in parts)
+    total = sum((part ** 2).sum(axis=1) for part in parts)[:, None]
+    return [part / np.sqrt(total / D + eps) for part in parts]"""),
+        ("that is one array", """
+def norm_in_parts(parts, scales, eps):
+    return nl.rms_norm(np.concatenate(parts, axis=1), np.concatenate(scales), eps)"""),
     ])

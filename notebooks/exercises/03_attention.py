@@ -5,74 +5,84 @@ import numpy as np
 from checks import Exercise, random
 
 
-def log_softmax(x):
-    rows = []
-    for row in x.astype(float).tolist():
-        largest = max(row)
-        log_sum = largest + math.log(math.fsum(math.exp(value - largest) for value in row))
-        rows.append([value - log_sum for value in row])
-    return np.array(rows, np.float32)
-
-
 def softmax_of(x, axis=-1):
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
-LOG_SOFTMAX = Exercise(
-    log_softmax, stars=1, minutes=10,
-    picture=True,
-    inputs=[
-        (random(3, 5),), (random(2, 7, seed=1, scale=100),), (np.array([[0, 1], [300, 302]], np.float32),),
-        (np.array([[-200, 0, 1], [5, -500, 5]], np.float32),), (random(4, 4, seed=2, scale=3),)],
+def last_row(x, wq, wk, wv, wo):
+    x, wq, wk, wv, wo = (a.astype(float) for a in (x, wq, wk, wv, wo))
+    query = x[-1] @ wq
+    raw = [math.exp(float(query @ (row @ wk)) / math.sqrt(len(query))) for row in x]
+    return (sum(w / math.fsum(raw) * (row @ wv) for w, row in zip(raw, x)) @ wo).astype(np.float32)
+
+
+def last_with(x, wq, wk, wv, wo, divide=math.sqrt, asks=-1, mixed=lambda x, k, v: v):
+    """The last row with another divisor, another token that asks, or something else mixed than the values."""
+    q, k, v = x[asks] @ wq, x @ wk, x @ wv
+    return softmax_of(k @ q / np.float32(divide(len(q)))) @ mixed(x, k, v) @ wo
+
+
+def head_inputs(T, D, d, seed):
+    """A row for each token, and the four matrices of a head."""
+    shapes = (T, D), (D, d), (D, d), (D, d), (d, D)
+    return tuple(random(*shape, seed=seed + i, scale=0.7) for i, shape in enumerate(shapes))
+
+
+LAST_ROW = Exercise(
+    last_row, stars=2, minutes=10, may_call=("softmax",),
+    inputs=[head_inputs(5, 8, 4, 20), head_inputs(1, 6, 3, 30), head_inputs(7, 4, 2, 40)],
     hints=[
-        "Write log(exp(x) / sum) as a difference. Which part of it cannot overflow?",
-        "log(exp(x) / sum(exp(x))) = x - log(sum(exp(x))). Only the sum needs care: what may be taken from all x?",
-        "With m the row's largest number: y = x - m, then y - log(sum(exp(y))), each row with its own m."],
+        "How many queries are needed, how many keys, how many values? And what would the mask hide?",
+        "One query, x[-1] @ wq; a key and a value for every token. The last token sees them all, so there is no mask.",
+        "Scores: (x @ wk) @ q, divided by the root of d. Their softmax times the values, then times wo."],
     mistakes=[
-        ("log of a weight that rounds to 0 is -inf: write the logarithm of the fraction as a difference.",
-         lambda x: np.log(softmax_of(x))),
-        ("exp overflows: large numbers become inf. Subtract each row's largest first.",
-         lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
-        ("you normalised the columns; each row is one token's question (axis=-1).",
-         lambda x: x - np.max(x, axis=0) - np.log(np.exp(x - np.max(x, axis=0)).sum(axis=0))),
-        ("you used one sum for the whole matrix; each row has its own.",
-         lambda x: x - np.max(x) - np.log(np.exp(x - np.max(x)).sum())),
-        ("that is the softmax itself; its logarithm was asked for.",
-         lambda x: softmax_of(x)),
-        ("the sum is missing: you only took the largest number from each row.",
-         lambda x: x - np.max(x, axis=-1, keepdims=True)),
-        ("the sign is wrong: that is -log, and logarithms of weights are not positive.",
-         lambda x: -log_softmax(x)),
-        ("the largest number was subtracted twice: once from x, and the sum already is that of x minus it.",
-         lambda x: log_softmax(x) - np.max(x, axis=-1, keepdims=True)),
+        ("the scores are not divided by the root of d.",
+         lambda *a: last_with(*a, divide=lambda d: 1)),
+        ("you divided by d, not by its square root.",
+         lambda *a: last_with(*a, divide=lambda d: d)),
+        ("you divided by the root of D, the width of the stream; d, the width of the head, is what counts.",
+         lambda *a: last_with(*a, divide=lambda d: math.sqrt(a[0].shape[1]))),
+        ("the first token asks; the last one should.",
+         lambda *a: last_with(*a, asks=0)),
+        ("you mixed the keys; keys are compared, values are mixed.",
+         lambda *a: last_with(*a, mixed=lambda x, k, v: k)),
+        ("queries and keys are swapped: the last token's query meets every token's key.",
+         lambda x, wq, wk, wv, wo: last_with(x, wk, wq, wv, wo)),
+        ("wo is missing: d numbers have to become D.",
+         lambda x, wq, wk, wv, wo: last_with(x, wq, wk, wv, np.eye(wo.shape[0], dtype=np.float32))),
+        ("the softmax is missing: scores are not weights.",
+         lambda x, wq, wk, wv, wo: (x @ wk) @ (x[-1] @ wq) / np.float32(math.sqrt(wq.shape[1])) @ (x @ wv) @ wo),
+        ("that is what every token gets; only the last row was asked for.",
+         lambda x, wq, wk, wv, wo: head_with(x @ wq, x @ wk, x @ wv) @ wo),
+        ("the residual stream is in it: only what the head adds was asked for.",
+         lambda *a: a[0][-1] + last_with(*a)),
     ],
     wrong_answers=[
-        ("rounds to 0", """
-def log_softmax(x):
-    return np.log(nl.softmax(x))"""),
-        ("exp overflows", """
-def log_softmax(x):
-    return x - np.log(np.sum(np.exp(x), axis=1)[:, None])"""),
-        ("normalised the columns", """
-def log_softmax(x):
-    y = x - x.max(axis=0)
-    return y - np.log(np.exp(y).sum(axis=0))"""),
-        ("whole matrix", """
-def log_softmax(x):
-    y = x - x.max()
-    return y - np.log(np.exp(y).sum())"""),
-        ("that is the softmax itself", """
-def log_softmax(x):
-    return nl.softmax(x)"""),
-        ("sum is missing", """
-def log_softmax(x):
-    return x - x.max(axis=1)[:, None]"""),
-        ("subtracted twice", """
-def log_softmax(x):
-    m = x.max(axis=1)[:, None]
-    y = x - m
-    return y - (np.log(np.exp(y).sum(axis=1))[:, None] + m)"""),
+        ("not divided", """
+def last_row(x, wq, wk, wv, wo):
+    return nl.softmax(x[-1] @ wq @ (x @ wk).T) @ (x @ wv) @ wo"""),
+        ("width of the stream", """
+def last_row(x, wq, wk, wv, wo):
+    scores = (x @ wk) @ (x[-1] @ wq) / math.sqrt(x.shape[1])
+    return nl.softmax(scores) @ (x @ wv) @ wo"""),
+        ("wo is missing", """
+def last_row(x, wq, wk, wv, wo):
+    scores = (x @ wk) @ (x[-1] @ wq) / math.sqrt(wq.shape[1])
+    return nl.softmax(scores) @ (x @ wv)"""),
+        ("queries and keys are swapped", """
+def last_row(x, wq, wk, wv, wo):
+    scores = (x @ wq) @ (x[-1] @ wk) / math.sqrt(wq.shape[1])
+    return nl.softmax(scores) @ (x @ wv) @ wo"""),
+        ("softmax is missing", """
+def last_row(x, wq, wk, wv, wo):
+    scores = (x @ wk) @ (x[-1] @ wq) / math.sqrt(wq.shape[1])
+    return scores @ (x @ wv) @ wo"""),
+        ("every token gets", """
+def last_row(x, wq, wk, wv, wo):
+    scores = (x @ wq) @ (x @ wk).T / math.sqrt(wq.shape[1])
+    scores[np.triu_indices(len(x), 1)] = -np.inf
+    return nl.softmax(scores) @ (x @ wv) @ wo"""),
     ])
 
 

@@ -1,7 +1,6 @@
 """The exercises of lesson 12, for checks.py; README.md in the folder above says how to write one."""
 import math
 
-import numpy as np
 from checks import Exercise, Sizes
 
 
@@ -58,60 +57,71 @@ def gpus_needed(parameters, tokens, flops, days):
     ])
 
 
-def different_tokens(tokens, sources):
+def different_tokens(tokens, sources, stated):
     total = 0.0
     for share, epochs in sources.values():
         drawn = tokens * share / 100
-        total += drawn / epochs if epochs > 1 else drawn
+        read = epochs * tokens / stated                   # epochs in this run
+        total += drawn / read if read > 1 else drawn
     return total
 
 
 def different_with(each):
-    return lambda tokens, sources: sum(each(tokens, share, epochs) for share, epochs in sources.values())
+    return lambda tokens, sources, stated: sum(each(tokens, s / 100, e, stated) for s, e in sources.values())
 
 
 DIFFERENT_TOKENS = Exercise(
-    different_tokens, stars=2, minutes=10,
+    different_tokens, stars=2, minutes=15,
     inputs=[
-        (1.4e12, {"web": (67.0, 1.10), "code": (4.5, 0.64), "books": (28.5, 2.23)}),
-        (100.0, {"a": (50.0, 1.0), "b": (50.0, 2.0)}),
-        (10.0, {"a": (100.0, 0.5)})],
+        (1.0e12, {"web": (67.0, 1.10), "code": (4.5, 0.64), "books": (28.5, 2.23)}, 1.4e12),
+        (3.0e12, {"web": (67.0, 1.10), "code": (4.5, 0.64), "books": (28.5, 2.23)}, 1.4e12),
+        (100.0, {"a": (50.0, 1.0), "b": (50.0, 2.0)}, 100.0),
+        (10.0, {"a": (100.0, 0.5)}, 40.0)],
     hints=[
-        "A source that was read twice: how many of its tokens were new the second time? "
-        "And one that was read 0.6 times?",
-        "A source's share of the tokens, divided by its epochs, is its size. Was all of it seen?",
-        "For each source share / 100 * tokens, divided by its epochs if it was read more than once; add them up."],
+        "How many tokens does a source hold? And how many did this run draw from it?",
+        "It holds share / 100 * stated / epochs tokens; this run drew share / 100 * tokens. Which of the two is new?",
+        "For each source the smaller of the two, min(size, drawn); add them up."],
     mistakes=[
-        ("a source read 0.64 times has not shown more than was drawn of it: divide by the epochs only above 1.",
-         different_with(lambda t, s, e: s / 100 * t / e)),
+        ("a run that draws less than a source holds has not seen all of it: take what was drawn.",
+         different_with(lambda t, s, e, u: s * u / e)),
         ("the epochs are missing: what is read twice is not different the second time.",
-         different_with(lambda t, s, e: s / 100 * t)),
-        ("you multiplied by the epochs; reading more often makes for fewer different tokens.",
-         different_with(lambda t, s, e: s / 100 * t * max(e, 1))),
+         different_with(lambda t, s, e, u: s * t)),
+        ("the epochs are those of a run of `stated` tokens; this run has others.",
+         different_with(lambda t, s, e, u: s * t / max(e, 1))),
+        ("you scaled the epochs the wrong way: a shorter run reads a source less often.",
+         different_with(lambda t, s, e, u: s * t / max(e * u / t, 1))),
+        ("that is the run of `stated` tokens; `tokens` is how long this one is.",
+         different_with(lambda t, s, e, u: s * u / max(e, 1))),
+        ("you multiplied by the epochs; a source that is read more often is smaller.",
+         different_with(lambda t, s, e, u: min(s * t, s * u * e))),
         ("the shares are in percent: divide by 100.",
-         different_with(lambda t, s, e: s * t / max(e, 1))),
-        ("you took the mean of the epochs over all sources; each source has its own.",
-         lambda t, sources: t / np.mean([max(e, 1) for _, e in sources.values()])),
+         different_with(lambda t, s, e, u: 100 * min(s * t, s * u / e))),
         ("you counted the sources that were read more than once only.",
-         different_with(lambda t, s, e: s / 100 * t / e if e > 1 else 0)),
+         different_with(lambda t, s, e, u: s * u / e if e * t / u > 1 else 0)),
     ],
     wrong_answers=[
-        ("only above 1", """
-def different_tokens(tokens, sources):
-    return sum(tokens * s / 100 / e for s, e in sources.values())"""),
+        ("has not seen all of it", """
+def different_tokens(tokens, sources, stated):
+    return sum(stated * s / 100 / e for s, e in sources.values())"""),
         ("epochs are missing", """
-def different_tokens(tokens, sources):
+def different_tokens(tokens, sources, stated):
     return tokens * sum(s for s, e in sources.values()) / 100"""),
+        ("this run has others", """
+def different_tokens(tokens, sources, stated):
+    return sum(tokens * s / 100 / max(1, e) for s, e in sources.values())"""),
         ("divide by 100", """
-def different_tokens(tokens, sources):
-    return sum(tokens * s / max(1, e) for s, e in sources.values())"""),
-        ("multiplied by the epochs", """
-def different_tokens(tokens, sources):
-    return sum(tokens * s / 100 * max(1, e) for s, e in sources.values())"""),
-        ("each source has its own", """
-def different_tokens(tokens, sources):
-    epochs = [max(1, e) for s, e in sources.values()]
-    return tokens / (sum(epochs) / len(epochs))"""),
+def different_tokens(tokens, sources, stated):
+    return sum(min(tokens * s, stated * s / e) for s, e in sources.values())"""),
+        ("the run of `stated` tokens", """
+def different_tokens(tokens, sources, stated):
+    return sum(min(stated * s / 100, stated * s / 100 / e) for s, e in sources.values())"""),
+        ("the wrong way", """
+def different_tokens(tokens, sources, stated):
+    total = 0
+    for share, epochs in sources.values():
+        read = epochs * stated / tokens
+        total += share / 100 * tokens / max(read, 1)
+    return total"""),
     ])
 
 

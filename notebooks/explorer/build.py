@@ -2,6 +2,7 @@
 
     python notebooks/explorer/build.py               writes notebooks/explorer.html
     python notebooks/explorer/build.py --open        ... and shows it in the browser
+    python notebooks/explorer/build.py --open "#tab=rotation"     ... as a lesson's link wants it
 
 The modules of this folder are joined into one script. Names, papers and shapes come from the README's table, lines of
 code from numpy_llama.py, the words about mistakes from tests/bugs.py: the page has no copy that could go stale.
@@ -17,6 +18,7 @@ import sys
 import webbrowser
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import ml_dtypes
 import numpy as np
@@ -242,9 +244,24 @@ def other_names():
     return names | {f"model.{theirs}": ours for theirs, ours in names.items()}
 
 
-def build(folder):
-    """The page of a model, as text."""
+def check_state(state, config):
+    """Raise InputError for keys, a tensor or a tab that the page does not have. It checks the values itself."""
+    source = (HERE / "state.js").read_text(encoding="utf-8")
+    fields, tools = (re.search(rf"const {name} = {{(.*?)\n}};", source, re.S)[1] for name in ("FIELDS", "TOOLS"))
+    allowed = {"t": bugs.names_of(config.n_layers), "tab": re.findall(r'(\w+): "', tools)}
+    keys = re.findall(r"^  (\w+): \[", fields, re.M)
+    for key, value in parse_qsl(state.removeprefix("#"), keep_blank_values=True):
+        if key not in keys:
+            raise InputError(f"the state {state!r} has the key {key}, which is none of {', '.join(keys)}")
+        if value not in allowed.get(key, [value]):
+            known = "tensors are layers.0.attn.q and so on" if key == "t" else "tabs are " + ", ".join(allowed[key])
+            raise InputError(f"the state {state!r} has {key}={value}, which this model's page does not have: {known}")
+
+
+def build(folder, state=""):
+    """The page of a model, as text; without a state of its own in its address, it opens in this one."""
     weights, config = read_model(folder)
+    check_state(state, config)
     names, arrays = zip(*named_weights(weights))
     dtype = narrowest(arrays)
     data = {
@@ -255,6 +272,7 @@ def build(folder):
         "reference": reference(),
         "bugs": words_of_bugs(),
         "aliases": other_names(),
+        "start": state,
     }
     page = fill((HERE / "index.html").read_text(encoding="utf-8"), {
         "/*{style}*/": (HERE / "style.css").read_text(encoding="utf-8"),
@@ -266,12 +284,12 @@ def build(folder):
     return page
 
 
-def write_page(folder, path):
+def write_page(folder, path, state=""):
     """Build a model's page into a file and return its size in bytes. What was there stays until the page is whole."""
     part = path.with_name(f".part-{path.name}")
     try:
         part.touch()                                      # no work is done in vain
-        page = build(folder).encode()
+        page = build(folder, state).encode()
         part.write_bytes(page)
         os.replace(part, path)
     except OSError as error:
@@ -291,7 +309,8 @@ def parse(argv):
         prog="build.py", description="Write the explorer: one HTML file that runs the model, offline.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
-               "  python notebooks/explorer/build.py --open                   the model that ships\n"
+               "  python notebooks/explorer/build.py --open                        the model that ships\n"
+               '  python notebooks/explorer/build.py --open "#tab=rotation"        with the rotation in view\n'
                "  python notebooks/explorer/build.py --model DIR --output x.html   any Llama, up to a page of 64 MB\n")
     parser.error = error
     parser.add_argument("--model", metavar="DIR", type=Path, default=ROOT / "weights" / "fairytales",
@@ -299,7 +318,9 @@ def parse(argv):
                              "are token ids (default: the model that ships)")
     parser.add_argument("--output", metavar="FILE", type=Path, default=ROOT / "notebooks" / "explorer.html",
                         help="where to write the page (default: notebooks/explorer.html)")
-    parser.add_argument("--open", action="store_true", help="show it in the browser")
+    parser.add_argument("--open", metavar="STATE", nargs="?", const="", dest="state",
+                        help="show it in the browser; STATE is what the page has behind # in its address (default: as "
+                             "it opens by itself)")
     return parser.parse_args(argv)
 
 
@@ -307,10 +328,10 @@ def main(argv=None):
     """Run the command line and return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
     try:
         args = parse(argv)
-        size = write_page(args.model, args.output)
+        size = write_page(args.model, args.output, args.state or "")
         print(f"{args.output}: {size / 1e6:.1f} MB")
-        if args.open:
-            webbrowser.open(args.output.resolve().as_uri())
+        if args.state is not None and not webbrowser.open(args.output.resolve().as_uri()):
+            print(f"no browser was found here: open {args.output} in one yourself")
         return 0
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -1,24 +1,17 @@
 // How two runs differ: how far each tensor moved, and which is the first that differs.
 
-// How far each tensor is from where it was: Map name -> rms of the change / rms of the tensor.
-export function moved(run, base) {
-  const shares = new Map();
-  for (const [name, x] of run.trace) {
-    const was = base.trace.get(name);
-    shares.set(name, sameShape(x, was) ? relativeDistance(x.data, was.data) : Infinity);
-  }
-  return shares;
+// How far a tensor of a run is from where it was in another: rms of the change / rms of the tensor.
+export function moved(name, run, base) {
+  const x = run.trace.get(name), was = base.trace.get(name);
+  return sameShape(x, was) ? relativeDistance(x.data, was.data) : Infinity;
 }
 
 function relativeDistance(x, was) {
   let distance = 0, size = 0;
   for (let i = 0; i < was.length; i++) {
-    if (x[i] === was[i]) {                                // masked scores are -Infinity in both
-      size += Number.isFinite(was[i]) ? was[i] ** 2 : 0;
-      continue;
-    }
-    distance += (x[i] - was[i]) ** 2;
-    size += Number.isFinite(was[i]) ? was[i] ** 2 : 0;
+    const a = x[i], b = was[i];
+    if (a !== b) distance += (a - b) * (a - b);           // masked scores are -Infinity in both
+    if (b !== -Infinity) size += b * b;
   }
   return distance === 0 ? 0 : Math.sqrt(distance / (size || 1));
 }

@@ -14,10 +14,10 @@ const PARAGRAPHS = {
   "On the right": `That number: its formula, first in general, then with its own numbers; what was added up; and the
     lines of numpy_llama.py that compute it. Underlined numbers are links: follow them back, step by step, to the
     embedding.`,
-  "At the bottom": `Next token: what the model expects after the chosen token. Click a bar to go on with it. One logit:
-    which parts speak for a token, and what happens without them. Rotation, one neuron, tokens, cache: one step each, up
-    close. Second prompt: put a tensor of another text into this one. Mistakes: what happens when a port gets a step
-    wrong. Traces: compare another program.`,
+  "At the bottom": `Next token: what the model expects after the chosen token. Click a bar to go on with it. Why this
+    token: which heads and feed-forward steps speak for it, and what happens without them. Rotation, one neuron, tokens,
+    cache: one step each, up close. Second prompt: put a tensor of another text into this one. Mistakes: what happens
+    when a port gets a step wrong. Traces: compare another program.`,
   "What if": `The switches at the top turn a part of the chosen layer off. Each change becomes a chip; remove it there.
     From then on everything stands beside “as trained”: outlined bars, and Δ on each box, the size of its change as a
     share of its own size.`,

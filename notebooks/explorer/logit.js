@@ -67,7 +67,8 @@ function added(now, token) {
   const what = second ? `logit of ${name(token)} minus that of ${name(rival)}` : `logit of ${name(token)}`;
   const total = num(first.logit - (second ? second.logit : 0), 3);
   const sentence = `With ${others.join(", ")}, they sum to ${total}, the ${what}. ` +
-    "All are divided by one number, that of the final norm.";
+    "All are divided by one number, that of the final norm. Later parts read what a part writes: choose above to see " +
+    "what happens without it.";
   return { values, unit: v => fixed(v, 2), share: false, limit: largestSize(values), sentence };
 }
 
@@ -89,6 +90,13 @@ function leftWithout(now, without, token) {
   return { values, unit: percent, share: true, limit: 1, sentence };
 }
 
+// The column of a row in which the largest number stands.
+function largestIn(x, head, row) {
+  const [rows, columns] = x.shape.slice(-2), start = (head * rows + row) * columns;
+  const sizes = x.data.subarray(start, start + columns).map(Math.abs);
+  return sizes.indexOf(sizes.reduce((a, b) => Math.max(a, b)));
+}
+
 function partsTable(now, { values, unit, limit, share }, go) {
   const { n_layers, n_heads } = now.model.config;
   const heads = Array.from({ length: n_heads }, (_, head) => head);
@@ -97,10 +105,14 @@ function partsTable(now, { values, unit, limit, share }, go) {
     const button = el("button", { className: "cell", textContent: unit(value), key, title, onclick });
     return el("td", { style: cellStyle(value, limit, share, now.ramps) }, button);
   };
-  const headCell = (layer, head) => cell(partKey(layer, head), `head ${head} of layer ${layer}: see its attention`,
-    () => go(join(layer, "attn.probs"), [head, now.position, now.position]));
-  const ffnCell = layer => cell(partKey(layer, null), `feed-forward of layer ${layer}: see its output`,
-    () => go(join(layer, "ffn.out")));
+  const goToLargest = (name, head) => {
+    const x = now.run.trace.get(name), column = largestIn(x, head, now.position);
+    go(name, [head, now.position, column].slice(-x.shape.length));
+  };
+  const headCell = (layer, head) => cell(partKey(layer, head), `head ${head} of layer ${layer}: see where it looks`,
+    () => goToLargest(join(layer, "attn.probs"), head));
+  const ffnCell = layer => cell(partKey(layer, null), `feed-forward of layer ${layer}: see what it adds`,
+    () => goToLargest(join(layer, "ffn.out"), 0));
   const lines = Array.from({ length: n_layers }, (_, layer) =>
     [rowHead(`layer ${layer}`), ...heads.map(head => headCell(layer, head)), ffnCell(layer)]);
   const titles = [...heads.map(head => `head ${head}`), "feed-forward"];

@@ -1,5 +1,5 @@
 // All that a view may need to know: what was chosen, brought into the bounds of the run, and the runs themselves.
-import { moved, sameShape } from "./differ.js";
+import { sameShape } from "./differ.js";
 import { namesOf, split } from "./names.js";
 import { compareWithFile } from "./traces.js";
 
@@ -19,7 +19,6 @@ export function lookAt(made, chosen) {
     position: index.at(-2),
     openLayer: Math.min(layer ?? chosen.openLayer, n_layers - 1),
     isChanged: run !== base,
-    moved: run === base ? new Map() : moved(run, base),
     inFile: comparison?.byName,
     other: otherTrace(name, x, { trained: base.trace, file: comparison?.tensors }[state.show]),
     live: null,                                           // the cache, while tokens are drawn

@@ -6,7 +6,7 @@ import { same, withChange } from "./changes.js";
 import { join, split } from "./names.js";
 import { byId, nextPaint } from "./dom.js";
 import { num, placeWords, valueAt } from "./format.js";
-import { END, MAX_TOKENS, freshState, fromHash, toHash } from "./state.js";
+import { END, MAX_TOKENS, TOOLS, freshState, fromHash, toHash } from "./state.js";
 import { everyPart, makeRuns } from "./runs.js";
 import { lookAt } from "./look.js";
 import { makeBackground } from "./background.js";
@@ -48,8 +48,8 @@ let wantsPush = false;                                    // whether it becomes 
 let isDragging = false;
 
 function readModel() {
-  const { model: name, config, tokenizer, reference, bugs, aliases } = JSON.parse(byId("data").textContent);
-  return { name, config, reference, bugs, aliases, tokenizer: makeTokenizer(tokenizer, config), weights: null };
+  const { tokenizer, ...data } = JSON.parse(byId("data").textContent);
+  return { ...data, tokenizer: makeTokenizer(tokenizer, data.config), weights: null };
 }
 
 function fresh() {                                        // a model without a tokenizer takes ids for a text
@@ -145,6 +145,7 @@ function showProblem(text) {
 }
 
 function writeHash(push) {
+  if (isDragging && !push) return;                        // once, when the drag has ended: browsers are slow at it
   const hash = toHash(state);
   if (hash === location.hash) return;
   if (push) depth += 1;
@@ -155,7 +156,8 @@ function readHash() {
   depth = history.state?.depth ?? 0;
   notice = "";
   try {
-    state = location.hash.length > 1 ? fromHash(location.hash, model.config) : fresh();
+    const hash = location.hash.length > 1 ? location.hash : model.start;
+    state = hash ? fromHash(hash, model.config) : fresh();
   } catch (error) {
     state = fresh();
     notice = `This link cannot be read: ${error.message}.`;
@@ -191,8 +193,9 @@ function changeWhileDragging(one) {                       // one step back undoe
 const actions = {
   go, setState, changeWhileDragging,
   change: one => {
+    const push = !isDragging;                             // the drag itself was a step already
     isDragging = false;
-    change(one);
+    change(one, { push });
   },
   undo: one => setState({ changes: state.changes.filter(c => !same(c, one)) }),
   reset: () => setState({ changes: [] }),
@@ -290,19 +293,11 @@ function tryMistakes({ base, tokens, file: theirs }) {
 
 // ---- Start ---------------------------------------------------------------------------------------------------
 
-const TABS = [
-  { id: "next", label: "Next token", make: panel => makeNext(panel, actions) },
-  { id: "logit", label: "One logit", make: panel => makeLogit(panel, actions) },
-  { id: "rotation", label: "Rotation", make: panel => makeRotation(panel, actions) },
-  { id: "neuron", label: "One neuron", make: panel => makeNeuron(panel, actions) },
-  { id: "tokens", label: "Tokens", make: panel => makeMerges(panel, actions) },
-  { id: "cache", label: "Cache", make: panel => makeCacheView(panel, actions) },
-  { id: "patch", label: "Second prompt", make: panel => makePatch(panel, actions) },
-  { id: "mistakes", label: "Mistakes", make: panel => makeMistakes(panel, actions) },
-  { id: "traces", label: "Traces", make: panel => makeTraces(panel, actions) },
-];
+const MAKERS = { next: makeNext, logit: makeLogit, rotation: makeRotation, neuron: makeNeuron, tokens: makeMerges,
+  cache: makeCacheView, patch: makePatch, mistakes: makeMistakes, traces: makeTraces };
+const tabs = Object.entries(TOOLS).map(([id, label]) => ({ id, label, make: panel => MAKERS[id](panel, actions) }));
 const ramps = makeTheme(update), tensorView = makeTensor(byId("tensor"), actions);
-const drawPrompt = makePrompt(actions), drawTabs = makeTabs(byId("dock"), TABS, tab => setState({ tab }));
+const drawPrompt = makePrompt(actions), drawTabs = makeTabs(byId("dock"), tabs, tab => setState({ tab }));
 const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring(byId("wiring"), actions),
   tensorView.draw, makeNumber(byId("number"), actions), drawTabs];
 

@@ -55,10 +55,11 @@ function paintCells(g, panel, spec) {
 
 function paintCell(g, panel, spec, row, column, numbers) {
   const value = spec.value(panel.head ?? 0, row, column), [x, y] = centreOf(panel, row, column);
-  if (!Number.isFinite(value)) return;
+  const isMarked = !numbers && value < -0.05 * spec.limit;
+  if (!Number.isFinite(value) || !(numbers || isMarked)) return;
   g.fillStyle = inkOn(colourOf(value, spec.limit, spec.share, spec.ramps));
   if (numbers) g.fillText(short(value), x, y);
-  else if (value < -0.05 * spec.limit) g.fillRect(x - 2, y - 0.5, 4, 1);
+  else g.fillRect(x - 2, y - 0.5, 4, 1);
 }
 
 function paintChosen(g, panel, spec) {

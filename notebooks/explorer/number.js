@@ -12,7 +12,7 @@ const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const power = x => x.toExponential(0).replace(/e-(\d+)/, (_, n) => ` × 10⁻${[...n].map(d => SUPERSCRIPT[d]).join("")}`)
   .replace("e+0", "");
 
-export function makeNumber(root, { go, setNumber, back }) {
+export function makeNumber(root, { go, setState, setNumber, back }) {
   const made = el("div"), checks = el("div"), standing = el("div");
   let standsFor = "", seen = "";
   root.append(made, el("div", {}, checks, standing));
@@ -34,6 +34,11 @@ export function makeNumber(root, { go, setNumber, back }) {
       title: "to what was shown before (Alt + ←)", onclick: back });
     return [...(now.canGoBack ? [backButton] : []), el("h2", {}, el("code", { textContent: place })),
       el("p", { className: "words", textContent: placeWords(now, now.name, now.index) }), big];
+  }
+  function whyButton({ index }) {                         // from a logit to the parts of the model that made it
+    const toParts = () => setState({ tab: "logit", token: index[1], mode: "adds" });
+    return el("p", { className: "why" }, el("button", { textContent: "which parts of the model made it?", key: "why",
+      title: "opens “Why this token” below", onclick: toParts }));
   }
   function formula(explained) {
     const bracket = v => v < 0 ? `(${num(v, 3)})` : num(v, 3);
@@ -77,7 +82,7 @@ export function makeNumber(root, { go, setNumber, back }) {
   return function draw(now) {
     const explained = explain(now.name, now.index, now.run), value = valueAt(now.x, now.index);
     const token = t => `${t} “${shown(now.model.tokenizer, now.run.tokens[t])}”`;
-    redraw(made, ...heading(now), ...formula(explained),
+    redraw(made, ...heading(now), ...(now.short === "logits" ? [whyButton(now)] : []), ...formula(explained),
       ...(explained.products ? drawTerms(explained, { token, link, go, ramps: now.ramps }) : []),
       ...(explained.groups ? [drawGroups(explained.groups)] : []),
       ...(explained.picture ? [drawPicture(explained.picture)] : []),

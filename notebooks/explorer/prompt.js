@@ -9,10 +9,11 @@ const tokenText = piece => piece === "<0x0A>" ? "⏎" : spaced(piece).replaceAll
 
 export function makePrompt({ setText, pick }) {
   const input = byId("prompt"), list = byId("tokens");
-  let timer = 0, drawn = "";
+  let timer = 0, drawn = "", written = null;               // written: the text that this field holds, or held last
   const submit = () => {
     clearTimeout(timer);
-    setText(input.value);
+    written = input.value;
+    setText(written);
   };
   input.oninput = () => {
     clearTimeout(timer);
@@ -31,7 +32,7 @@ export function makePrompt({ setText, pick }) {
     return el("li", {}, button);
   }
   return function draw(now) {
-    if (document.activeElement !== input) input.value = now.state.text;
+    if (now.state.text !== written) input.value = written = now.state.text;       // not while somebody types on
     const key = [now.run.tokens, now.promptLength, now.position].join(" ");
     if (key === drawn) return;
     drawn = key;

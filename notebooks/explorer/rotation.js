@@ -27,7 +27,7 @@ export function makeRotation(root, { change, changeWhileDragging, go, setState }
   theta.onchange = () => change(thetaChange());
   pairing.onchange = () => change({ kind: "pairing", value: pairing.value });
   shift.onchange = () => change({ kind: "shift", value: Math.round(Number(shift.value)) });
-  pair.oninput = () => setState({ pair: Number(pair.value) });
+  pair.oninput = () => setState({ pair: Number(pair.value) }, { push: false });
 
   function drawControls(now, place) {
     const { config } = now.run;

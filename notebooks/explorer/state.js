@@ -1,8 +1,13 @@
 // What a person chose, all of it in the part of the URL behind #, so that a link or the Back button brings it back.
 import { fromText, toText } from "./changes.js";
+import { namesOf } from "./names.js";
 
 export const MAX_TOKENS = 128;
 export const SAMPLING = { temperature: 0.8, top_k: 0, top_p: 0.95 };
+export const TOOLS = {                                    // at the bottom: what the link calls it, what its tab says
+  next: "Next token", logit: "Why this token", rotation: "Rotation", neuron: "One neuron", tokens: "Tokens",
+  cache: "Cache", patch: "Second prompt", mistakes: "Mistakes", traces: "Traces",
+};
 export const END = 1e6;                                   // a position behind the last token; clamped to the last one
 
 export const freshState = () => ({
@@ -34,14 +39,14 @@ const FIELDS = {
   p: ["text", String, String],
   keep: ["keep", String, toNumber],
   add: ["extra", list => joined(list, "."), text => numbers(text, ".")],
-  t: ["selected", String, String],
+  t: ["selected", String, readName],
   i: ["index", list => joined(list, "."), text => numbers(text, ".")],
   h: ["head", String, toNumber],
   show: ["show", String, String],
   c: ["changes", toText, fromText],
   s: ["sampling", s => joined([s.temperature, s.top_k, s.top_p], "_"), readSampling],
   seed: ["seed", String, Number],
-  tab: ["tab", String, String],
+  tab: ["tab", String, readTool],
   v: ["token", String, toNumber],
   minus: ["rival", String, toNumber],
   mode: ["mode", String, String],
@@ -50,6 +55,16 @@ const FIELDS = {
   second: ["second", String, String],
 };
 const ALWAYS = new Set(["p", "t", "i"]);                  // written even where nothing was chosen, so that links last
+
+function readName(text, config) {
+  if (!namesOf(config.n_layers).includes(text)) throw Error(`this model has no tensor ${text}`);
+  return text;
+}
+
+function readTool(text) {
+  if (!Object.hasOwn(TOOLS, text)) throw Error(`tab=${text} is none of ${Object.keys(TOOLS).join(", ")}`);
+  return text;
+}
 
 function readSampling(text) {
   const [temperature, top_k, top_p] = numbers(text, "_");
@@ -71,6 +86,8 @@ export function toHash(state) {
 // Throws Error, in one sentence, for what cannot be read or is not in a model of this configuration.
 export function fromHash(hash, config) {
   const query = new URLSearchParams(hash.slice(1)), state = freshState();
+  const unknown = [...query.keys()].find(key => !Object.hasOwn(FIELDS, key));
+  if (unknown !== undefined) throw Error(`${unknown} is none of its keys: ${Object.keys(FIELDS).join(", ")}`);
   for (const [key, [field, , read]] of Object.entries(FIELDS))
     if (query.has(key)) state[field] = checked(key, read(query.get(key), config));
   if (query.has("p") && !query.has("i")) state.index = [0, END, END];

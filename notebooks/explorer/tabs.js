@@ -30,7 +30,7 @@ export function makeTabs(root, tabs, choose) {
   }
 
   return function draw(now) {
-    const chosen = panels.has(now.state.tab) ? now.state.tab : tabs[0].id;
+    const chosen = now.state.tab;
     for (const [id, { button, panel }] of panels) {
       button.setAttribute("aria-selected", id === chosen);
       panel.hidden = id !== chosen;

@@ -1,23 +1,25 @@
 // Left: the whole model as a rail of stops, and one layer as boxes with small live maps. All of them are buttons.
 import { inputs, join, kind, split } from "./names.js";
 import { limitOf, paint } from "./colours.js";
+import { moved } from "./differ.js";
 import { el, svg } from "./dom.js";
 import { percent, shapeText } from "./format.js";
 import { oneStop, rovingKeys } from "./roving.js";
 import { BOXES, boxPlace, wirePaths } from "./wires.js";
 
-const THUMB_COLUMNS = 720;                                // of wider tensors, every n-th column is enough
+const MOST_ROWS = 32, MOST_COLUMNS = 360;                 // as a small map is drawn: of more, every n-th is enough
 const MOVED = 0.0005;                                     // changes that round to less than 0.1 % are not marked
 
 // A small map: heads side by side, rows are tokens.
 function thumb(canvas, x, share, ramps) {
   const [T, n] = x.shape.slice(-2), heads = x.shape.length === 3 ? x.shape[0] : 1;
-  const step = Math.max(1, Math.floor(heads * n / THUMB_COLUMNS)), columns = Math.floor(heads * n / step);
-  const value = (t, c) => {
-    const j = c * step, head = Math.floor(j / n);
+  const down = Math.ceil(T / MOST_ROWS), across = Math.ceil(heads * n / MOST_COLUMNS);
+  const value = (r, c) => {
+    const t = r * down, j = c * across, head = Math.floor(j / n);
     return x.data[(head * T + t) * n + j % n];
   };
-  paint(canvas, T, columns, value, ramps, share, limitOf(x.data, share));
+  const rows = Math.ceil(T / down), columns = Math.ceil(heads * n / across);
+  paint(canvas, rows, columns, value, ramps, share, limitOf(x.data, share));
 }
 
 function mapButton(className, key) {
@@ -60,7 +62,8 @@ export function makeWiring(root, { go }) {
     }
   }
   function drawMap(button, name, text, shape) {
-    const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children, far = now.moved.get(name) || 0;
+    const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children;
+    const far = now.isChanged ? moved(name, now.run, now.base) : 0;
     label.textContent = text;
     size.textContent = shape;
     button.title = `${name}  ${shapeText(name, x)}`;

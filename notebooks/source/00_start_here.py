@@ -18,15 +18,15 @@
 # | **The question** | What happens between a prompt and its next token? |
 # | **You will be able to** | compute the smallest language model by hand; run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
-# | **Minutes** | 30 |
+# | **Minutes** | 80 |
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
 # would do as the next one. This course computes that function step by step, with one file of NumPy,
 # [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales. Nothing needs to be
 # downloaded, and no step is hidden.
 #
-# T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads,
-# G key/value heads, d head width, L layers. These nine letters mean the same everywhere.
+# In this lesson T is the number of tokens, D how many numbers the model keeps for each of them, and V the number of
+# tokens in the vocabulary. Six more letters come with the drawing of the whole model; all mean the same in every lesson.
 
 # %% tags=["hide"]
 import textwrap
@@ -37,6 +37,7 @@ import figures
 import ipywidgets
 import numpy as np
 import numpy_llama as nl
+import pencil
 from course import loss
 
 check = checks.lesson("00")
@@ -45,7 +46,8 @@ check = checks.lesson("00")
 # ## The smallest language model, by hand
 #
 # Take a vocabulary of three tokens, *the* (id 0), *king* (1) and *laughed* (2), and D = 2. Every token has a row of D
-# numbers, its *embedding*, and every token has a column of D numbers that says after what it is expected:
+# numbers, its *embedding*, and a column of D numbers: the better a row fits the column (row times column), the more that
+# token is expected next.
 #
 # $$\text{embedding} = \begin{pmatrix} 1 & 0 \\ 0 & 1 \\ 1 & 1 \end{pmatrix} \qquad
 # \text{output} = \begin{pmatrix} 0 & 2 & 0 \\ 0 & 0 & 1 \end{pmatrix}$$
@@ -54,12 +56,12 @@ check = checks.lesson("00")
 #
 # 1. *Look up.* The rows of 0 and 1: $(1, 0)$ and $(0, 1)$.
 # 2. *Compare with every token.* Row times output: $(0, 2, 0)$ and $(0, 0, 1)$. These are the *logits*: any numbers, one
-#    for each token of the vocabulary. Row t is a prediction of what follows token t.
+#    for each token of the vocabulary. Row t predicts what follows token t.
 # 3. *Make probabilities of them.* *Softmax* takes the exponential of each number of a row and divides by their sum. For
 #    the last row: $e^0 = 1$, $e^0 = 1$, $e^1 = 2.72$, sum $4.72$, so $0.21, 0.21, 0.58$.
 # 4. *Choose.* Take the largest, or draw one by these probabilities. Put it behind the prompt, and start again.
 #
-# **Predict.** What does the first row, after *the*, expect, and with about which probability: 40, 60 or 80 percent?
+# **Predict.** The first row expects *king* after *the*. With about which probability: 40, 60 or 80 percent?
 
 # %%
 embedding = np.array([[1, 0], [0, 1], [1, 1]])            # (V, D)
@@ -74,9 +76,35 @@ for word, row in zip(("the", "king"), toy_probs):
     print(f"{word:6}", row.round(2))
 
 # %% [markdown]
-# **Explain.** *King*, with $e^2 / (1 + e^2 + 1) = 0.79$. This model has a flaw: what it expects after *king* is the
+# **Explain.** $e^2 / (1 + e^2 + 1) = 0.79$. This model has a flaw: what it expects after *king* is the
 # same in every text, as row t knows nothing but token t. A Llama does the same four things, and puts *layers* between 1
 # and 2. Each layer adds something to every row: what the tokens before it say, and what can be concluded from that.
+#
+# ## A Llama for pencil
+#
+# A Llama that mends this flaw can be small: V 4, D 2 and one layer. Its tokens are `<s>` (a text begins), *cats*,
+# *dogs* and *and*; its weights are whole or half numbers, set by hand. After *cats and* it says *dogs*, after *dogs
+# and* it says *cats*. The last token is the same in both prompts, so its row must find out what stood before.
+#
+# **Predict.** A prompt of three tokens has three rows of predictions. Which of them can differ between `<s>` *cats
+# and* and `<s>` *dogs and*: all three, the last two, or the last one only?
+
+# %%
+print("after           " + "".join(f"{name:>7}" for name in pencil.NAMES))
+for ids in ([0, 1, 3], [0, 2, 3]):
+    rows = nl.softmax(nl.forward(ids, pencil.weights, pencil.config))     # (T, V): step 3 above
+    for n, row in enumerate(rows, start=1):
+        seen = " ".join(pencil.NAMES[i] for i in ids[:n])
+        print(f"{seen:16}" + "".join(f"{p:7.2f}" for p in row))
+
+# %% [markdown]
+# **Explain.** The last two: `<s>` sees nothing but itself. The row of *and* starts from the same two numbers in both
+# prompts, and ends at *dogs* in one and at *cats* in the other. What tells it which noun stands before it is *attention*
+# (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
+#
+# The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right. It
+# takes about half an hour with a pencil, now or bit by bit: lessons 02 to 07 come back to its steps. Its second page
+# lists every symbol and name of a Llama, for later.
 #
 # ## From a prompt to its next token
 #
@@ -104,15 +132,16 @@ for i in np.argsort(-probs)[:5]:
 print(f"T {len(tokens)}, V {config.vocab_size}; logits {logits.shape}")
 print("id    piece       the likeliest next piece")
 for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(logits)):
-    guess, = figures.pieces(tokenizer, [row.argmax()])
+    guess = figures.pieces(tokenizer, [row.argmax()])[0]
     print(f"{i:<5} {piece!r:11} {guess!r:11} {row.max():4.0%}")
 
 # %% [markdown]
 # **Explain.** *a* stands twice in the prompt, with the same id, and the rows after it differ: after *upon a* the model
-# is sure of *time*, after *there was a* it is not sure of *king*. That is what the layers do. The first token, `<s>`,
-# says that a text begins. A space belongs to the piece that follows it.
+# is sure of *time*, after *there was a* it is not sure of *king*. The layers do that: they let a token read what stands
+# before it. The first token, `<s>`, says that a text begins. A space belongs to the piece that follows it.
 #
-# In pictures: the best eight pieces after the whole prompt.
+# In pictures: the best eight pieces after the whole prompt. (`figures` is the drawing helper of this course; its lines
+# can be skipped.)
 
 # %%
 def after(n):
@@ -137,21 +166,23 @@ after(len(tokens))
 ipywidgets.interact(after, n=(1, len(tokens)));
 
 # %% [markdown]
-# And this is step 4 again and again: a story, one token at a time. The seed fixes what is drawn; change it.
+# And this is choosing again and again: a story, one token at a time. The seed fixes what is drawn; change it. (A
+# temperature below 1 makes likely tokens likelier still: lesson [10](10_objective_and_sampling.ipynb).)
 
 # %%
 new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), temperature=0.8)
 print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# It is a small model: its sentences sound like a tale, and the tale goes nowhere. A large Llama is the same function
-# with larger matrices, trained on far more text.
+# It is a small model: its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with
+# larger matrices, trained on far more text.
 #
 # ## The whole model, from a run
 #
 # The rows of D numbers, one for each token, run through the whole model. Layers read them and *add* to them; that is
 # why they are called the *residual stream*. Think of a sheet of notes for each token that is passed from hand to hand:
-# everybody reads it, and writes something more on it.
+# everybody reads it, and writes something more on it. A layer does so in two *steps*: attention, where tokens read
+# each other, and the feed-forward step, where each token is worked on by itself.
 #
 # Every value on the way has a name. A *trace* is the record of one run: every value under its name, in the order in
 # which it was computed.
@@ -181,7 +212,15 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 # - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
 # - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
 #
-# The letters, with their values here and in two published models:
+# **Explore** ([explorer](explorer/README.md)). Every box of this drawing with its numbers. It opens at the logit of
+# *had*: choose an underlined number to see where it comes from, and so on, back to the embedding. Then type a text of
+# your own:
+#
+#     python notebooks/explorer/build.py --open "#t=logits&i=9.345"
+#
+# The letters: D numbers in a row of the stream, F in the middle of the feed-forward step, V pieces in the vocabulary,
+# H query heads and G key/value heads of d numbers each, L layers. Here are their values in this model and in two that
+# were published:
 
 # %%
 print("              " + "".join(f"{letter:>7}" for letter in "DFVHGdL") + "     parameters")
@@ -195,7 +234,8 @@ for name, c in (("this model", config), ("llama-2-7b", nl.PRESETS["llama-2-7b"])
 # ## Taps: watch, record, change
 #
 # How does a trace get at the values? The model passes each of them through a *tap*, and goes on with what the tap
-# returns. For the rotated queries, numpy_llama.py says `q = tap("q_rope", rope(q, cos, sin))`.
+# returns. At its end, numpy_llama.py says `return tap("logits", x @ weights["output"])`; inside a layer, the tap puts
+# `layers.0.` and so on in front of the name.
 #
 # A tap is any function `(name, x) -> x`. It may look at x, keep it, or return something else. `nl.Trace` is a
 # dictionary that can be called as a tap. Here is one that watches:
@@ -203,7 +243,7 @@ for name, c in (("this model", config), ("llama-2-7b", nl.PRESETS["llama-2-7b"])
 # %%
 def watch(name, x):
     if name.startswith("layers.2.ffn."):
-        print(f"{name:20} {str(x.shape):10} largest number {np.abs(x).max():5.1f}")
+        print(f"{name:20} {str(x.shape):10} largest size {np.abs(x).max():5.1f}")
     return x                                              # the model goes on with this
 
 
@@ -211,10 +251,10 @@ same = nl.forward(tokens, weights, config, tap=watch)
 print("the logits are the same:", np.array_equal(same, logits))
 
 # %% [markdown]
-# And here is one that changes: it silences steps, so that nothing is added to the stream there.
+# And here is one that changes: it *silences* steps, that is, what they would add to the stream is set to zero.
 #
-# **Predict.** The model has L layers of two steps each, attention and feed-forward, 12 steps in all. They are silenced,
-# one at a time. For how many of the 12 does the model no longer say its favourite word: for 1, 4 or 10?
+# **Predict.** *a* stands twice in the prompt, and the two rows of logits after it differ. If all attention steps are
+# silenced, do they still differ? And if all feed-forward steps are silenced instead?
 
 # %%
 def silence(chosen):
@@ -226,8 +266,24 @@ def silence(chosen):
     return tap
 
 
-favourite = int(probs.argmax())
 steps = [name for name in trace if name.endswith(".out")]
+first, second = [t for t, piece in enumerate(figures.pieces(tokenizer, tokens)) if piece == " a"]
+for kind in ("attn", "ffn"):
+    silenced = nl.forward(tokens, weights, config,
+                          tap=silence([name for name in steps if kind in name]))
+    difference = np.abs(silenced[first] - silenced[second]).max()
+    print(f"without all {kind:4} steps, the two rows differ by at most {difference:.1f}")
+
+# %% [markdown]
+# **Explain.** Without attention the two rows are equal: no row knows anything but its own token. Without the
+# feed-forward steps they still differ. So it is attention that lets a token read what stands before it.
+#
+# **Predict.** The model has 6 layers of two steps each, 12 in all, and each row of the stream is a sum of the embedding
+# and what the 12 steps add. They are silenced one at a time. For how many of the 12 does *had* lose the first place:
+# for 1, 4 or 10?
+
+# %%
+favourite = int(probs.argmax())
 left = {"all steps": probs[favourite]}
 for name in steps:
     changed = nl.softmax(nl.forward(tokens, weights, config, tap=silence([name]))[-1])
@@ -238,50 +294,68 @@ for name in steps:
 figure, ax = figures.new(3.6)
 figures.bars(ax, left, ".0%")
 ax.set(xlim=(0, 1), xlabel=f'probability of "{tokenizer.decode([favourite])}"')
-figures.show(figure, "One step silenced at a time: without the first feed-forward step nothing is "
-                     "left; without any other, the favourite stays the favourite.")
+figures.show(figure, "One step silenced at a time, and what is left of the probability of the "
+                     "favourite: next to nothing without the first feed-forward step; without any "
+                     "other, it stays the favourite.")
 
 # %% [markdown]
 # One prompt is an anecdote. On a whole story one measures the *loss*: the mean of −log of the probability that the
-# model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). The unit is called *nat*; a model
-# that finds all V tokens equally likely has a loss of log V.
-#
-# And a question about the first feed-forward step: does it *add to* the embedding, or does it *replace* it? To find
-# out, take the embedding away again, after layer 0.
-#
-# **Predict.** Layer 0 has read the embedding. If the embedding is then subtracted from the stream, so that all later
-# layers work without it, does the loss rise by about $5$, by $0.5$, or not at all?
+# model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). Its unit is the *nat*. A model
+# that finds all V tokens equally likely has a loss of log V; 0.1 nats more make each right token a tenth less likely, on
+# average. The course has a story that the model has never read (`STORY` in [course.py](course.py)), and `loss(tap)`
+# computes the loss on it.
 
 # %%
-def without_embedding(place):
-    """A tap that subtracts the embedding from the stream at one place."""
-    kept = {}
-
-    def tap(name, x):
-        if name == "embedding":
-            kept["embedding"] = x
-        if name == place:
-            return x - kept["embedding"]
-        return x
-    return tap
-
-
 base = loss()
 print(f"loss on the story {base:.2f}; log V {np.log(config.vocab_size):.2f}; "
       f"all twelve steps silenced {loss(silence(steps)):.2f}")
 for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
-for place in ("layers.0.x_attn", "layers.0.x_ffn"):
-    print(f"embedding subtracted at {place}: {loss(without_embedding(place)) - base:+.4f}")
-for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
-    print(f"mean length of a row of {name:18} {np.linalg.norm(trace[name], axis=1).mean():5.1f}")
 
 # %% [markdown]
-# **Explain.** The stream is a sum, and this model can do without most single steps: eleven of the twelve cost at most
-# 0.63 nats each. (All of them together are needed: with none, the loss is above log V.) The first feed-forward step
-# costs 4.9. It does not just add to the embedding, it replaces it: it writes rows thirty times as long, and once it has
-# read the embedding, nobody needs the embedding any more. Taken away *before* that step, the embedding is missed just
-# as much as the step. That is how this model came out of its training; another one may divide the work otherwise.
+# **Explain.** All steps together are needed: with none, the loss is above log V. One at a time, seven of the twelve cost
+# at most 0.14 nats, and four between 0.23 and 0.63. The first feed-forward step costs 4.91. Why does so much hang on
+# it? First, how long is what it writes, beside the embedding?
+
+# %%
+for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
+    lengths = np.linalg.norm(trace[name], axis=1)
+    print(f"length of a row of {name:18} {np.median(lengths):5.1f} (median)")
+
+# %% [markdown]
+# Its rows are thirty times as long. Do the later layers still see the embedding beside them? To find out, subtract the
+# embedding from the stream again. As a control, subtract the embedding of the token before, a row of the same kind that
+# does not belong there. Both are done at two places: before that step (at `layers.0.x_attn`, the stream after attention)
+# and after it (at `layers.0.x_ffn`).
+#
+# **Predict.** Which of the four raises the loss by as much as silencing the step did?
+
+# %%
+def subtract_embedding(place, of):
+    """A tap that subtracts, at one place, each token's own embedding or that of the one before."""
+    kept = {}
+
+    def tap(name, x):
+        if name == "embedding":
+            kept["the token itself"] = x
+            kept["the one before"] = np.roll(x, 1, axis=0)      # every row one place further down
+        if name == place:
+            return x - kept[of]
+        return x
+    return tap
+
+
+for place in ("layers.0.x_attn", "layers.0.x_ffn"):
+    for of in ("the token itself", "the one before"):
+        change = abs(loss(subtract_embedding(place, of)) - base)
+        print(f"{place}, minus the embedding of {of:16} the loss changes by {change:.2f}")
+
+# %% [markdown]
+# **Explain.** Before the step, the token's own embedding is what counts: without it the loss rises by 4.69, almost as
+# much as without the step; another token's costs 0.44. After the step, neither changes anything. So the step reads the
+# embedding, and what it writes drowns it: a row of length 1.4 does not matter beside one of about 40, whichever it is.
+# What the later layers know of the token, they have from what this step wrote. That is how this model came out of its
+# training; another one may divide the work otherwise.
 #
 # ## How to read a lesson
 #
@@ -300,14 +374,13 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 #
 # <!-- lessons -->
 #
-# For one hour, read this lesson and then [attention](03_attention.ipynb). To port Llama to another language, read
-# "In the wild" in each lesson: it lists what ports get wrong.
+# For two hours, read this lesson and then [attention](03_attention.ipynb), and leave the exercises for later. To port
+# Llama to another language, read "In the wild" in each lesson: it lists what ports get wrong.
 #
 # ## In the wild
 #
-# - **"How do I get the hidden states?"** was asked of Meta's own code, more than once
-#   ([llama#909](https://github.com/meta-llama/llama/issues/909),
-#   [llama#921](https://github.com/meta-llama/llama/issues/921)). Here it is one argument, `tap=nl.Trace()`.
+# - **"How do I get the hidden states?"** was asked of Meta's own code
+#   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here it is one argument, `tap=nl.Trace()`.
 # - **Lessons that no longer run.** Dependencies change under them
 #   ([picoGPT#16](https://github.com/jaymody/picoGPT/issues/16),
 #   [ARENA_3.0#146](https://github.com/callummcdougall/ARENA_3.0/issues/146),
@@ -335,8 +408,8 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 # <details>
 # <summary>Answer</summary>
 #
-# Raised: none. Each exponential is multiplied by the same $e^5$, and so is their sum. Doubled: the likeliest token
-# becomes likelier still, as the differences between logits double. The order stays in both cases.
+# Raised: none. Each exponential is multiplied by the same $e^5$, and so is their sum. Doubled: unless all are equal, the
+# likeliest token becomes likelier still, as the differences between logits double. The order stays in both cases.
 #
 # </details>
 #
@@ -429,4 +502,4 @@ def continue_greedily(tokens, n, forward):
 # 2. Softmax makes probabilities of a row; take or draw a token, append it, and start again.
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
-# 5. This model can do without most single steps, and not without the first feed-forward: it replaces the embedding.
+# 5. Silenced alone, most steps of this model cost little; the first feed-forward step drowns the embedding it has read.

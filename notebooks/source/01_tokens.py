@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | How does a text become numbers, and how do numbers become a text again? |
-# | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the model has learned of a token before it sees any other |
+# | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the embedding alone knows of a token |
 # | **It assumes** | lesson [00](00_start_here.ipynb); lists and dictionaries in Python |
-# | **Minutes** | 55 |
+# | **Minutes** | 75 |
 #
 # T tokens, D model width, V vocabulary.
 
@@ -37,7 +37,8 @@ check = checks.lesson("01")
 # A Llama reads no letters. It reads T whole numbers, each from 0 to V − 1. The *tokenizer* makes them. It was built
 # before the model, and it never changes afterwards.
 #
-# **Predict.** The sentence below has 14 words and 74 characters. How many tokens will it be?
+# **Predict.** "The king gave his youngest daughter a golden ball, and she was very happy." has 14 words and 74 characters.
+# How many tokens will it be?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -50,44 +51,63 @@ print(*[vocabulary[i] for i in tokens])
 # %%
 figure = figures.coloured_text([vocabulary[i] for i in tokens], tokens, limit=3 * config.vocab_size,
                                numbers=".0f", per_line=62)
-figures.show(figure, "Each piece of the sentence with its id below (the darker, the larger): whole "
-                     "words, two marks, and a token in front that nobody typed.")
+figures.show(figure, "Each piece of the sentence with its id below: whole words, two punctuation "
+                     "marks, and a token in front that nobody typed.")
 
 # %% [markdown]
-# **Explain.** The sentence is common fairy-tale English, so each word is one token, and each mark is one. A space is
+# **Explain.** The sentence is common fairy-tale English, so each word is one token, and each punctuation mark is one. A space is
 # not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a text.
 #
 # ## What the vocabulary holds
 #
-# LLaMA (section 2.1) tokenizes by byte-pair encoding, in SentencePiece's implementation; it splits numbers into single
-# digits, and spells characters that it does not know in UTF-8 bytes. The model that ships does the same, with fewer
+# The paper ([LLaMA](https://arxiv.org/abs/2302.13971), section 2.1) names the method, *byte-pair encoding*, and its
+# implementation, SentencePiece; the next two sections show how it learns and how it encodes. Numbers are split into
+# single digits, and characters without a piece are spelled in bytes. The model that ships does the same, with fewer
 # pieces. Its V entries come in four kinds, one after the other:
 
 # %%
-sp = tokenizer.sp
-learned = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) > 1]
-letters = [i for i in range(len(vocabulary)) if i > 258 and len(vocabulary[i]) == 1]
-for kind, ids in (("control", range(3)), ("bytes", range(3, 259)), ("merged pieces", learned),
+sp = tokenizer.sp                                         # SentencePiece itself
+first_piece = 3 + 256                                     # after three signs and all bytes
+learned = [i for i in range(first_piece, config.vocab_size) if len(vocabulary[i]) > 1]
+letters = [i for i in range(first_piece, config.vocab_size) if len(vocabulary[i]) == 1]
+for kind, ids in (("signs", range(3)), ("bytes", range(3, 259)), ("merged pieces", learned),
                   ("single characters", letters)):
     some = " ".join(vocabulary[i] for i in ids[:6])
     print(f"{kind:17} {len(ids):5} ids from {ids[0]:4} to {ids[-1]:4}: {some}")
 print(f"{'':17} V {len(vocabulary)};  digits among the pieces: "
       f"{sum(any(c.isdigit() for c in vocabulary[i]) for i in learned + letters)}")
+print("scores of the first merged pieces:", *[int(sp.get_score(i)) for i in learned[:4]])
 
 # %% [markdown]
 # **Explain.** The merged pieces stand in the order in which they were learned, and the file keeps that order as a
-# *score*: 0, −1, −2, ... The training text held few digits, so none has a piece here: each is spelled as one byte. The
-# large models' 32,000 pieces include the ten digits.
+# *score*: the later, the lower. No digit has a piece here: each is spelled as one byte. (The 32,000 pieces of the large
+# models include the ten digits.) Of the signs, `<s>` begins a text, `</s>` ends one, and `<unk>` is not used.
 #
 # ## How the pieces were learned
 #
 # Byte-pair encoding begins with single characters, and repeats one step: count all neighbours, and make the most
 # frequent pair a new piece. Words are counted apart, so no piece reaches across a space.
 #
-# **Predict.** Which pair of characters is the most frequent in English fairy tales?
+# With a pencil: the words are *hut*, *hat*, *that*, *hat*. In `h u t`, `h a t`, `t h a t`, `h a t` the neighbours `h a`
+# and `a t` occur three times each, all others once. Take the first, `ha`, as a piece: `h u t`, `ha t`, `t ha t`, `ha t`.
+# Now `ha t` occurs three times, and *hat* is the next piece.
+#
+# **Predict.** Which is more frequent in English fairy tales: `t` + `h`, as in *the*, *that*, *this*, or `h` + `e`, as in
+# *the*, *he*, *she*, *her*?
 
 # %%
 from collections import Counter
+
+
+def merge_in(word, pair):
+    """A word with every occurrence of a pair made one symbol."""
+    out = []
+    for symbol in word:
+        if out and (out[-1], symbol) == pair:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return tuple(out)
 
 
 def learn(text, steps):
@@ -105,36 +125,27 @@ def learn(text, steps):
     return merges
 
 
-def merge_in(word, pair):
-    """A word with every occurrence of a pair made one symbol."""
-    out = []
-    for symbol in word:
-        if out and (out[-1], symbol) == pair:
-            out[-1] += symbol
-        else:
-            out.append(symbol)
-    return tuple(out)
-
-
-print(f"learned from our {len(STORY.split())} words", *learn(STORY, 16))
+print(f"the story has he {STORY.count('he')} times, th {STORY.count('th')} times")
+print(f"learned from its {len(STORY.split())} words", *learn(STORY, 16))
 print("from 115 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
 print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 
 # %% [markdown]
-# **Explain.** The first merge is `h` + `e`, of *the*, *he*, *she*, *her*. One short
-# story is enough to find many of the same pairs; 115 books go on until rare words are pieces.
+# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find many of the same
+# pairs; the books go on until rare words are pieces.
 #
 # ## A word, merge by merge
 #
 # Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece,
-# join those whose piece was learned *first*, that is, has the highest score; the leftmost of them if there are
-# several. Repeat until no neighbours make a piece.
+# join those whose piece was learned *first*: it has the highest score, as scores are 0, −1, −2 and so on. If it stands
+# there several times, the leftmost is joined. Repeat until no neighbours make a piece.
 #
 # With a pencil: let the pieces be `ab` (score 0), `bc` (score −1) and `abc` (score −2), and the word `abcb`. The letters
 # are `a b c b`. Of the neighbours, `ab` and `bc` are pieces, and `ab` has the higher score: `ab c b`. Now `ab` + `c` makes
 # `abc`: `abc b`. No neighbours are left that make a piece, so the word is two tokens.
 #
-# **Predict.** *youngest* is a piece of the vocabulary. Does the encoder get there through *young*, or through *est*?
+# **Predict.** *youngest* is a piece of the vocabulary. Of its parts, `es` was learned as merge 50, `est` as merge 256,
+# `▁you` as merge 52, `▁young` as merge 445. Which of the four is joined first, and which last?
 
 # %%
 score = {vocabulary[i]: sp.get_score(i) for i in learned + letters}
@@ -148,12 +159,13 @@ def merge_steps(symbols):
         known = [i for i, pair in enumerate(pairs) if pair in score]
         if not known:
             return steps
-        i = max(known, key=lambda i: score[pairs[i]])     # the first of equals: the leftmost
+        i = max(known, key=lambda place: score[pairs[place]])    # of equals, max takes the first
         symbols = symbols[:i] + [pairs[i]] + symbols[i + 2:]
         steps.append(symbols)
 
 
 rank = {vocabulary[i]: n + 1 for n, i in enumerate(learned)}          # he is merge 1
+print("merges:", *[f"{part} {rank[part]} " for part in ("es", "▁you", "est", "▁young")])
 for step in merge_steps(list("▁youngest")):
     print(*step)
 
@@ -173,12 +185,18 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
                                 "unhappiness", "happily", "zigzag"]);
 
 # %% [markdown]
-# **Explain.** Through both: frequent endings such as *est* are old pieces, so they close early, and *young* comes
-# later. Some pieces are only rungs. In the books, wherever the encoder makes `▁daught`, `er` stands beside it, and the
-# two become `▁daughter`. The model has never seen that rung, as the rows of its embedding will show.
+# **Explore** ([explorer](explorer/README.md)). Move the slider through the merges. Then type another word, or a letter
+# that fairy tales lack:
 #
-# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front, and a character without a piece becomes
-# bytes. Then our encoder can be held against SentencePiece.
+#     python notebooks/explorer/build.py --open "#p=youngest&t=embedding&tab=tokens"
+
+# %% [markdown]
+# **Explain.** `es` first and `▁young` last, in the order of learning: frequent endings are old pieces and close early.
+# Some pieces are only rungs: wherever the story has `▁daught`, `er` stands beside it, and the two become `▁daughter`. The
+# rows of the embedding will show that the model has hardly met that rung.
+#
+# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front (the next section says why), and a character
+# without a piece becomes bytes. Then our encoder can be compared with SentencePiece's.
 
 # %%
 def encode(text):
@@ -203,10 +221,10 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # ## The space in front
 #
 # SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
-# anywhere else. The prompt `I` is the piece `▁I`, not the piece `I`, which occurs inside words and after quotation
-# marks. Both exist, and the model has learned different things of them.
+# anywhere else. The prompt `I` is the piece `▁I`, not the piece `I`, which stands where no space comes before: after a
+# quotation mark, as the word “I or at the beginning of “In or “It. Both pieces exist, and the model has learned them apart.
 #
-# **Predict.** What does the model expect after `I` without a space before it?
+# **Predict.** Does the model ever expect `n` after `I` without a space, and after `▁I`: in 0, 5 or 20 percent?
 
 # %%
 def expected(ids, count=6):
@@ -225,8 +243,8 @@ figure, axes = figures.new(2.3, columns=2)
 for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
     figures.bars(ax, expected(ids), ".0f", marked=["n"])
     ax.set(title=title, xlabel="percent", xlim=(0, 30))
-figures.show(figure, "The same letter, two tokens: without the space the model thinks of the word "
-                     "In (hatched), which nobody writes after a whole word I.")
+figures.show(figure, "The same letter, two tokens: without the space a fifth of the probability "
+                     "goes to n (hatched), for the word In; the rest is much as after the word I.")
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
@@ -241,38 +259,47 @@ one_at_a_time = "".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))
 print(repr(one_at_a_time), " decoded one at a time")
 
 # %% [markdown]
-# The other token in front, `<s>`, says that a text begins here. Leave it out, and the model does not know where it is:
+# The other token in front, `<s>`, says that a text begins here. Leaving it out changes two things: the sign is gone, and
+# *Once* stands at position 0, where no word ever stood in training. To tell them apart, put another token in the place of
+# `<s>`: a full stop, then *Once* stands where it did. A *nat* measures surprise: 0 means sure (lesson
+# [10](10_objective_and_sampling.ipynb)).
+#
+# **Predict.** Which costs more, in nats for the word *upon*: no `<s>` at all, or a full stop in its place?
 
 # %%
-ids = tokenizer.encode(STORY)
-with_s = nl.cross_entropy(nl.forward(ids, weights, config)[1:-1], ids[2:])       # the same tokens,
-without = nl.cross_entropy(nl.forward(ids[1:], weights, config)[:-1], ids[2:])
-for piece, a, b in zip(ids[2:6], with_s, without):
-    print(f"{vocabulary[piece]:7} {a:.2f} nats with <s>, {b:.2f} without")
-print(f"{'mean':7} {with_s.mean():.2f} nats with <s>, {without.mean():.2f} without")
+story = tokenizer.encode(STORY, bos=False)
+for name, front in (("<s>", [tokenizer.bos]), ("nothing", []), (".", [number_of["."]])):
+    logits = nl.forward(front + story, weights, config)
+    nats = nl.cross_entropy(logits[len(front):-1], story[1:])        # the row of Once predicts upon
+    first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:5], nats))
+    print(f"{name:7} in front: {first}  mean of the story {nats.mean():.2f}")
 
 # %% [markdown]
-# **Explain.** A nat measures surprise: 0 means sure (lesson [10](10_objective_and_sampling.ipynb)). After `<s>`, *Once*
-# is almost surely followed by *upon a time*. Without `<s>`, *Once* might stand anywhere.
+# **Explain.** With `<s>`, *Once* is almost surely followed by *upon a time*. Both other fronts make *upon* a surprise, so
+# the sign itself tells the model that a tale begins. The place matters too: with nothing in front, even *a time* after
+# *upon* is unsure. Over the whole story, either costs less than a tenth of a nat per token.
 #
 # ## Bytes for all the rest
 #
-# UTF-8 writes every character as one to four bytes, and every byte has a piece, `<0x00>` to `<0xFF>`. So there is
-# nothing that cannot be written. Does everything come back as it was? All but one character: `▁` itself. It stands for a
-# space, so a text that contains it decodes to a space there.
+# UTF-8, the usual way to store text, writes every character as one to four bytes, and every byte has a piece, `<0x00>` to
+# `<0xFF>`. So there is nothing that cannot be written. One character does not come back: `▁` itself. It stands for a space,
+# so a text that contains it decodes to a space there.
 #
 # **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
 
 # %%
 for character in "7ö株👑":
     spelled = character.encode("utf-8")
-    ids = tokenizer.encode(character, bos=False)[1:]      # [0] is the dummy prefix, alone
+    ids = tokenizer.encode(character, bos=False)[1:]      # [0] is the ▁ in front, by itself
     bits = " ".join(f"{byte:08b}" for byte in spelled)
     print(character, bits, "->", *[vocabulary[i] for i in ids])
     assert ids == [3 + byte for byte in spelled]
 
 for text in ("株 and 👑", "a▁b"):
     print(repr(text), "comes back as", repr(tokenizer.decode(tokenizer.encode(text))))
+characters = [chr(code) for code in range(0x3000)]
+print("of the first", len(characters), "characters of Unicode, those that do not come back:",
+      *[c for c in characters if tokenizer.decode(tokenizer.encode(c)) != c])
 
 # %% [markdown]
 # **Explain.** The first byte says how many follow: it begins with `0` (none), `110` (one), `1110` (two) or `11110`
@@ -314,18 +341,17 @@ for kind, characters in per_token.items():
 
 # %%
 figure, ax = figures.new(2.9)
-figures.bars(ax, per_token, ".2f", marked=[kind for kind, n in per_token.items() if n < 1])
+figures.bars(ax, per_token, ".2f", marked=["Chinese", "emoji"])
 ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1.2)
 ax.set(xlabel="characters per token (dotted: one)", title="What one token of this vocabulary holds")
 figures.show(figure, "Text like that of the training books takes a quarter as many tokens as "
-                     "characters; what is spelled in bytes (hatched) takes more tokens than "
-                     "characters.")
+                     "characters; characters of three and four bytes (hatched) take about as many "
+                     "tokens as bytes.")
 
 # %% [markdown]
 # **Explain.** Pieces are words of the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
-# Time, memory and context are all counted in tokens, so German costs twice what English does, character for character.
-# The large models' vocabulary is ten times this one's, and their digits are single too; what their books lacked costs
-# more there as well.
+# Time, memory and context are all counted in tokens, so this German sentence costs twice what a fairy tale does,
+# character for character. The large models' vocabulary is ten times this one's, and their digits are single too.
 #
 # ## A row of numbers for each token
 #
@@ -342,32 +368,41 @@ print("a look-up is a product ", np.array_equal(one_hot @ E, E[tokens]))
 print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
 
 # %% [markdown]
-# Rows begin as small random numbers. Training moves the rows of tokens that occur, and lets all others shrink (weight
-# decay). So the length of a row tells whether the model has ever met its token.
-#
-# **Predict.** Which rows were never moved?
+# Rows begin as small random numbers. Where a token occurs in the training text, training changes its row, and the
+# changes add up. A token that never occurs leaves its row as it is, but for the slow shrinking (*weight decay*) that all
+# rows undergo. (That holds here because input and output have matrices of their own; where they share one, every row is
+# changed at every step.) So short rows should be those of tokens that were never met.
 
 # %%
-length = np.linalg.norm(E, axis=1)
-unmoved = length < 0.2
-print(f"bytes:  {unmoved[3:259].sum()} of 256 never met; met:",
-      *[repr(chr(byte)) for byte in range(256) if not unmoved[3 + byte]])
-print(f"pieces: {unmoved[259:].sum()} of {len(vocabulary) - 259} never met:",
-      *[vocabulary[i] for i in range(259, len(vocabulary)) if unmoved[i]])
-
-# %%
+length = np.linalg.norm(E, axis=1)                        # (V,)
 figure, ax = figures.new(2.5)
 bins = np.linspace(0, 1.5, 31)
-ax.hist(length[259:], bins, color=figures.SKY, label="pieces")
-ax.hist(length[3:259], bins, color=figures.ORANGE, hatch="///", edgecolor="white", label="bytes")
+ax.hist(length[first_piece:], bins, color=figures.SKY, label="pieces")
+ax.hist(length[3:first_piece], bins, color=figures.ORANGE, hatch="///", edgecolor="white",
+        label="bytes")
 ax.set(yscale="log", xlabel="length of a row of the embedding (D)", ylabel="rows")
 ax.legend(loc="upper center")
-figures.show(figure, "Two heaps: rows of length 0.1, which are noise, most of them bytes; and rows "
-                     "above 0.8, which mean something. Digits and rare pieces lie in between.")
+figures.show(figure, "Two heaps with a gap between them at 0.2: short rows, nearly all of them of "
+                     "bytes, and long ones, nearly all of pieces.")
 
 # %% [markdown]
-# **Explain.** The bytes of Chinese and of emoji were never met: this model can *write* `株`, and knows nothing of it.
-# Nor has it met `▁daught`, the rung that is always climbed. A model that meets such a token reads noise.
+# **Predict.** Which bytes have long rows, and might there be pieces with short ones?
+
+# %%
+short = length < 0.2
+print(f"bytes:  {short[3:first_piece].sum()} of 256 are short; the long ones:",
+      repr("".join(chr(byte) for byte in range(256) if not short[3 + byte])))
+print(f"pieces: {short[first_piece:].sum()} of {config.vocab_size - first_piece} are short:",
+      *[vocabulary[i] for i in range(first_piece, config.vocab_size) if short[i]])
+probs = nl.next_token_probs(nl.forward(tokens, weights, config)[-1])
+bytes_next = probs[3:first_piece]
+next_byte = probs[3:first_piece][short[3:first_piece]]
+print(f"all short bytes together, as the next token: {next_byte.sum():.0e}")
+
+# %% [markdown]
+# **Explain.** Digits and line breaks have long rows; the bytes of Chinese and of emoji have short ones. The tokenizer can
+# spell `株`, and the model knows nothing of it: it gives such bytes next to no probability, and where it meets one it reads
+# a row that says nothing. Among the pieces, `▁daught` is short, the rung that is always climbed.
 #
 # ## Nearest neighbours
 #
@@ -405,27 +440,39 @@ points = centred @ directions[:2].T                       # (words, 2): the two 
 kept = np.sum(strength[:2] ** 2) / np.sum(strength ** 2)
 print(f"two directions of D {config.dim} keep {kept:.0%} of the spread")
 
+unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+cosines = unit @ unit.T                                   # (words, words)
+family = np.repeat(np.arange(4), [len(words) for words in families.values()])
+same = family[:, None] == family
+np.fill_diagonal(cosines, np.nan)                         # a word and itself do not count
+nearest = np.nanargmax(cosines, axis=1)
+print(f"mean cosine within a family {np.nanmean(cosines[same]):.2f}, "
+      f"between families {np.nanmean(cosines[~same]):.2f}")
+print(f"in all D directions, the nearest of the other words is of the same family "
+      f"for {np.sum(family[nearest] == family)} of {len(rows)}")
+
 figure, ax = figures.new(4.2)
 figures.draw_families(families, points, ax)
-ax.set(xlabel="first principal component", ylabel="second")
+ax.set(xlabel="direction of the largest spread", ylabel="of the second largest")
 figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ "
-                     "most: each family lies together, though nobody told the model what a colour "
-                     "is; bear, which is a verb too, lies apart.")
+                     "most: the families part, and a few words stray; two has come among the "
+                     "places, horse and bear lie apart.")
 
 # %% [markdown]
-# **Explain.** Tokens that are followed and preceded by the same words end up with similar rows, since the same rows
-# then predict well. This model is small: a cosine of 0.4 is already a near relation, and odd neighbours remain. One row
-# stands for all meanings of a token; what it means *here* is the work of the layers that follow.
+# **Explain.** Nobody told the model what a colour is. It had to predict what follows, and what follows *red* is much like
+# what follows *blue*: a row that serves the one serves the other. A cosine of 0.4 is a near relation here, far above what
+# pairs have by chance; the neighbours of `▁the` are not. One row stands for all meanings of a token; what it means *here*
+# is the work of the layers that follow.
 #
 # ## In the wild
 #
-# - **No tokenizer to read.** Those who want to follow a Llama's tokenizer ask for one that can be read
-#   ([minbpe#6](https://github.com/karpathy/minbpe/issues/6),
-#   [minbpe#60](https://github.com/karpathy/minbpe/issues/60)). The two functions `merge_steps` and `encode` above are
-#   one.
-# - **No dummy prefix.** The prompt begins with the token `I` instead of `▁I`. The answer is fluent, and answers another
-#   prompt, as the figure above shows.
-# - **Characters dropped.** Some programs leave out what has no piece, instead of spelling it in bytes.
+# - **A tokenizer to read.** SentencePiece's rules were written anew for minbpe
+#   ([minbpe#60](https://github.com/karpathy/minbpe/issues/60)), and its author says that they do not match exactly. The
+#   two functions `merge_steps` and `encode` above matched on everything that we tried.
+# - **No dummy prefix.** The prompt begins with the token `I` instead of `▁I`. The answer is fluent, and a fifth of it
+#   answers another prompt, as the figure above shows.
+# - **Characters dropped.** A program that leaves out what has no piece, instead of spelling it in bytes, loses text without
+#   a word. The cell below shows what is left.
 # - **`text.strip("<s>")`** does not remove `<s>`: it removes the letters `<`, `s`, `>` from both ends.
 
 # %%
@@ -439,7 +486,7 @@ print(repr(tokenizer.decode(left)), " bytes dropped")
 
 # %% [markdown]
 # If you have TinyLlama or Llama 2, put its folder into `weights/`. The next cell then holds *their* tokenizer against
-# three known encodings, one of them of cuneiform, in bytes. It checks your file, and that our rules are theirs.
+# three known encodings, one of them of cuneiform, in bytes. It checks your file.
 
 # %% tags=["timing"]
 known = [("I believe the meaning of life is", True, [1, 306, 4658, 278, 6593, 310, 2834, 338]),
@@ -562,5 +609,5 @@ def pieces_to_text(pieces):
 # 1. A token is an id below V; its piece is a word with its space, a part of a word, a character, or a byte.
 # 2. Encoding replays learned merges: the pair that was learned first is joined first, until none is left.
 # 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
-# 4. What has no piece is spelled in UTF-8 bytes; nothing is lost, but such text costs several tokens per character.
-# 5. The embedding holds one row per token: those of related words point the same way, those never met are noise.
+# 4. What has no piece is spelled in UTF-8 bytes; only a typed `▁` is lost, but such text costs several tokens per character.
+# 5. The embedding holds one row per token: those of related words lean the same way, those never met say nothing.

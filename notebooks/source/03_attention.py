@@ -17,8 +17,8 @@
 # | --- | --- |
 # | **The question** | How does a token find out what the other tokens know? |
 # | **You will be able to** | compute attention by hand, in four steps; say why the scores are divided by the root of d and why the future is masked; read a map of attention, and recognise an attention sink; measure which heads a model needs, and say what such a measurement does not show |
-# | **It assumes** | lesson [02](02_rmsnorm.ipynb); the exponential function |
-# | **Minutes** | 60 |
+# | **It assumes** | lesson [02](02_rmsnorm.ipynb), or of it this much: attention reads each row after it was brought to a standard size; the exponential function |
+# | **Minutes** | 95 |
 #
 # T new tokens, S tokens seen so far (the same here), D model width, H query heads, G key/value heads, d head width,
 # L layers.
@@ -28,36 +28,55 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
+import pencil
+from course import STORY, config, loss, nl, tokenizer, weights
 
 check = checks.lesson("03")
 
 # %% [markdown]
 # ## Looking things up, softly
 #
-# "The king gave his youngest daughter a golden ball, and she was very ...": to go on, the model must know who *she* is.
-# The row of D numbers at *she* began as the embedding of that one word. Every other step of a Llama works on one row at
-# a time, so whatever comes from *daughter* must come through attention.
+# "There was once a poor girl who lived in the forest, and when ..." What comes next: *she* or *he*?
+
+# %%
+def after(text):
+    """What the model expects next: {"she": its probability, "he": ...}."""
+    probs = nl.softmax(nl.forward(tokenizer.encode(text), weights, config)[-1])
+    return {word: probs[tokenizer.encode(word, bos=False)[0]] for word in ("she", "he")}
+
+
+TEXT = "There was once a poor girl who lived in the forest, and when"
+for text in (TEXT, TEXT.replace("girl", "boy")):
+    print(f"{text} ...", *(f"{word} {share:.0%}" for word, share in after(text).items()))
+
+# %% [markdown]
+# The prediction is made from the row of *when*. That row began as the embedding of this one word, and every other step
+# of a Llama works on one row at a time. So what it knows of the girl has come through attention.
 #
 # Think of a dictionary in Python: you ask with a word, one key matches, and you get its value. Attention is a
-# dictionary that answers softly. Every token makes three vectors out of its row x:
+# dictionary that answers softly. Every token makes three vectors of d numbers out of its row x of D numbers (here and
+# below, x is the row that the norm has brought to a standard size):
 #
-# - a *query* q: what I am looking for,
-# - a *key* k: what I can be found under,
-# - a *value* v: what I have to say.
+# - a *query* $q = x W^Q$: what I am looking for,
+# - a *key* $k = x W^K$: what I can be found under,
+# - a *value* $v = x W^V$: what I have to say.
 #
-# A query is compared with **every** key by an inner product, the *score*. A better match gets a larger weight, the
-# weights of one query sum to 1, and the answer is the mean of all values with these weights.
+# The three matrices, (D, d) each, are learned. A query is compared with **every** key by an inner product, the *score*.
+# *Softmax* turns the scores of a query into weights: it takes the exponential of each and divides by their sum. So the
+# weights are positive and sum to 1, and a score larger by 1 gets $e = 2.72$ times the weight. The answer is the
+# weighted mean of all values. With a row of Q, K and V for each token:
 #
-# $$q = x W^Q, \qquad k = x W^K, \qquad v = x W^V$$
+# $$\mathrm{head} = \mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{d}} + \mathrm{mask}\Big)\, V$$
 #
-# $$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{d}} + \mathrm{mask}\Big)\, V$$
+# (*Attention is all you need*, sections 3.2.1 and 3.2.2; $\sqrt d$ and the mask have sections of their own below.) This
+# is one *head*: it answers every token with d numbers. A layer has H heads side by side. A fourth matrix for each head,
+# $W^O_h$ of shape (d, D), turns its answer into a row as wide as the stream, and the sum over all heads is what
+# attention adds to the stream:
 #
-# Q, K and V hold a row of d numbers for each token (*Attention is all you need*, sections 3.2.1 and 3.2.2). Here x is
-# the row after RMSNorm. One such set of queries, keys and values is a *head*; a layer has H of them, side by side.
+# $$\mathrm{out} = \sum_{h=1}^{H} \mathrm{head}_h\, W^O_h$$
 #
-# *Softmax* turns any numbers into weights: it takes the exponential of each and divides by their sum. So all weights
-# are positive, they sum to 1, and what is larger by 1 gets $e = 2.72$ times the weight.
+# numpy_llama.py puts the heads side by side, (T, H d), and the $W^O_h$ below each other, (H d, D): one product makes
+# the same sum.
 #
 # ## Three tokens by hand
 #
@@ -95,17 +114,52 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 # percent. The first token sees only itself, so it gets its own value, whatever the score. A score of −∞ becomes a
 # weight of exactly 0: that is the mask.
 #
-# ## The same in the model
+# ### The Llama for pencil
 #
-# Now a head of the trained model, on the sentence from above. Its queries and keys have been turned by RoPE, which
-# lesson [04](04_rope.ipynb) explains; four query heads share one key head, which lesson
-# [05](05_grouped_query_attention.ipynb) explains. Neither changes the four steps.
-#
-# **Predict.** After *and she was very happy*: should this token look at the noun (*daughter*), at the verb (*gave*), or
-# at itself?
+# The Llama on the [handout](handout.pdf), for `<s>` *cats and*, has d = 2. In its step 3 it makes queries, keys and
+# values. In step 4 it turns queries and keys by their position, which is lesson [04](04_rope.ipynb). Then *and* has the
+# query $(0.9, 1.4)$, and meets the keys $(-0.2, 0)$, $(0.54, 0.84)$ and $(0.58, -1.27)$. Do its steps 5 to 7 with a
+# pencil: which token gets most of the weight? The control below takes attention away: for both nouns, what comes next?
 
 # %%
-tokens = tokenizer.encode(SENTENCE)
+run = pencil.run()
+tiny_q, tiny_k, tiny_v = (run[f"layers.0.attn.{name}"][0] for name in ("q_rope", "k_rope", "v"))
+tiny_scores = np.where(seen, tiny_q @ tiny_k.T / np.sqrt(2), -np.inf)     # (T, S)
+tiny_weights = nl.softmax(tiny_scores)                    # step 3 above, for each row
+mixed_values = tiny_weights @ tiny_v                      # (T, d)
+written = mixed_values @ pencil.weights["layers"][0]["attn"]["wo"]        # (T, D)
+for title, x in (("scores", tiny_scores), ("weights", tiny_weights), ("written", written)):
+    print(f"{title:8} of the last row {x[-1].round(2)}")
+print("the model's:            ", run["layers.0.attn.out"][-1].round(2))
+
+
+def no_attention(name, x):
+    return 0 * x if name.endswith("attn.out") else x
+
+
+for ids in ([0, 1, 3], [0, 2, 3]):
+    text = " ".join(pencil.NAMES[i] for i in ids)
+    for label, tap in (("with attention", nl.ignore), ("without", no_attention)):
+        logits = nl.forward(ids, pencil.weights, pencil.config, tap=tap)
+        print(f"{text}, {label}: {pencil.NAMES[logits[-1].argmax()]}")
+
+# %% [markdown] tags=["result"]
+# *cats* gets most of the weight, and what is written has a second number below 0: "the other noun". Without attention
+# the row of *and* holds nothing of the noun before it, and the model says the same after both.
+
+# %% [markdown]
+# ## The same in the model
+#
+# Now one head of the trained model, on the text from above: head 1 of layer 3, picked among all 48 because its map is
+# easy to read. Its queries and keys have been turned by RoPE, which lesson [04](04_rope.ipynb) explains; four query
+# heads share one key head, which lesson [05](05_grouped_query_attention.ipynb) explains. Neither changes the four
+# steps.
+#
+# **Predict.** When the last token, *when*, asks: which of these gets the largest weight in this head: *girl*, *lived*,
+# or *when* itself?
+
+# %%
+tokens = tokenizer.encode(TEXT)
 words = figures.pieces(tokenizer, tokens)
 trace = nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
@@ -118,19 +172,16 @@ T, d = q.shape
 
 scores = q @ k.T / np.float32(np.sqrt(d))                 # (T, S)
 masked = np.where(np.tri(T, dtype=bool), scores, -np.inf)
-e = np.exp(masked - masked.max(axis=1, keepdims=True))    # the subtraction: see below
+e = np.exp(masked - masked.max(axis=1, keepdims=True))    # no overflow: see In the wild
 probs = e / e.sum(axis=1, keepdims=True)                  # (T, S)
 mixed = probs @ v                                         # (T, d)
 
 print(f"T {T}, d {d}")
+for s in np.argsort(-probs[-1])[:3]:
+    print(f"when gives {probs[-1, s]:.0%} of its weight to {words[s].strip()}")
 for name, ours in (("scores", masked), ("probs", probs), ("heads", mixed)):
     theirs = trace[f"layers.{layer}.attn.{name}"][head]
     print(f"{name:7} {ours.shape}  as in the model: {np.allclose(ours, theirs, atol=1e-5)}")
-happy, daughter = words.index(" happy"), words.index(" daughter")
-for s in np.argsort(-probs[happy])[:4]:
-    print(f"happy gives {probs[happy, s]:.0%} of its weight to{words[s]}")
-print(f"{np.sum(probs[daughter + 1:].argmax(axis=1) == daughter)} of the {T - daughter - 1} tokens "
-      "after daughter give her their largest weight")
 
 # %%
 figure, axes = figures.new(3.6, columns=3, sharey=True)
@@ -140,33 +191,24 @@ figures.matrix(axes[2], probs, words, words, "softmax of each row", kind=figures
 for ax in axes:
     ax.tick_params(axis="x", rotation=90)
 figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future. "
-                     "On the right, a dark cell is a large weight: in seven of the ten rows "
-                     "below her, the daughter's column has the largest.")
+                     "On the right, a dark cell is a large weight: in six of the eight rows below "
+                     "her, the girl's column has the largest.")
 
 # %% [markdown]
-# **Explain.** The four steps give the model's numbers, but for rounding: the model multiplies all heads of a key head
-# at once. At *happy* the head looks at *daughter*. That fits what a continuation needs; whether the model *uses* it is
-# another question, and a map alone does not answer it. The section on heads below shows how to ask.
+# **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight,
+# and it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too, and have no use
+# for her. This head looks at the last person from nearly everywhere. Whether the model *uses* that for its answer, a
+# map does not tell; the section on needed heads, below, asks.
 #
-# ## Why the largest score is subtracted
+# ### From the heads to the stream
 #
-# Softmax does not change if the same number c is taken from all scores: $e^{x - c} = e^x / e^c$, and $e^c$ cancels in
-# the fraction. numpy_llama.py takes the largest score, so the largest exponential is 1.
-#
-# **Predict.** Float32 ends at $3.4 \cdot 10^{38}$. From about which score on does exp overflow: 40, 90 or 300?
+# Each head's answers times its part of $W^O$, added up:
 
 # %%
-def naive_softmax(x):
-    return np.exp(x) / np.sum(np.exp(x))
-
-
-largest = np.log(np.finfo(np.float32).max)
-print(f"exp overflows float32 above {largest:.1f}")
-with np.errstate(over="ignore", invalid="ignore"):
-    for row in ([0, 1, 2], [100, 101, 102]):
-        x = np.array(row, np.float32)
-        print(f"{str(row):16} naive {naive_softmax(x).round(2)}, "
-              f"largest subtracted {nl.softmax(x).round(2)}")
+heads, wo = trace[f"layers.{layer}.attn.heads"], weights["layers"][layer]["attn"]["wo"]
+out = sum(heads[h] @ wo[h * d:(h + 1) * d] for h in range(config.n_heads))        # (T, D)
+print(f"heads {heads.shape}, W^O {wo.shape}; the sum {out.shape} is what attention adds: "
+      f"{np.allclose(out, trace[f'layers.{layer}.attn.out'], atol=1e-4)}")
 
 # %% [markdown]
 # ## Why the root of d
@@ -180,43 +222,55 @@ with np.errstate(over="ignore", invalid="ignore"):
 
 # %%
 rng = np.random.default_rng(0)
-print("random numbers          largest of 16 weights    slope p (1 - p)")
-print("  d   variance of q·k     divided   raw            divided   raw")
+drawn = {}                                                # {d: one query, 16 keys, 4,000 times}
 for n in (8, 32, 128):
-    queries = rng.standard_normal((4000, 1, n))
-    keys = rng.standard_normal((4000, 16, n))
-    raw = np.sum(queries * keys, axis=-1)                 # one query, 16 keys, 4,000 times
+    queries, keys = rng.standard_normal((4000, 1, n)), rng.standard_normal((4000, 16, n))
+    drawn[n] = np.sum(queries * keys, axis=-1)
+print("  d   variance of q·k   largest of 16 weights: divided   not divided")
+for n, raw in drawn.items():
     p, p_raw = (nl.softmax(x).max(axis=-1) for x in (raw / np.sqrt(n), raw))
-    print(f"{n:3} {raw.var():10.0f} {p.mean():17.2f} {p_raw.mean():8.2f} "
-          f"{np.median(p * (1 - p)):17.2f} {np.median(p_raw * (1 - p_raw)):7.3f}")
-
-# %% [markdown] tags=["result"]
-# The slope tells how much a weight p changes when its own score does: the derivative of softmax is p(1 − p). Where p is
-# nearly 1 it is nearly 0, so training could hardly move that weight. The paper suspects that this is what the division
-# prevents. The table agrees for d 128, the width of the published Llamas: not divided, the slope is a ninth. At this
-# model's d 32 the difference is small.
+    print(f"{n:3} {raw.var():14.0f} {p.mean():31.2f} {p_raw.mean():13.2f}")
 
 # %% [markdown]
-# Those were random numbers. The trained head is free to choose other sizes. Here are its scores on a story, and what
-# happens to the loss if all scores are made larger or smaller. *Loss* is the mean of −log of the probability that the
-# model gave to the right next token; its unit is the *nat* (natural logarithm).
-#
-# **Predict.** Without the division the scores are 5.7 times as large. Does the loss, 2.12 nats per token, rise by about
-# 0.04, 0.4 or 4?
+# Why would that be bad? Training moves a weight p by moving its score. How far p moves for a small change of its own
+# score is the slope of softmax, $p\,(1 - p)$: at most a quarter, and nearly 0 where p is nearly 1. The paper suspects
+# that large scores push softmax to where its slope is extremely small. How large is the slope at the likeliest key?
+
+# %%
+print("      slope, divided          slope, not divided")
+print("  d     mean   median             mean   median")
+for n, raw in drawn.items():
+    p, p_raw = (nl.softmax(x).max(axis=-1) for x in (raw / np.sqrt(n), raw))
+    slope, slope_raw = p * (1 - p), p_raw * (1 - p_raw)
+    print(f"{n:3} {slope.mean():8.2f} {np.median(slope):8.2f} "
+          f"{slope_raw.mean():16.2f} {np.median(slope_raw):8.3f}")
+
+# %% [markdown] tags=["result"]
+# For d = 128, the width in Llama 1 and 2, the slope without the division is two fifths on average, and a ninth or less
+# in half of the rows. At this model's d = 32 the difference is smaller, and for narrow heads it is the other way round.
+# All this is for random numbers of size 1.
+
+# %% [markdown]
+# The trained heads are free to choose other sizes. Here is the variance of their undivided scores on a story, to
+# compare with d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
 
 # %%
 story = tokenizer.encode(STORY)
 on_story = nl.Trace()
 nl.forward(story, weights, config, tap=on_story)
-past = np.tri(len(story), dtype=bool)
-
-print("variance of q·k within a row (random numbers: 32)")
+past = np.tri(len(story), dtype=bool)                     # (T, S): what each token sees
 for i in range(config.n_layers):
     raw = on_story[f"layers.{i}.attn.scores"] * np.float32(np.sqrt(d))        # (H, T, S)
-    spread = np.var(raw, axis=-1, where=past)[:, 8:].mean()       # from the ninth token on
-    print(f"layer {i}: {spread:4.0f}")
+    print(f"layer {i}: {np.var(raw, axis=-1, where=past)[:, 8:].mean():4.0f}")
 
+# %% [markdown]
+# What if all scores are made larger or smaller? `loss` is the mean of −log of the probability that the model gave to
+# the right next token of the story; its unit is the *nat* (natural logarithm).
+#
+# **Predict.** Without the division the scores are 5.7 times as large. Does the loss, 2.12 nats per token, rise by about
+# 0.04, 0.4 or 4?
 
+# %%
 def scaled(factor):
     """A tap that multiplies all scores."""
     return lambda name, x: x * np.float32(factor) if name.endswith("attn.scores") else x
@@ -242,7 +296,7 @@ figures.show(figure, "Of the nine factors tried, the trained model is best at 1,
 # **Explain.** The loss rises by 0.4. This does not show that the model *needs* the root: trained without it, it could
 # have learned smaller matrices. It shows that matrices and divisor belong together, so a port that forgets the divisor
 # still runs, and is worse. Training did choose its own sizes: in layer 0 the scores hardly differ, so its heads look at
-# all tokens nearly alike; behind it they spread wider than random numbers would.
+# all tokens nearly alike; behind it they spread wider than those of random queries and keys.
 #
 # ## What the mask is for
 #
@@ -258,58 +312,150 @@ def see_everything(positions, n_seen):
 
 
 causal_mask = nl.causal_mask
-other = tokens[:-2] + [tokens[daughter]] + tokens[-1:]    # happy becomes daughter
-for label, mask in (("with the mask", causal_mask), ("without", see_everything)):
-    nl.causal_mask = mask                                 # the model looks this name up
-    without_answers = nl.Trace()
-    nl.forward(story, weights, config, tap=without_answers)
-    ahead = [without_answers[f"layers.{i}.attn.probs"][:, ~past].sum() / 8 / len(story)
-             for i in range(config.n_layers)]
-    first, second = (nl.forward(ids, weights, config)[:5] for ids in (tokens, other))
-    print(f"{label:13}: loss {loss():.2f}; weight on the future, by layer: "
-          + " ".join(f"{share:.0%}" for share in ahead))
-    print(f"{'':13}  a later word changes the first five rows: {not np.allclose(first, second)}")
-nl.causal_mask = causal_mask
-print(f"equal weights would put {np.mean(~past):.0%} on the future")
+nl.causal_mask = see_everything                           # forward looks this name up
+unmasked = nl.Trace()
+logits = nl.forward(story, weights, config, tap=unmasked)
+nl.causal_mask = causal_mask                              # and from here on, as before
+print(f"loss {base:.2f}, without the mask {nl.cross_entropy(logits[:-1], story[1:]).mean():.2f}")
+
+# %%
+print(f"weight on the future, by layer (equal weights: {np.mean(~past):.0%})")
+for i in range(config.n_layers):
+    probs_i = unmasked[f"layers.{i}.attn.probs"]          # (H, T, S)
+    print(f"layer {i}: {np.where(past, 0, probs_i).sum(axis=-1).mean():.0%}")
 
 # %% [markdown]
-# **Explain.** It rises, from 2.12 to 3.65: this model was never trained with the future in view, and without the mask
-# half of its weight or more goes there. A model *trained* without a mask could bring the training loss down by copying
-# the answer, and would have learned nothing for the case that there is none.
+# **Explain.** It rises, from 2.12 to 3.65. The model was trained with the past alone; now half of its weight or more
+# goes to the future, to twice as many keys, and at distances (backwards) that it has never met. A model *trained*
+# without a mask could bring the training loss down by copying the answer, and would have little reason to learn
+# anything else; and when it writes, there is no answer to copy.
+#
+# ### Nothing later changes a row
 #
 # The mask has a second use. Row t depends on tokens 0 to t, and nothing later can change it. So the keys and values of
 # a prompt can be kept while the text grows: lesson [09](09_decoding_and_cache.ipynb).
-#
-# ## Every head's map
-#
-# The model has L · H heads. Here are all their maps for the sentence. What to look for: a *diagonal* just below the
-# edge looks one token back, a *vertical stripe* looks at one word, an even triangle looks at everything alike.
 
 # %%
-figures.show(figures.all_heads(trace, config), "All heads on the sentence, rows and columns as in "
-                                               "the figure above: layer 0 is even, layer 4 head 3 "
-                                               "has a diagonal, and layer 5 head 5 has one stripe, "
-                                               "at the first token.")
+changed = nl.Trace()
+nl.forward(tokenizer.encode(TEXT.replace("forest", "castle")), weights, config, tap=changed)
+same = np.all(np.isclose(changed["norm"], trace["norm"], atol=1e-4), axis=1)      # (T,)
+print("rows that change if the forest is a castle:", [words[t] for t in np.flatnonzero(~same)])
 
 # %% [markdown]
-# The first token is `<s>`, "a text begins here". It says nothing about the story, and still gets much weight.
+# ## Every head's map
 #
-# **Predict.** Layer 5 head 5 puts 97 percent of its weight on `<s>` in this sentence of 17 tokens. How much will it put
+# The model has L · H heads. Here are all their maps for the text. What to look for: a *diagonal* just below the
+# edge looks one token back, a *vertical stripe* looks at one word, an even triangle looks at everything alike. Four are
+# framed; the caption says why.
+
+# %%
+framed = {(0, 0), (3, 1), (4, 3), (5, 5)}
+figures.show(figures.all_heads(trace, config, framed),
+             "All heads on this text, rows and columns as in the figure above. Framed: layer 0 "
+             "head 0 is even, as all of its layer; layer 3 head 1 is the one from above; layer 4 "
+             "head 3 has a diagonal; layer 5 head 5 has one stripe, at the first token.")
+
+# %%
+def map_of(layer, head):
+    figure, ax = figures.new(4.2, width=6)
+    figures.matrix(ax, trace[f"layers.{layer}.attn.probs"][head], words, words,
+                   f"layer {layer}, head {head}", kind=figures.SHARE)
+    ax.tick_params(axis="x", rotation=90)
+    figures.show(figure, "One map, larger: each row sums to 1.")
+
+
+map_of(4, 3)
+
+# %% tags=["sliders"]
+ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_heads - 1));
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Head 1 of layer 3 alone, at *happy*. Click a weight, and follow it back
+# to query and key. Then switch the head off, at the top, and see whether the answer changes:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
+
+# %% [markdown]
+# The first token is `<s>`, "a text begins here". It says nothing about the story, and still a handful of heads give it
+# most of their weight.
+#
+# **Predict.** Layer 5 head 5 puts 97 percent of its weight on `<s>` in this text of 15 tokens. How much will it put
 # there on average over a story of more than two hundred tokens: about $97$, $50$ or $10$ percent?
 
 # %%
+def on_first(run, i, h):                                  # the weight on <s>, (T,)
+    return run[f"layers.{i}.attn.probs"][h][:, 0]
+
+
 sinks = {"layer 5 head 5": (5, 5), "layer 1 head 7": (1, 7)}
 for label, (i, h) in sinks.items():
-    short = trace[f"layers.{i}.attn.probs"][h][:, 0]      # (T,): the weight on <s>
-    long = on_story[f"layers.{i}.attn.probs"][h][:, 0]
-    print(f"{label}, weight on <s>: sentence {short[2:].mean():.0%}, story {long[2:].mean():.0%}; "
-          f"story, tokens 2 to 15 {long[2:16].mean():.0%}, last 100 {long[-100:].mean():.1%}")
-rows = on_story["layers.5.attn.scores"][5]                # (T, S)
-for label, part in (("2 to 15", rows[2:16]), ("last 100", rows[-100:])):
-    print(f"layer 5 head 5, story, tokens {label:8}: mean score of <s> {part[:, 0].mean():5.1f}, "
-          f"best other {part[:, 1:].max(axis=1).mean():5.1f}")
+    print(f"{label}: weight on <s> over the story {on_first(on_story, i, h)[2:].mean():.0%}, "
+          f"over the short text {on_first(trace, i, h)[2:].mean():.0%}")
+
+# %%
+figure, axes = figures.new(2.5, columns=2, sharey=True)
+for ax, (label, (i, h)) in zip(axes, sinks.items()):
+    ax.plot(on_first(on_story, i, h))
+    ax.set(title=label, xlabel="token of the story")
+axes[0].set_ylabel("weight on <s>")
+figures.show(figure, "Two heads that look at the first token while the text is short, and stop "
+                     "doing so as it grows.")
+
+# %% [markdown]
+# **Explain.** On average 12 percent: nearly all at the start of the story, nearly nothing at its end. A first token
+# that draws weight although it says nothing is called an *attention sink* (Xiao and others,
+# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a
+# head that finds nothing has to put them somewhere. (In the large models of that paper, sinks stay over long texts.)
+#
+# ### Does a sink say nothing?
+#
+# How long are the rows that this head adds to the stream while it looks at `<s>`, and how much do they differ from
+# token to token?
+
+# %%
+def added_by(run, i, h):
+    """What a head adds to the stream, (T, D)."""
+    return run[f"layers.{i}.attn.heads"][h] @ weights["layers"][i]["attn"]["wo"][h * d:(h + 1) * d]
 
 
+print("layer 5, the short text   mean length   mean cosine of two rows")
+for h in range(config.n_heads):
+    rows = added_by(trace, 5, h)[2:]
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = (rows / lengths) @ (rows / lengths).T       # of every row with every other
+    pairs = np.tri(len(rows), k=-1, dtype=bool)           # each pair once
+    print(f"head {h}: {lengths.mean():29.1f} {cosines[pairs].mean():18.2f}")
+
+# %% [markdown] tags=["result"]
+# It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, the value of
+# `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
+# [04](04_rope.ipynb) finds out why. And a warning: the short text alone would have said "this head looks at `<s>`", the
+# mean over the story "it hardly does".
+
+# %% [markdown]
+# ## Which heads are needed?
+#
+# A map shows where a head looks, not whether the model needs it. To find out, silence the head: set what it says to
+# zero, and look at what the model says then. That is an *ablation*. First for the question with which this lesson
+# began. These are the heads whose maps say that *when* looks at *girl*:
+
+# %%
+girl = words.index(" girl")
+weight = np.array([trace[f"layers.{i}.attn.probs"][:, -1, girl]
+                   for i in range(config.n_layers)])      # (L, H)
+for n in np.argsort(-weight.ravel())[:4]:
+    i, h = np.unravel_index(n, weight.shape)
+    print(f"layer {i} head {h}: when gives {weight[i, h]:.0%} to girl")
+
+# %% [markdown]
+# How strongly does the model tell the girl from the boy? *Logits* are the numbers of which softmax makes the
+# probabilities of the next token. A text *leans* to *she* by the logit of *she* minus that of *he*. The *gap* is the
+# lean of the girl's text minus the lean of the boy's.
+#
+# **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last
+# layer, close to the answer?
+
+# %%
 def cut(layer, heads):
     """A tap that sets what some heads of a layer say to zero."""
     def tap(name, x):
@@ -320,142 +466,105 @@ def cut(layer, heads):
     return tap
 
 
-for label, text in (("sentence", SENTENCE), ("story", STORY)):
-    print(f"silencing layer 5 head 5: {label} {loss(cut(5, 5), text=text) - loss(text=text):+.3f} "
-          "nats per token")
-
-# %%
-figure, axes = figures.new(2.5, columns=2, sharey=True)
-for ax, (label, (i, h)) in zip(axes, sinks.items()):
-    ax.plot(on_story[f"layers.{i}.attn.probs"][h][:, 0])
-    ax.set(title=label, xlabel="token of the story")
-axes[0].set_ylabel("weight on <s>")
-figures.show(figure, "Two heads that look at the first token while the text is short, and stop "
-                     "doing so as it grows.")
-
-# %% [markdown]
-# **Explain.** A first token that draws weight although it says nothing is called an *attention sink* (Xiao and others,
-# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). Their explanation: the weights of a row must sum to 1, and a
-# head that finds nothing has to put them somewhere. This head fits it on the sentence, where silencing it costs next to
-# nothing. Over the story it leaves the sink. Does it then find something better? That is the smaller part: the best
-# other score rises by 5, and that of `<s>` falls four times as far; lesson [04](04_rope.ipynb) finds out why. (In the
-# large models of that paper, sinks stay over long texts.) And a warning: the short sentence alone would have said "this
-# head looks at `<s>`", the story alone "no head does".
-#
-# ### Four habits, measured
-#
-# On the story, how much weight goes where? *After the same token* is the token that followed an earlier
-# occurrence of the present one: what a model needs to repeat a phrase.
-#
-# **Predict.** Which is the commonest of four habits: the token before, the token itself, `<s>`, or "after the same
-# token"?
-
-# %%
-all_probs = np.stack([on_story[f"layers.{i}.attn.probs"]
-                      for i in range(config.n_layers)])   # (L, H, T, S)
-ids = np.array(story)
-m, n = np.indices((len(ids), len(ids)))                   # m asks, n answers
-habits = {"the token before": n == m - 1, "itself": n == m, "<s>": (n == 0) & (m > 1),
-          "after the same token": (n > 0) & (n < m) & (ids[n - 1] == ids[m])}
-for habit, where in habits.items():
-    asked = where.any(axis=1)                             # tokens to which this can happen
-    weight = (all_probs * where).sum(axis=-1)[..., asked].mean(axis=-1)       # (L, H)
-    i, h = divmod(int(weight.argmax()), config.n_heads)
-    even = (where * past / (m + 1)).sum(axis=1)[asked].mean()
-    print(f"{habit:20} most in layer {i} head {h}: {weight.max():.0%} of its weight "
-          f"(equal: {even:.0%}); above 25% in {np.sum(weight > 0.25)} heads")
+SHE, HE = (tokenizer.encode(word, bos=False)[0] for word in ("she", "he"))
 
 
-# %%
-def map_of(layer, head):
-    figure, ax = figures.new(4.2, width=6)
-    figures.matrix(ax, trace[f"layers.{layer}.attn.probs"][head], words, words,
-                   f"layer {layer}, head {head}", kind=figures.SHARE)
-    ax.tick_params(axis="x", rotation=90)
-    figures.show(figure, "Each row sums to 1: where one token looks.")
+def lean(text, tap):
+    logits = nl.forward(tokenizer.encode(text), weights, config, tap=tap)[-1]
+    return logits[SHE] - logits[HE]
 
 
-map_of(4, 3)
+def gap(text, woman, man, tap=nl.ignore):
+    return lean(text, tap) - lean(text.replace(woman, man), tap)
 
-# %% tags=["sliders"]
-ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_heads - 1));
+
+for pair in ((TEXT, "girl", "boy"),
+             ("The old woman went to the castle, and when", "woman", "man"),
+             ("One day the queen sat at the window, and when", "queen", "king")):
+    gaps = {(i, h): gap(*pair, cut(i, h))
+            for i in range(config.n_layers) for h in range(config.n_heads)}
+    print(f"{pair[1]} or {pair[2]}: gap {gap(*pair):.1f}")
+    for i, h in sorted(gaps, key=gaps.get)[:3]:           # the three smallest
+        print(f"   without layer {i} head {h}: {gaps[i, h]:.1f}")
 
 # %% [markdown]
-# **Explain.** Of these four, looking one token back is the commonest: 8 heads give it more than a quarter of their
-# weight on the story, and no head gives the others as much. Most heads have no habit on this list.
+# **Explain.** Heads 3 and 1 of layer 3. In all three pairs they are the two, of 48, without which the gap is smallest.
+# So the model does use what their maps show. But most of the gap stays when one of them is gone: others carry it too.
+# And a large weight is not enough: head 7 of layer 2 gives *girl* half of its weight, and is in none of the lists.
 #
-# ## Which heads are needed?
+# Now the same for the whole story. How much does the model lose without a head?
 #
-# A map shows where a head looks, not whether the model needs it. For that, silence it and measure the loss: an
-# *ablation*. There are two usual ways: set what the head says to zero, or to its own mean over the text, which takes
-# away only what depends on the token. If both agree, the result does not hang on the choice.
-#
-# **Predict.** The loss is 2.12. How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat? And is
-# silencing a whole layer the sum of its heads, less, or more?
+# **Predict.** The loss is 2.12. How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat? (One tenth
+# of a nat makes the right tokens a tenth less likely.)
 
 # %%
-def average(layer, heads):
-    """A tap that replaces what some heads of a layer say by their mean over the story."""
-    def tap(name, x):
-        if name == f"layers.{layer}.attn.heads":
-            x = x.copy()
-            x[heads] = on_story[name][heads].mean(axis=-2, keepdims=True)
-        return x
-    return tap
+def losses(tap=nl.ignore):
+    """Nats for each token of the story but the first."""
+    logits = nl.forward(story, weights, config, tap=tap)
+    return nl.cross_entropy(logits[:-1], story[1:]).astype(float)
 
 
-cost, cost_mean = np.zeros((2, config.n_layers, config.n_heads))
-for i in range(config.n_layers):
-    for h in range(config.n_heads):
-        cost[i, h] = loss(cut(i, h)) - base
-        cost_mean[i, h] = loss(average(i, h)) - base
-ranks = np.argsort(-cost.ravel())
-for rank in ranks[:4]:
-    i, h = divmod(int(rank), config.n_heads)
-    print(f"layer {i} head {h}: set to zero {cost[i, h]:+.2f} nats per token, "
-          f"to its mean {cost_mean[i, h]:+.2f}")
-print(f"{np.sum(cost < 0.005)} of {cost.size} heads cost less than 0.005")
-print("layer     its heads, one by one    all together     (and with means)")
-for i in range(config.n_layers):
-    both, both_mean = (loss(way(i, slice(None))) - base for way in (cut, average))
-    print(f"{i:5} {cost[i].sum():18.2f} {both:18.2f} {cost_mean[i].sum():15.2f} {both_mean:5.2f}")
+normal = losses()
+extra = np.array([[losses(cut(i, h)) - normal for h in range(config.n_heads)]
+                  for i in range(config.n_layers)])       # (L, H, T - 1)
+cost = extra.mean(axis=-1)                                # (L, H)
+error = extra.std(axis=-1) / np.sqrt(len(normal))         # standard error of each mean
+i, h = np.unravel_index(cost.argmax(), cost.shape)
+print(f"most: layer {i} head {h}, {cost[i, h]:+.2f} nats per token "
+      f"(standard error {error[i, h]:.2f})")
+print(f"{np.sum(cost > 2 * error)} of {cost.size} heads cost more than two standard errors")
 
 # %%
 figure, ax = figures.new(2.8)
 figures.matrix(ax, cost, [f"layer {i}" for i in range(config.n_layers)],
                [f"head {h}" for h in range(config.n_heads)], numbers=".2f",
                title="nats per token lost without one head")
-figures.show(figure, "What it costs to silence one head, on the story: at most 0.10 nats, and next "
-                     "to nothing for about half of the heads.")
+figures.show(figure, "What it costs to silence one head, on the story: at most 0.10 nats, and for "
+                     "40 of the 48 heads too little to be told from chance.")
 
 # %% [markdown]
-# Could one have guessed the ranking without any ablation? The rank correlation is 1 for the same order, 0 for chance.
+# **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
+# have just seen at work. A mean over a story does not show what a head is for. But could the model do without most
+# heads?
+#
+# **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or
+# more?
 
 # %%
-def order_of(x):                                          # 0 for the smallest
-    return np.argsort(np.argsort(x.ravel()))
-
-
-added, certainty = np.zeros((2, config.n_layers, config.n_heads))
+print("layer   one by one, summed   all together   difference (standard error)")
 for i in range(config.n_layers):
-    for h in range(config.n_heads):
-        rows = weights["layers"][i]["attn"]["wo"][h * d:(h + 1) * d]          # (d, D)
-        written = on_story[f"layers.{i}.attn.heads"][h] @ rows                # (T, D)
-        added[i, h] = np.linalg.norm(written, axis=1).mean()
-        certainty[i, h] = all_probs[i, h].max(axis=-1).mean()
-guesses = {"it adds long vectors to the stream": added, "its largest weights are large": certainty,
-           "(set to its mean instead of zero)": cost_mean}
-for guess, x in guesses.items():
-    same = np.corrcoef(order_of(x), order_of(cost))[0, 1]
-    shared = len({*np.argsort(-x.ravel())[:10]} & {*ranks[:10]})
-    print(f"{guess:35} rank correlation {same:.1f}, {shared} of the ten most important heads")
+    together = losses(cut(i, slice(None))) - normal
+    surplus = together - extra[i].sum(axis=0)             # (T - 1,)
+    print(f"{i:5} {cost[i].sum():20.2f} {together.mean():14.2f} {surplus.mean():12.2f} "
+          f"({surplus.std() / np.sqrt(len(normal)):.2f})")
 
 # %% [markdown]
-# **Explain.** Removing the most important head costs 0.1 nats. A whole layer costs more than its heads one by one, in
-# all six layers and with both ways of silencing. One explanation is that heads stand in for each other; the numbers fit
-# it, and do not prove it. What they do show: "this head does not matter, as its ablation costs nothing" is a wrong
-# conclusion. Layer 0 is the counterexample: each of its heads costs less than 0.005, all together cost 0.03. The two
-# guesses find most of the important heads, and not their order. All of this is one small model on one story.
+# Do many disturbances always cost more together than one by one, whatever they are? The control leaves the heads alone,
+# and adds random rows in the same place, each as long as what a head adds there.
+
+# %%
+def disturbed(layer, rows):
+    """A tap that adds rows (T, D) to what attention adds."""
+    return lambda name, x: x + rows if name == f"layers.{layer}.attn.out" else x
+
+
+rng = np.random.default_rng(0)
+print("layer   random rows one by one, summed   all together")
+for i in range(config.n_layers):
+    noise = []
+    for h in range(config.n_heads):
+        rows = rng.standard_normal((len(story), config.dim)).astype(np.float32)
+        length = np.linalg.norm(added_by(on_story, i, h), axis=1, keepdims=True)      # (T, 1)
+        noise.append(rows / np.linalg.norm(rows, axis=1, keepdims=True) * length)
+    single = sum(losses(disturbed(i, rows)).mean() - normal.mean() for rows in noise)
+    together = losses(disturbed(i, sum(noise))).mean() - normal.mean()
+    print(f"{i:5} {single:32.2f} {together:14.2f}")
+
+# %% [markdown]
+# **Explain.** More, behind layer 0, and random rows show no such surplus. So it comes from what the heads say: they say
+# partly the same, or stand in for one another; which, these numbers do not tell. Either way, "its ablation costs
+# nothing, so it does nothing" does not follow. All of this is one small model on one story, and zero is only one way to
+# silence a head; its mean over the text is another.
 #
 # ## In the wild
 #
@@ -464,11 +573,15 @@ for guess, x in guesses.items():
 #   token sees only the first key ([pytorch#103082](https://github.com/pytorch/pytorch/issues/103082)); FlashAttention
 #   changed from the one to the other ([flash-attention#517](https://github.com/Dao-AILab/flash-attention/issues/517)).
 #   Exercise 2 is about that.
+# - **exp overflows.** Float32 ends at $3.4 \cdot 10^{38}$, so exp of a score above 88.7 is infinite, and such a row is
+#   not a number after the softmax. Subtract the largest score of the row first: $e^{x - c} = e^x / e^c$, and $e^c$
+#   cancels in the fraction.
 # - **A large negative number instead of −∞** works as long as it stays finite. In float16 the most negative number plus
 #   a negative score is −∞, and a row of nothing else is not a number after the softmax
 #   ([transformers#17306](https://github.com/huggingface/transformers/pull/17306)):
 
 # %%
+print(f"exp overflows float32 above {np.log(np.finfo(np.float32).max):.1f}")
 most_negative = np.finfo(np.float16).min
 with np.errstate(over="ignore", invalid="ignore"):
     row = np.array([most_negative, most_negative]) + np.float16(-32)
@@ -515,23 +628,25 @@ with np.errstate(over="ignore", invalid="ignore"):
 #
 # Fill in each function; `check` runs it on several shapes, and says what a wrong answer looks like.
 #
-# ### 1. The logarithm of softmax
+# ### 1. The row that predicts
 #
-# The loss needs log(softmax(x)). To take the logarithm of `nl.softmax(x)` fails: a weight that rounds to 0 becomes −∞,
-# although its logarithm is an ordinary number such as −200. Compute it so that it does not.
+# To continue a text, only the last row of the last layer is needed. Compute what one head adds to the last row of the
+# stream, with no more work than that takes. x holds the normalised rows of all T tokens. You may call `nl.softmax`;
+# there is no rotation.
 
 # %% tags=["exercise"]
-def log_softmax(x):
-    """The logarithm of each row's softmax, finite for every finite x: (T, S) -> (T, S)."""
+def last_row(x, wq, wk, wv, wo):
+    """What a head adds to the last token's row: (T, D), (D, d), (D, d), (D, d), (d, D) -> (D,)."""
     ...
 
 # %%
-check(log_softmax)
+check(last_row)
 
 # %% tags=["solution"]
-def log_softmax(x):
-    below = x - np.max(x, axis=-1, keepdims=True)         # the largest is 0
-    return below - np.log(np.sum(np.exp(below), axis=-1, keepdims=True))
+def last_row(x, wq, wk, wv, wo):
+    q, k, v = x[-1] @ wq, x @ wk, x @ wv                  # (d,), (T, d), (T, d)
+    shares = nl.softmax(k @ q / np.float32(np.sqrt(len(q))))          # it sees all: no mask
+    return shares @ v @ wo
 
 # %% [markdown]
 # ### 2. More keys than queries
@@ -577,7 +692,7 @@ def windowed_head(q, k, v, window):
 # ## In five lines
 #
 # 1. Attention is a soft look-up: scores q·k, mask, softmax, and the mean of the values with these weights.
-# 2. Scores are divided by the root of d, as a sum of d products grows with it.
+# 2. Scores are divided by the root of d, as the typical size of a sum of d products grows with that root.
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
-# 4. A map shows where a head looks; heads with little to find may look at the first token, a sink.
-# 5. Silencing a layer costs more than its heads one by one: a head that is free to remove may still have work.
+# 4. A map shows where a head looks, sometimes only at the first token, a sink; whether that is used, an ablation tells.
+# 5. The heads of a layer cost more together than one by one: "costs nothing alone, so does nothing" does not follow.

@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | How does attention know where a token stands? |
-# | **You will be able to** | turn queries and keys by hand; say why attention then sees distances only; tell Meta's pairs from Hugging Face's, and know what the wrong ones look like; find out which pairs a model uses, and why it fails beyond the length that it was trained on |
+# | **You will be able to** | turn queries and keys by hand; say why attention then sees distances only; tell Meta's pairs from Hugging Face's, and know what the wrong ones look like; find out which rotations a model needs, and what breaks in a text longer than those of its training |
 # | **It assumes** | lesson [03](03_attention.ipynb); sine and cosine |
-# | **Minutes** | 60 |
+# | **Minutes** | 95 |
 #
 # T tokens, D model width, H query heads, G key/value heads, d head width, L layers.
 
@@ -31,20 +31,22 @@ import figures
 import ipywidgets
 import ml_dtypes
 import numpy as np
+import pencil
 from course import STORY, config, exact, loss, nl, tokenizer, weights
 
 check = checks.lesson("04")
 
 # %% [markdown]
-# ## Attention cannot count
+# ## One score cannot count
 #
 # Attention compares a *query* q with the *key* k of every earlier token by their inner product q·k. Nothing in that
 # product says how far apart the two tokens stand: change the order of the keys, and the same weights go to the same
-# values (question 3 of lesson [03](03_attention.ipynb)).
+# values (question 3 of lesson [03](03_attention.ipynb)). Only the mask gives a little away: the first token sees one
+# key, the tenth sees ten. (Models trained with nothing else do learn something about order, arXiv 2203.16634.)
 #
-# RoPE, *rotary position embedding*, changes that with a clock. Think of each query and each key as hands of a clock.
-# Before they are compared, a hand is turned by an angle that grows with the token's position. Two hands that stood
-# alike now differ by an angle that tells how many positions lie between them.
+# RoPE, *rotary position embedding*, adds the distance, with a clock. Think of each query and each key as a hand of a
+# clock. Before they are compared, each hand is turned by an angle that grows with its token's position. Two hands that
+# pointed the same way now differ by an angle that tells how many positions lie between them.
 #
 # ## One pair by hand
 #
@@ -78,20 +80,57 @@ for m in range(5):
 # %% [markdown]
 # **Explain.** 4, the same as at distance 0: after four quarter turns the hand is where it began. Along each diagonal
 # the number is the same, as only the distance m − n counts. That is what was wanted. But one hand that turns fast
-# cannot tell 0 from 4, and one that turns slowly cannot tell 0 from 1. A clock has several hands.
+# cannot tell 0 from 4, and one that turns slowly can hardly tell 0 from 1. A clock has several hands.
+#
+# ### The Llama for pencil
+#
+# The Llama on the [handout](handout.pdf) has one hand, which turns by one radian per position (its step 4). *and*, at
+# position 2, asks with $q = (0.9, -1.4)$; *cats*, at position 1, is found under $k = (1, 0)$.
+#
+# **Predict.** Turn both with a pencil ($\cos 1 = 0.54$, $\sin 1 = 0.84$, $\cos 2 = -0.42$, $\sin 2 = 0.91$) and
+# multiply. A full turn takes $2\pi = 6.28$ positions: at which distance will the product be about the same again?
+
+# %%
+q_and, k_noun = (0.9, -1.4), (1, 0)
+print("q at 2:", turned(q_and, 2).round(2), "  k at 1:", turned(k_noun, 1).round(2))
+print("distance " + "".join(f"{n:6}" for n in range(9)))
+print("product  " + "".join(f"{turned(q_and, n) @ k_noun:6.2f}" for n in range(9)))
+said = [0, *nl.generate([0], pencil.weights, pencil.config, 11, temperature=0)]
+print("greedy:", *[pencil.NAMES[i] for i in said])
+
+
+def hide_seven_back(name, x):
+    if name.endswith("attn.scores"):
+        x = x.copy()                                      # a tapped array is never changed in place
+        x[0, -1, -8] = -np.inf
+    return x
+
+
+looks = pencil.run(said[:-1])["layers.0.attn.probs"][0, -1]
+print("the last and, its weight 1, 3, 5, 7 and 9 back:", looks[[-2, -4, -6, -8, -10]].round(2))
+for label, tap in (("as it is", nl.ignore), ("7 back hidden", hide_seven_back)):
+    logits = nl.forward(said[:-1], pencil.weights, pencil.config, tap=tap)
+    print(f"{label:13} the eleventh word is {pencil.NAMES[logits[-1].argmax()]}")
+
+# %% [markdown]
+# **Explain.** The product is largest one position back: this head was built to look at the token before. At distance 7
+# the hand is nearly where it was at 1, so the last *and* gives the noun seven back as much weight (19 %) as the one
+# before it (20 %). That is the other noun, and the eleventh word is wrong. With that one token hidden, it is right.
 #
 # ## Several speeds
 #
-# RoPE (its paper, section 3.2.2; LLaMA, section 2.2) cuts the d numbers of a head into d/2 pairs. At position p, pair i
-# turns by the angle
+# RoPE (its paper, section 3.2.2; LLaMA, section 2.2) cuts the d numbers of a head into d/2 pairs, and gives each pair
+# its own speed. At position p, pair i, the two numbers (a, b), turns by the angle
 #
-# $$p\,\theta^{-2i/d}, \qquad \theta = 10000, \quad i = 0 \dots d/2 - 1$$
+# $$\varphi = p\,\theta^{-2i/d}, \qquad \theta = 10000, \quad i = 0 \dots d/2 - 1$$
 #
 # $$\begin{pmatrix} a' \\ b' \end{pmatrix} =
-# \begin{pmatrix} \cos & -\sin \\ \sin & \cos \end{pmatrix}
+# \begin{pmatrix} \cos \varphi & -\sin \varphi \\ \sin \varphi & \cos \varphi \end{pmatrix}
 # \begin{pmatrix} a \\ b \end{pmatrix}$$
 #
-# Pair 0 turns by one radian per token, the others ever more slowly. (The paper counts i from 1 and writes i − 1.)
+# (The quarter turn above is $\cos \varphi = 0$, $\sin \varphi = 1$: it gives $(-b, a)$.) Pair 0 turns by one radian per
+# token, the others more and more slowly. (The paper counts i from 1, and its $\theta_i$ is the speed of pair i.) Which
+# two numbers of a head make a pair is a convention; here pair i is $(x_i, x_{i + d/2})$.
 #
 # **Predict.** A full turn is 2π radians. After how many tokens is pair 0 back where it began? The last of this model's
 # 16 pairs turns by 0.00018 radians per token: is it round after about $350$, $3500$ or $35000$ tokens?
@@ -107,6 +146,12 @@ large = theta ** (-2 * np.arange(64) / 128)
 print(f"d 128, as in the published models: once round in {2 * np.pi / large[0]:.1f} "
       f"to {2 * np.pi / large[-1]:,.0f} tokens")
 
+# %% [markdown]
+# **Explain.** Pair 0 is round after 6 tokens, pair 15 after 35,333. A fast pair turns far between neighbours and so
+# tells them apart, but 6 tokens back looks to it like here. Pair 15 never comes round in any text of this model; but
+# from one token to the next it moves by 0.0002 radians, so it can only tell near from very far. Together the hands tell
+# both, like seconds and hours.
+
 # %%
 tokens = tokenizer.encode(STORY)
 trace = nl.Trace()
@@ -121,8 +166,9 @@ def draw(pair, position):
         point = q[20, i], q[20, i + d // 2]
         named[f"pair {i}"] = np.array([turned(point, (position + n) * speed[i]) for n in range(8)])
     figures.show(figures.circles(named, position),
-                 f"One query at eight positions from {position} on: every pair keeps its distance "
-                 "from the middle, and the higher its number, the slower it turns.")
+                 "One query at eight positions in a row, from light to dark: every pair keeps its "
+                 "distance from the middle; pairs 9 and 15 turn so little that their dots lie on "
+                 "one another.")
 
 
 draw(15, 0)
@@ -134,8 +180,7 @@ ipywidgets.interact(draw, pair=(0, 15), position=(0, 500));
 # ## In numpy_llama.py
 #
 # The angles depend on the position and the pair, not on the text. So cosines and sines are computed once, for all heads
-# and layers, and the rotation is four products. Here pair i is $(x_i, x_{i + d/2})$: the first half of the numbers
-# holds all a, the second all b.
+# and layers, and the rotation is four products. The first half of a head's numbers holds all a, the second all b.
 
 # %%
 positions = np.arange(len(tokens))
@@ -143,19 +188,20 @@ cos, sin = nl.rope_cos_sin(positions, d, theta)           # (T, d/2) each
 x = trace["layers.3.attn.q"]                              # (H, T, d)
 a, b = x[..., :d // 2], x[..., d // 2:]
 by_hand = np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-print("as the model has it:", np.array_equal(by_hand, trace["layers.3.attn.q_rope"]))
+print("as in the model:", np.array_equal(by_hand, trace["layers.3.attn.q_rope"]))
 longer = np.linalg.norm(by_hand, axis=-1) / np.linalg.norm(x, axis=-1)
-print("lengths stay:       ", np.allclose(longer, 1, atol=1e-5))
+print("lengths stay:   ", np.allclose(longer, 1, atol=1e-5))
 
 # %% [markdown]
-# ## Only the distance counts
+# ## Two rotations, one product
 #
-# To turn both q and k by the same angle does not change their inner product, as lengths and the angle between them
-# stay. So of two rotations only the difference is left (RoPE paper, section 3.2.1):
+# Turning both q and k by the same angle does not change their inner product, as lengths and the angle between them
+# stay. So of two rotations only the difference is left. With $R_m$ for "turn every pair by its angle at position m"
+# (RoPE paper, section 3.2.1):
 #
 # $$\langle R_m\, q,\; R_n\, k \rangle = \langle R_{m-n}\, q,\; k \rangle$$
 #
-# Test it on the whole model. A tap can turn q and k anew, by any angles that we like.
+# Test it on the whole model, with a tap that turns queries and keys by angles of our choice.
 #
 # **Predict.** The loss on the story is 2.12 nats per token. What is it if all positions are moved by 300, so that the
 # story begins at position 300? And if nothing is turned at all: about $2.2$, $3$ or $4$?
@@ -166,23 +212,19 @@ def turn(x, angles):
     return nl.rope(x.astype(np.float64), np.cos(angles), np.sin(angles))
 
 
-def turning(turn_at):
-    """A tap that turns q and k anew: turn_at(x, positions) -> x."""
-    before = {}
+def at_speeds(speeds, start=0):
+    """A tap: pair i turns by speeds[i] per token, and the first token stands at `start`."""
+    unturned = {}
 
     def tap(name, x):
         kind = name.split(".")[-1]                        # q, k, q_rope, k_rope, ...
-        if kind in ("q", "k"):
-            before[kind] = x
-        if kind in ("q_rope", "k_rope"):
-            x = turn_at(before[kind[0]], np.arange(x.shape[1])).astype(np.float32)
+        if kind in ("q", "k"):                            # comes first, and is kept
+            unturned[kind + "_rope"] = x
+        if kind in ("q_rope", "k_rope"):                  # comes next, and is replaced
+            angles = np.outer(np.arange(x.shape[1]) + start, speeds)
+            x = turn(unturned[kind], angles).astype(np.float32)
         return x
     return tap
-
-
-def at_speeds(speeds, start=0):
-    """A tap: pair i turns by speeds[i] per token, and the first token stands at `start`."""
-    return turning(lambda x, positions: turn(x, np.outer(positions + start, speeds)))
 
 
 base = loss()
@@ -198,51 +240,82 @@ one = turn(np.repeat(q[None, 20:21], 300, axis=1), np.outer(distance, speed))[0]
 other = turn(np.repeat(k[None, 10:11], 300, axis=1), np.outer(distance, speed))[0]
 figure, axes = figures.new(3.3, columns=2, gridspec_kw=dict(width_ratios=[1, 1.4]))
 grid = one[:24] @ other[:24].T
-figures.matrix(axes[0], grid - grid.min(), kind=figures.SHARE, limit=np.ptp(grid),
-               title="q·k, white: small, dark: large")
+figures.matrix(axes[0], np.where(np.tri(24, dtype=bool), grid - grid.min(), np.nan),
+               kind=figures.SHARE, limit=np.ptp(grid), title="q·k, white: small, dark: large")
 axes[0].set(xlabel="position n of k", ylabel="position m of q",
             xticks=range(0, 24, 8), yticks=range(0, 24, 8))
-axes[1].plot(distance, one @ k[10])
-axes[1].set(xlabel="distance m − n", ylabel="q·k", title="q·k by distance")
-figures.show(figure, "Left, along every diagonal the colour is the same: only m − n counts. Right, "
-                     "the same q and k at growing distance: fast pairs make the ripple, slow ones "
-                     "the trend.")
+by_pair = one * k[10]                                     # (300, d)
+by_pair = by_pair[:, :d // 2] + by_pair[:, d // 2:]       # (300, d/2): what each pair adds to q·k
+for label, chosen in (("all pairs", pairs >= 0), ("pairs 0 to 7", pairs < 8),
+                      ("pairs 8 to 15", pairs >= 8)):
+    axes[1].plot(distance, by_pair[:, chosen].sum(axis=1), label=label)
+axes[1].set(xlabel="distance m − n", ylabel="part of q·k", title="q·k by distance")
+axes[1].legend()
+figures.show(figure, "Left, along every diagonal the colour is the same: only m − n counts (grey: "
+                     "keys after the query). Right, the same q and k at growing distance: the "
+                     "fast pairs make the ripple, the slow ones the trend.")
 
 # %% [markdown]
 # **Explain.** Moved by any number of positions, the model computes the same: its scores hold no absolute position. (It
-# can still find out where a text begins, as `<s>` stands there.) Without any rotation the loss doubles.
+# can still find out where a text begins, as the first token sees one key only.) With nothing turned the loss doubles.
+# That says how much *this* model relies on its rotations, not how well a model would do that was trained without.
 #
-# ## Which pairs does this model use?
+# **Explore** ([explorer](explorer/README.md)). Shift all positions: both arrows turn, and no score moves. Then drag θ,
+# or pair neighbours:
 #
-# RoPE offers 16 speeds; which of them did training take up? Let one pair at a time stand still, and measure the loss.
-# A second look: how long are the numbers of pair i in q and k? If they are short, the pair hardly counts in q·k.
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn.scores&i=1.9.8&tab=rotation&pair=4"
+#
+# ## Which rotations does this model need?
+#
+# RoPE offers 16 speeds; which of them does this model need? Let one pair at a time *stand still*: it still counts in
+# q·k, but no longer knows the distance. A control *takes the pair out* of every query and key. And a second look: how
+# long are the hands? The length of pair i in q times its length in k is the most that it can add to q·k. As a share of
+# all 16 pairs we call it the pair's *strength*.
 #
 # **Predict.** Pair 0 is the fastest, pair 15 the slowest. The story has over two hundred tokens. Which of pairs 0, 9
 # and 15 can stand still at no cost?
 
 # %%
+def without(pair):
+    """A tap that takes one pair out of every query and key."""
+    def tap(name, x):
+        if name.endswith(("q_rope", "k_rope")):
+            x = x.copy()
+            x[..., [pair, pair + d // 2]] = 0
+        return x
+    return tap
+
+
 def pair_lengths(x):                                      # (heads, T, d) -> (heads, d/2)
     return np.hypot(x[..., :d // 2], x[..., d // 2:]).mean(axis=1)
 
 
-still = np.zeros(d // 2)                                  # nats per token if that pair stands still
+still, out = np.zeros(d // 2), np.zeros(d // 2)           # nats per token lost
 for i in pairs:
     still[i] = loss(at_speeds(np.where(pairs == i, 0, speed))) - base
+    out[i] = loss(without(i)) - base
 strength = np.zeros((config.n_layers, d // 2))
 for i in range(config.n_layers):
     keys = np.repeat(trace[f"layers.{i}.attn.k"], config.n_heads // config.n_kv_heads, axis=0)
     product = pair_lengths(trace[f"layers.{i}.attn.q"]) * pair_lengths(keys)      # (H, d/2)
     strength[i] = (product / product.sum(axis=1, keepdims=True)).mean(axis=0)
-for i in (0, 1, 8, 9, 10, 15):
-    print(f"pair {i:2} standing still: {still[i]:+.3f} nats per token; share of the strength: "
-          f"layer 0 {strength[0, i]:3.0%}, layer 5 {strength[5, i]:3.0%}")
+for i in (0, 1, 5, 8, 9, 10, 15):
+    print(f"pair {i:2} standing still {still[i]:+.2f} nats per token, taken out {out[i]:+.2f}; "
+          f"strength: layer 0 {strength[0, i]:3.0%}, layer 5 {strength[5, i]:3.0%}")
+print("the strongest pair of layers 0 to 5:", strength.argmax(axis=1))
+print(f"radians over the story: pair 5 {len(tokens) * speed[5]:.1f}, "
+      f"pair 8 {len(tokens) * speed[8]:.1f}, pair 9 {len(tokens) * speed[9]:.1f}, "
+      f"pair 12 {len(tokens) * speed[12]:.1f}")
 print(f"half a turn of pair 9: {np.pi / speed[9]:.0f} tokens; the training context: "
       f"{config.max_seq_len}")
 
 # %%
 figure, axes = figures.new(2.6, columns=2)
-axes[0].bar(pairs, still, color=figures.BLUE)
-axes[0].set(xlabel="pair that stands still", ylabel="nats per token lost")
+axes[0].bar(pairs - 0.2, still, 0.4, color=figures.BLUE, label="standing still")
+axes[0].bar(pairs + 0.2, out, 0.4, color=figures.ORANGE, hatch="///", edgecolor="white",
+            label="taken out")
+axes[0].set(xlabel="pair", ylabel="nats per token lost")
+axes[0].legend()
 figures.matrix(axes[1], strength, [f"layer {i}" for i in range(config.n_layers)],
                [str(i) if i % 3 == 0 else "" for i in pairs], kind=figures.SHARE, limit=0.5)
 axes[1].set(xlabel="pair", title="share of the strength in q·k")
@@ -250,56 +323,87 @@ figures.show(figure, "Left, two pairs matter most, the fastest and pair 9. Right
                      "pair 9 has the largest share.")
 
 # %% [markdown]
-# **Explain.** The slowest pairs can stand still: over this story they hardly turn anyway. The fastest pair costs most;
-# it is the one that tells neighbours apart. And there is pair 9. It makes half a turn in 559 tokens, a little more than
-# the 512 of the training context. So over all distances of training its cosine falls from 1 to nearly −1 and never
-# comes back. The pairs before it do come back, and those after it use less of the range. Whether that is *why* training
-# made this pair strong, from layer 2 on, these numbers cannot tell; that it did, they show.
+# **Explain.** Pairs 5 to 8 and 10 to 15 can stand still almost for free. For 12 to 15 that is no wonder, as over the
+# story they turn by a quarter of a radian or less; pair 5 turns twice around, and is not needed either. Two pairs are:
+# the fastest, and pair 9.
+#
+# Pair 9 makes half a turn in 559 tokens, a little more than the 512 of the training context. So if q and k point the
+# same way at distance 0, then over all distances of training what it adds to q·k only falls, and never comes back. The
+# pairs before it do come back, and those after it use less of the range. Whether that is *why* training made this pair
+# strong, from layer 2 on, these numbers cannot tell; that it did, they show.
+#
+# **Predict.** Layer 4 head 3 gives most of its weight to the token just before its own (lesson
+# [03](03_attention.ipynb)). If pair 0 stands still, will the weight that this token loses go to tokens beside it, or to
+# tokens far away? And if pair 9 stands still?
+
+# %%
+def weight_by_distance(speeds):
+    """Where layer 4 head 3 looks: its weight 1, 2 to 4, 5 to 20 and over 20 tokens back."""
+    run, turning = nl.Trace(), at_speeds(speeds)
+    nl.forward(tokens, weights, config, tap=lambda name, x: run(name, turning(name, x)))
+    probs = run["layers.4.attn.probs"][3][20:]            # (T - 20, T): all but the first tokens
+    back = np.arange(20, len(tokens))[:, None] - np.arange(len(tokens))
+    return [probs[(back >= low) & (back <= high)].sum() / len(probs)
+            for low, high in ((1, 1), (2, 4), (5, 20), (21, len(tokens)))]
+
+
+print("tokens back:           1   2 to 4  5 to 20  over 20")
+for label, speeds in (("as trained", speed), ("pair 0 still", np.where(pairs == 0, 0, speed)),
+                      ("pair 1 still", np.where(pairs == 1, 0, speed)),
+                      ("pair 9 still", np.where(pairs == 9, 0, speed))):
+    print(f"{label:14}" + "".join(f"{weight:9.2f}" for weight in weight_by_distance(speeds)))
+
+# %% [markdown]
+# **Explain.** Without pair 0 this head confuses neighbours: its weight goes to tokens 2 to 4 back. Without pair 9 it
+# confuses near and far: nearly half goes to tokens more than 20 back. That is what a fast and a slow hand are for.
 #
 # ## A puzzle from lesson 03
 #
 # Layer 5 head 5 looked at `<s>` early in the story and stopped later. Is that because of the tokens that ask, or
 # because of the distance? RoPE lets us separate the two: take the same queries, and put `<s>` at distances of our
-# choice.
+# choice. As a control, do the same with the keys of all other tokens.
 #
-# **Predict.** If the distance is the reason, what will the early and the late queries have in common?
+# **Predict.** If the distance is the reason, and `<s>` stands 5 back for all of them: will early and late queries give
+# it nearly the same score, or the late ones far less?
 
 # %%
 asking = trace["layers.5.attn.q"][5][None]                # (1, T, d)
-start = trace["layers.5.attn.k"][1][0]                    # (d,): the key of <s>, at position 0
+all_keys = trace["layers.5.attn.k"][1]                    # (S, d); <s> is the first
+print("score for          <s> by tokens   <s> by the   other    <s>, pair 9")
+print("                   2 to 15         last 100     tokens   alone")
 for apart in (5, 60, 200):
-    at = turn(asking, np.repeat(apart * speed[None], len(tokens), axis=0))[0] * start
-    by_pair = (at[:, :d // 2] + at[:, d // 2:]) / np.sqrt(d)                  # (T, d/2)
-    total = by_pair.sum(axis=1)
-    print(f"<s> {apart:3} back: mean score with tokens 2 to 15 {total[2:16].mean():5.1f}, with the "
-          f"last 100 {total[-100:].mean():5.1f}; pair 9 alone {by_pair[:, 9].mean():4.1f}")
+    turned_q = turn(asking, np.repeat(apart * speed[None], len(tokens), axis=0))[0]    # (T, d)
+    for_keys = turned_q @ all_keys.T / np.sqrt(d)         # (T, S), all keys so far back
+    nine = turned_q[:, [9, 9 + d // 2]] @ all_keys[0, [9, 9 + d // 2]] / np.sqrt(d)
+    print(f"all {apart:3} back {for_keys[2:16, 0].mean():14.1f} {for_keys[-100:, 0].mean():14.1f} "
+          f"{for_keys[:, 1:].mean():11.1f} {nine.mean():10.1f}")
 
 # %% [markdown]
-# **Explain.** Early and late queries give nearly the same score at the same distance. So it is the distance: this head
-# has learned "look at `<s>` while it is near", and the rotation turns the match into a mismatch. Pair 9 alone moves the
-# score by 8.5 of about 20.
+# **Explain.** Early and late queries give `<s>` nearly the same score at the same distance. So it is the distance. The
+# other keys fade with it as well, so this head looks at what is near; near, `<s>` is ahead of the others by about ten,
+# at 200 back by nothing. Pair 9 does the largest part, 8.5 of about 20.
 #
-# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance. That is a bound, for given
-# sizes of q and k; what a head does with the distance is learned. Some pairs of q and k could as well grow with it: see
-# question 2.
+# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. That is a
+# bound, for given sizes of q and k; what a head does with the distance is learned. For some q and k the product grows:
+# see question 2.
 #
 # ## Two ways to pair
 #
 # The paper pairs neighbours: $(x_0, x_1), (x_2, x_3)$ and so on. So do Meta's files. Hugging Face's code pairs halves:
-# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on, and its files hold the columns of `wq` and `wk` (on disk, the rows) in
-# another order, so that the same numbers meet. Both are right, each with its own files. numpy_llama.py turns halves,
-# and reorders Meta's files once, at load.
+# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on. Its files store `wq` and `wk` with the columns of each head in another
+# order, so that two numbers that were neighbours now stand d/2 apart. Both are right, each with its own files.
+# numpy_llama.py turns halves, and reorders Meta's files once, at load.
 
 # %%
 figures.show(figures.pairings(), "Which of eight numbers turn together: neighbours in the paper "
                                  "and in Meta's files, halves in Hugging Face's.")
 
 # %% [markdown]
-# Someone loads files of the one kind into code of the other. All shapes fit, and nothing complains. We imitate it: in
-# each head, the columns of `wq` and `wk` are put into an order that belongs to the other code.
+# Someone loads files of the one kind into code of the other. All shapes fit, and nothing complains. We imitate it: our
+# files are for halves, and we reorder the columns of `wq` and `wk` as if they were for neighbours.
 #
-# **Predict.** How wrong is a score between a token and itself? Between neighbours? Between tokens 100 apart? And does
-# it help to move the whole story to other positions?
+# **Predict.** By how much is a score wrong, on average: between a token and itself, between neighbours, between tokens
+# 80 apart? Choose for each from about $0$, $0.5$ and $3$. And does it help to move the whole story to other positions?
 
 # %%
 to_halves = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])          # 0, 2, 4, ... 1, 3, 5
@@ -329,7 +433,7 @@ error = np.mean(errors, axis=(0, 1))                      # (T, T): all layers a
 back = positions[:, None] - positions
 half = len(tokens) // 2
 print("distance     mean error of a score      first half of the story, second half")
-for low, high in ((0, 0), (1, 1), (2, 7), (8, 15), (16, 63), (64, 199)):
+for low, high in ((0, 0), (1, 1), (2, 7), (8, 15), (16, 31), (32, 63), (64, 99)):
     chosen = (back >= low) & (back <= high)
     print(f"{low:3} to {high:3} {error[chosen].mean():15.1f} "
           f"{error[:half][chosen[:half]].mean():23.1f} {error[half:][chosen[half:]].mean():12.1f}")
@@ -346,18 +450,19 @@ for first, last in ((0, 4), (4, 16), (16, 64), (64, 227)):
         f"{label} {x[first:last].mean():.2f}" for label, x in nats.items()))
 
 prompt = tokenizer.encode("Once upon a time")
-for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):            # float64, see below
+for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
     new = list(nl.generate(prompt, w, config, 70, np.random.default_rng(1), temperature=0.6))
     text = " ".join(tokenizer.decode(prompt + new).split())
     print(textwrap.fill(f"{label}: {text}", 94, subsequent_indent="       "))
 
 # %% [markdown]
-# (In float64 a seed tells the same story on every processor.)
+# (`exact` holds the weights in float64: there rounding is too small to change which token is drawn.)
 #
-# **Explain.** A token's score with itself is right: at distance 0 nothing turns, whatever the pairs. The error grows
-# with the *distance* between query and key, and is the same early and late in the story; to move the story changes
-# nothing. The beginning of a text is read almost rightly, as there are no large distances yet. So the first words prove
-# nothing: test a port with a text of a hundred tokens.
+# **Explain.** A token's score with itself is right: at distance 0 both are turned alike, whatever the pairs. The error
+# grows with the *distance* between query and key, and is about the same early and late in the story; moving the story
+# changes nothing. The first tokens are predicted almost correctly, and a sample may begin well, as there are no large
+# distances yet. So don't judge a port by its first words. Compare scores (lesson [07](07_forward_pass.ipynb)):
+# there the error shows at distance 1.
 #
 # ## Beyond the training context
 #
@@ -365,12 +470,14 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):            # 
 # after the other, and let it predict every token, positions up to 1,023.
 #
 # - *As trained*: the angles simply grow on.
-# - *All positions halved*, called position interpolation: no pair turns further than it did in training.
-# - *Only pair 9 halved*: the other 15 pairs turn as trained.
-# - *The last 256 tokens*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known.
-#   This is the control: it tells what is due to the distances, and what to the text.
+# - *All halved*, called position interpolation: no pair turns further than it did in training. (The published method
+#   trains a little further after that, arXiv 2306.15595; we don't.)
+# - *0 to 8 halved*, *9 halved*, *10 to 15 halved*: only these pairs, the others turn as trained.
+# - *Last 256*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known. This
+#   control shows how much comes from the distances and how much from the text.
 #
-# **Predict.** From which position on does the first way fail? Is one pair of 16 enough?
+# **Predict.** From which position on does the model fail as trained: right at 512, soon after, or far later? And which
+# of the five other ways will help?
 
 # %%
 long = list(tokens)
@@ -379,7 +486,7 @@ for seed in range(20):
         rng = np.random.default_rng(seed)
         long += prompt[1:] + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8))
 long = long[:1024]
-double = replace(config, max_seq_len=1024)
+double = replace(config, max_seq_len=1024)                # a copy with a longer context
 
 
 def nats_at(speeds):
@@ -393,44 +500,59 @@ for i in range(0, 1024 - 128, 128):
     window = nl.cross_entropy(nl.forward(part, weights, config)[:-1], part[1:])
     near.append(window if i == 0 else window[127:])
 ways = {"as trained": nats_at(speed), "all halved": nats_at(speed / 2),
-        "pair 9 halved": nats_at(np.where(pairs == 9, speed / 2, speed)),
         "0 to 8 halved": nats_at(np.where(pairs < 9, speed / 2, speed)),
+        "9 halved": nats_at(np.where(pairs == 9, speed / 2, speed)),
+        "10 to 15 halved": nats_at(np.where(pairs > 9, speed / 2, speed)),
         "last 256": np.concatenate(near)}
-print("tokens        " + "  ".join(f"{label:>13}" for label in ways))
-for i in range(0, 1024, 128):
-    means = (f"{x[i:i + 128].mean():13.2f}" for x in ways.values())
-    print(f"{i:4} to {i + 127:4}  " + "  ".join(means))
-print("below 512     " + "  ".join(f"{x[:511].mean():13.2f}" for x in ways.values()))
-print("from 512 on   " + "  ".join(f"{x[511:].mean():13.2f}" for x in ways.values()))
-cost = (ways["all halved"] - ways["as trained"])[:511].mean()
-print(f"all halved costs {cost:.1f} nats per token below 512")
-alone = [nats_at(np.where(pairs == i, speed / 2, speed))[511:].mean() for i in pairs]
-by_rank = np.argsort(alone)
-print("only one pair halved, from 512 on, the best three: "
-      + ", ".join(f"pair {i} {alone[i]:.2f}" for i in by_rank[:3]))
+print("tokens       " + " ".join(f"{label:>10}" for label in ways))
+for first, end in ((0, 512), (512, 559), (559, 640), (640, 768), (768, 896), (896, 1024)):
+    means = (f"{x[first:end].mean():{max(10, len(label))}.2f}" for label, x in ways.items())
+    print(f"{first:4} to {end - 1:4} " + " ".join(means))
 
 # %%
 figure, ax = figures.new(3)
-mean = np.ones(96) / 96
-for label in ("as trained", "all halved", "pair 9 halved"):
-    ax.plot(np.arange(96, 1024), np.convolve(ways[label], mean, "valid"), label=label)
-ax.axvline(512, color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xlabel="position (dotted: the training context)", ylabel="nats per token")
+mean = np.ones(64) / 64
+for label in ("as trained", "all halved", "9 halved"):
+    ax.plot(np.arange(64, 1024), np.convolve(ways[label], mean, "valid"), label=label)
+for position in (512, np.pi / speed[9]):
+    ax.axvline(position, color=figures.GREY, linestyle=":", linewidth=1.2)
+ax.set(xlabel="position (dotted: the training context, 512, and half a turn of pair 9, 559)",
+       ylabel="nats per token, mean of the last 64")
 ax.legend(loc="upper left")
-figures.show(figure, "Past 512 the model as trained goes wrong. All pairs halved, it goes on, and "
-                     "is worse than it could be from the first token. One pair halved is enough.")
+figures.show(figure, "As trained, the model holds out past 512 and fails from about 559 on. All "
+                     "pairs halved, it goes on, and is worse than it could be from the first "
+                     "token. Pair 9 halved is enough.")
 
 # %% [markdown]
-# **Explain.** The model fails from 512 on: 3.90 nats, where the last 256 tokens alone give 2.45. All positions halved,
-# it goes on, at a cost of 0.3 nats *below* 512. The controls say which pair does what. With only the fast pairs halved,
-# nearly the whole cost is there, and almost none of the gain: they tell neighbours apart, and now misjudge them. With
-# only pair 9 halved, all of the gain is there, and no cost; no other single pair comes near. So this one pair carries
-# the failure. Its geometry would explain it: beyond 559 tokens it comes round on the other side, so that what is far
-# begins to look near again.
+# **Explain.** 512 is no cliff: up to 558 the model is nearly as good as with the last 256 tokens alone, and then it
+# fails. All halved, it goes on, at a cost of 0.3 nats from the beginning. Halving the fast pairs, 0 to 8, has nearly
+# all of that cost and none of the gain: they tell neighbours apart, and now misjudge them. The slow ones, 10 to 15,
+# change nothing. Pair 9 has all of the gain and no cost.
 #
-# That a single pair does it is a fact about this model. Published methods for longer contexts, such as YaRN
-# (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is *worth* cannot be
-# measured here: the text is made of unrelated stories.
+# ### Is it the half turn?
+#
+# 559 is where pair 9 has made half a turn. Beyond it, what is further away begins to look nearer again. If that is the
+# cause, the failure must move when the pair turns at another speed.
+#
+# **Predict.** Let pair 9 turn 0.8, 1.5 or 2 times as fast. Where will the model begin to fail? Can it fail *within* the
+# 512 positions of its training?
+
+# %%
+print("pair 9    half a turn at   fails from about   angle of pair 9 there")
+for factor in (0.8, 1, 1.25, 1.5, 2):
+    x = nats_at(np.where(pairs == 9, factor * speed, speed)) - ways["last 256"]
+    worse = np.convolve(x, np.ones(48) / 48, "valid") > 0.5           # 48 tokens, half a nat lost
+    onset = worse.argmax() + 24                           # the middle of the first such 48
+    print(f"times {factor:4} {np.pi / (factor * speed[9]):9.0f} {onset:18} "
+          f"{onset * factor * speed[9] / np.pi:17.2f} half turns")
+
+# %% [markdown]
+# **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the unknown
+# positions as such: it is this pair, past half a turn.
+#
+# That a single pair does it is a fact about this model, measured on one long text. Published methods for longer
+# contexts, such as YaRN (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is
+# *worth* cannot be measured here: the text is made of unrelated stories.
 #
 # ## In the wild
 #
@@ -443,14 +565,24 @@ figures.show(figure, "Past 512 the model as trained goes wrong. All pairs halved
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
 # - **Angles in bfloat16** are useless at far positions
 #   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285); training in float16 was not affected
-#   there). A bfloat16 has 8 significant bits, so the position itself is rounded:
+#   there). A bfloat16 (in NumPy by the package `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows
+#   every eighth position only:
 
 # %%
+print("2,001 to 2,008 in bfloat16:", np.arange(2001, 2009).astype(ml_dtypes.bfloat16).astype(int))
 true = np.outer(np.arange(2048), speed)                   # float64 radians
 for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
-    table = np.arange(2048).astype(dtype)[:, None] * speed.astype(dtype)
-    print(f"positions below 2,048, {np.dtype(dtype).name:8}: angles off by up to "
-          f"{np.abs(table.astype(np.float64) - true).max():.4f} radians")
+    position, rate = np.arange(2048).astype(dtype), speed.astype(dtype)
+    for label, table in (("positions", position.astype(float)[:, None] * speed),
+                         ("speeds", np.arange(2048)[:, None] * rate.astype(float)),
+                         ("all", (position[:, None] * rate).astype(float))):
+        off = np.abs(table - true)
+        off = np.abs(off - 2 * np.pi * np.round(off / (2 * np.pi)))   # whole turns do not count
+        print(f"{np.dtype(dtype).name:8} {label:9} rounded: off by up to {off.max():.4f} radians")
+
+# %% [markdown] tags=["result"]
+# π radians is the worst that can be. In bfloat16 the positions alone bring it nearly there; in float16 they are exact,
+# but the speeds and the products are not.
 
 # %% [markdown]
 # ## Questions
@@ -467,13 +599,13 @@ for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
 # </details>
 #
 # **2.** Pencil: with quarter turns, $q = (1, 2)$ and $k = (2, 1)$, the product is 4 at distance 0. Find a k for which
-# the product is *largest* at distance 1. Does RoPE force attention to fade with distance?
+# distance 1 gives the largest product of the distances 0 to 3. Does RoPE force attention to fade with distance?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# q turned once is $(-2, 1)$, so $k = (-2, 1)$ gives 5 at distance 1, and 0 at distance 0. A head can learn to look
-# exactly one token back. So RoPE does not force anything to fade.
+# q turned once is $(-2, 1)$, so $k = (-2, 1)$ gives $5$ at distance 1, and $0, 0, -5$ at distances 0, 2, 3. A head can
+# learn to look exactly one token back. So RoPE does not force anything to fade.
 #
 # </details>
 #
@@ -494,8 +626,8 @@ for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
 #
 # ### 1. Pairs that never come round
 #
-# In a text of n tokens, how many pairs make less than one full turn (in n tokens)? Those are the ones that cannot
-# mistake one distance for another.
+# In a text of n tokens, how many pairs make less than one full turn (in n tokens)? Those never point the same way at
+# two distances.
 
 # %% tags=["exercise"]
 def slow_pairs(d, theta, n):
@@ -554,7 +686,7 @@ def halves_to_meta(w, d):
 # ## In five lines
 #
 # 1. RoPE turns pair i of every query and key by position · θ^(−2i/d) radians; values are not turned.
-# 2. The product of a turned query and a turned key depends on their distance only: to move a text changes nothing.
-# 3. Fast pairs tell neighbours apart, slow ones near from far; this model uses one slow pair more than all others.
+# 2. The product of a turned query and a turned key depends on their distance only: moving a text changes nothing.
+# 3. Fast pairs tell neighbours apart, slow ones near from far; this model needs the fastest and one slow pair most.
 # 4. Meta pairs neighbours, Hugging Face halves; with the wrong pairs, scores go wrong with the distance.
-# 5. Beyond the training context the slow pair comes round; slowing it down mends this model.
+# 5. This model fails where that slow pair has made half a turn; slowing it down mends the model.

@@ -18,7 +18,7 @@
 # | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
 # | **It assumes** | lesson [03](03_attention.ipynb) |
-# | **Minutes** | 45 |
+# | **Minutes** | 90 |
 #
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
 
@@ -37,9 +37,10 @@ check = checks.lesson("05")
 # %% [markdown]
 # ## Many questions, few answers
 #
-# While a Llama writes, it keeps the keys and values of every token that it has seen: the *cache* (lesson
+# While a Llama generates, it keeps the keys and values of every token that it has seen: the *cache* (lesson
 # [09](09_decoding_and_cache.ipynb)). With each new token all of them are read again. A query is used once, for its own
-# token, and forgotten. So keys and values are what fills the memory, and one would like to have fewer of them.
+# token, and forgotten. So it is the cache that grows with the text, and with the number of texts that are generated at
+# the same time. One would like to have fewer keys and values in it.
 #
 # A library does not buy a copy of each book for each reader: several readers share one. Likewise, several query heads
 # can share the keys and values of one head. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
@@ -57,14 +58,12 @@ check = checks.lesson("05")
 #
 # $$K_0 = \begin{pmatrix} 2 & 0 \\ 0 & 1 \end{pmatrix} \qquad K_1 = \begin{pmatrix} 1 & 1 \\ 3 & 1 \end{pmatrix}$$
 #
-# - Scores (undivided): $q_0$ with the rows of $K_0$: $2, 0$. $q_1$ with the same rows: $0, 1$. $q_2$ with $K_1$: $2,
-#   4$. $q_3$ with $K_1$: $0, 2$.
-# - The heads of a group ask different questions of the same keys, and get different answers.
+# - Scores (undivided): $q_0$ with the rows of $K_0$: $2, 0$. $q_1$ with the same rows: $0, 1$. The two heads ask
+#   different questions of the same keys, and get different answers.
 # - To store: 2 tokens · 2 key heads · 2 numbers for the keys, and as many for the values: $16$ numbers. With G = H it
-#   would be $32$.
+#   would be $32$, with G = 1 only $8$.
 #
-# **Predict.** Stack $q_0$ and $q_1$ as the rows of one matrix and multiply it by $K_0^\top$. What do you get, and was
-# any key copied?
+# **Predict.** Which scores do $q_2$ and $q_3$ get? And which would they get with G = 1, if only $K_0$ were there?
 
 # %%
 queries = np.array([[1, 0], [0, 1], [1, 1], [1, -1]])     # (H, d), one token
@@ -72,17 +71,19 @@ keys = np.array([[[2, 0], [0, 1]], [[1, 1], [3, 1]]])     # (G, S, d)
 
 for h in range(4):
     g = h // 2                                            # H / G = 2 query heads share a key head
-    print(f"query head {h}, key head {g}: scores {keys[g] @ queries[h]}")
-print("stacked, group 0:", (queries[:2] @ keys[0].T).tolist())
-print("stacked, group 1:", (queries[2:] @ keys[1].T).tolist())
+    print(f"query head {h}: key head {g} gives the scores {keys[g] @ queries[h]}; "
+          f"with G = 1 it would be {keys[0] @ queries[h]}")
 
 # %% [markdown]
-# **Explain.** One product gives the scores of the whole group. That is all there is to grouped-query attention: the
-# queries of a group are rows of one matrix, and each key head is read once.
+# **Explain.** $q_2$: $2, 4$, and $q_3$: $0, 2$. With one key head for all they would get $2, 1$ and $2, -1$. The
+# arithmetic of a head stays as it was; sharing only says whose keys it reads.
+#
+# (The Llama on the [handout](handout.pdf) has H = G = 1, so nothing to share. With a second query head on the same keys,
+# its `wq` would have $4$ columns instead of $2$ and its `wo` as many rows; `wk`, `wv` and the cache would stay.)
 #
 # ## In the model
 #
-# **Predict.** This model has H 8 and G 2, d 32 and D 256. Which shapes have `wq`, `wk`, `wv`, `wo`?
+# **Predict.** This model has H 8 and G 2, d 32 and D 256. What shapes do `wq`, `wk`, `wv` and `wo` have?
 
 # %%
 H, G, d = config.n_heads, config.n_kv_heads, config.head_dim
@@ -96,17 +97,20 @@ figures.show(figures.sharing(H, (H, G, 1), d), "The eight query heads of this mo
                                                "scheme; the model has the middle one.")
 
 # %% [markdown]
-# **Explain.** Queries are as wide as ever; `wk` and `wv` have a quarter of the columns, and the cache a quarter of the
-# numbers.
+# **Explain.** Queries are as wide as before; `wk` and `wv` have a quarter of the columns, and the cache a quarter of
+# the numbers.
 #
 # ## Who reads whom
 #
 # Query head h reads key head ⌊h / (H/G)⌋: the first four read key head 0, the others key head 1. The order is a
-# convention, and the weights were trained with it.
+# convention, and the weights were trained with it. A port deals the keys out in turn instead, like cards: head h reads
+# key head h mod G. All shapes fit.
 #
-# **Predict.** A port deals the keys out in turns instead: head h reads key head h mod G. All shapes fit. How many of
-# the eight heads then read the keys that they were trained with: 0, 2 or 4? The loss on our story is 2.12 nats per
-# token (the mean of −log of the probability of each right next token). What becomes of it?
+# To see what that does, we leave the program alone and move the query heads instead: if heads 0, 2, 4 and 6 stand
+# first, they meet key head 0, as they would in the port.
+#
+# **Predict.** How many of the eight heads does the port give the keys that they were trained with: 0, 2 or 4? The loss
+# on our story is 2.12 nats per token as trained. Is it about $2.2$, $3$ or $5$ in the port?
 
 # %%
 def reordered(order):
@@ -120,28 +124,41 @@ def reordered(order):
     return weights | {"layers": layers}
 
 
-base = loss()
-orders = {"in turns": [0, 2, 4, 6, 1, 3, 5, 7],           # the first four then share key head 0
+def silence(heads):
+    """A tap that sets the answers of some query heads to zero, in all layers."""
+    def tap(name, x):
+        if name.endswith("attn.heads"):
+            x = x.copy()
+            x[heads] = 0
+        return x
+    return tap
+
+
+orders = {"as trained": [0, 1, 2, 3, 4, 5, 6, 7],
+          "in turn": [0, 2, 4, 6, 1, 3, 5, 7],            # the first four meet key head 0
           "groups swapped": [4, 5, 6, 7, 0, 1, 2, 3],
           "within the groups": [3, 2, 1, 0, 7, 6, 5, 4]}
-print("heads:          ", *range(H))
-print("h // (H / G):   ", *[h // (H // G) for h in range(H)])
-print("h % G:          ", *[h % G for h in range(H)])
-print(f"loss as trained {base:.2f}")
+print("query head:   ", *range(H))
+print("h // (H / G): ", *[h // (H // G) for h in range(H)])
+print("h % G:        ", *[h % G for h in range(H)])
 for label, order in orders.items():
-    kept = sum(h // 4 == place // 4 for place, h in enumerate(order))
-    print(f"{label:18} {kept} heads keep their keys, loss {loss(weights=reordered(order)):.2f}")
+    lost = [h for place, h in enumerate(order) if place // 4 != h // 4]   # meet other keys
+    print(f"{label:17} {H - len(lost)} heads keep their keys, "
+          f"loss {loss(weights=reordered(order)):.2f}; the others silent {loss(silence(lost)):.2f}")
 
 # %% [markdown]
-# **Explain.** In turns, four of the eight heads read keys that were not made for them, and the loss rises by one nat.
-# With the groups swapped no head keeps its keys, and it is worse. Within a group the order does not matter: that is the
-# control which shows that reordering by itself does no harm.
+# **Explain.** In turn, four of the eight heads read keys and values that were not made for them, and the loss rises by
+# one nat. With the groups swapped no head keeps its keys, and it is worse. Within a group the order does not matter:
+# that is the control which shows that reordering by itself does no harm. The last column is another: the heads that
+# read the wrong keys do more harm than if they said nothing.
 #
-# ## The same keys, different maps
+# ## Do shared keys make shared maps?
 #
-# **Predict.** Two heads that share keys: do they look at the same tokens? The difference of two maps can be measured as
-# the share of weight that one of them would have to move to become the other: 0 for equal maps, 1 for maps that have
-# nothing in common. Which value do you expect: near 0, about $0.3$, or more than $0.5$?
+# How different are two maps of attention? Count the share of weight that one would have to move to become the other.
+# With a pencil: from the weights $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ half of the weight moves, $0.5$. Equal maps
+# give 0, maps with nothing in common 1.
+#
+# **Predict.** Two heads of a layer that share keys: is that share near 0, about $0.3$, or more than $0.5$?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -150,21 +167,29 @@ trace, on_story = nl.Trace(), nl.Trace()
 nl.forward(tokens, weights, config, tap=trace)
 nl.forward(tokenizer.encode(STORY), weights, config, tap=on_story)
 
+
+def to_move(one, other):                                  # two maps, (T, S) each; the first two
+    return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
+
+
+print("share of weight to move     same keys   other keys")
 for label, run in (("sentence", trace), ("story", on_story)):
-    shared, others = [], []
+    all_shared, all_others = [], []
     for i in range(1, config.n_layers):                   # in layer 0 all maps are alike
-        probs = run[f"layers.{i}.attn.probs"][:, 2:]      # without the first two tokens
+        probs = run[f"layers.{i}.attn.probs"]
+        shared, others = [], []
         for h in range(H):
             for other in range(h):
-                moved = np.abs(probs[h] - probs[other]).sum(axis=-1).mean() / 2
-                if h // (H // G) == other // (H // G):
-                    shared.append(moved)
+                if h // 4 == other // 4:
+                    shared.append(to_move(probs[h], probs[other]))
                 else:
-                    others.append(moved)
-    print(f"{label:8}: weight to move, same keys {np.mean(shared):.2f}, other keys "
-          f"{np.mean(others):.2f}")
+                    others.append(to_move(probs[h], probs[other]))
+        print(f"{label:8} layer {i} {np.mean(shared):21.2f} {np.mean(others):12.2f}")
+        all_shared += shared
+        all_others += others
+    print(f"{label:8} mean {np.mean(all_shared):24.2f} {np.mean(all_others):12.2f}")
 
-
+# %%
 def two(layer, first, second):
     """The maps of two heads side by side."""
     figure, axes = figures.new(3.9, columns=2, sharey=True)
@@ -177,50 +202,63 @@ def two(layer, first, second):
                          "stands the key head that it reads.")
 
 
-two(4, 2, 3)
+two(5, 4, 5)                                              # the most unlike of all that share keys
 
 # %% tags=["sliders"]
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
-# **Explain.** They differ nearly as much as two heads with different keys. So shared keys do not make shared maps: the
-# queries tell the heads apart. What sharing costs in quality, this model cannot say: it was trained with shared keys
-# from the start.
+# **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. The keys
+# `[` and `]` go to the layer before and after:
 #
-# ## No copy is made
-#
-# The simple way is to repeat each key head H/G times, and then do as in MHA. It reads and writes again what sharing was
-# meant to save. numpy_llama.py stacks the queries instead, as in the pencil example.
-#
-# **Predict.** Which of the two ways gives the model's scores: stacked queries, repeated keys, or both?
-
-# %%
-q, k = trace["layers.4.attn.q_rope"], trace["layers.4.attn.k_rope"]          # (H, T, d), (G, S, d)
-T, S = q.shape[1], k.shape[1]
-stacked = q.reshape(G, H // G * T, d)                                        # (G, H/G * T, d)
-scores = (stacked @ k.swapaxes(1, 2)).reshape(H, T, S) / math.sqrt(d)
-repeated = np.repeat(k, H // G, axis=0)                                      # (H, S, d)
-scores_repeated = q @ repeated.swapaxes(1, 2) / math.sqrt(d)
-
-mask = nl.causal_mask(np.arange(T), S)
-model = trace["layers.4.attn.scores"]
-print("stacked queries: ", np.allclose(np.where(mask, scores, -np.inf), model, atol=1e-4))
-print("repeated keys:   ", np.allclose(np.where(mask, scores_repeated, -np.inf), model, atol=1e-4))
-print(f"keys of {S} tokens {k.nbytes:,} bytes, repeated {repeated.nbytes:,}")
-one = q[:, -1:].copy()                                                       # one new token
-stacked_one = one.reshape(G, -1, d)
-print("the stacked queries of a prompt are a copy:", not np.shares_memory(q, stacked))
-print("those of one new token are a copy:         ", not np.shares_memory(one, stacked_one))
+#     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
 
 # %% [markdown]
-# **Explain.** Both are right; one of them moves four times as many bytes. In a prompt the queries must be copied once
-# to stand in the right order; for one new token they already do.
+# **Explain.** More than half must move: $0.56$ on the sentence, $0.64$ on the story. With other keys it is a little
+# more, $0.60$ and $0.72$; so it is in each layer but one, where both are the same. So shared keys make maps somewhat
+# more alike, but far from equal: the queries tell the heads apart.
 #
-# ### Optional: repeating without a copy
+# ## What is copied?
 #
-# NumPy can also *pretend* to repeat. `np.broadcast_to(k[:, None], (G, H // G, S, d))` has the shape of the repeated
-# keys and no memory of its own. An array's *stride* says how many bytes to step for the next index; along the repeated
-# axis it is 0, so the same numbers are read again. The product with it gives the same scores.
+# The simple way to compute it repeats each key head H/G times, and then does as in MHA. numpy_llama.py *stacks the
+# queries* instead: in the pencil example, $q_2$ and $q_3$ are the rows of one matrix, and its product with
+# $K_1^\top$ gives the scores of the whole group at once:
+#
+# $$\begin{pmatrix} 1 & 1 \\ 1 & -1 \end{pmatrix} \begin{pmatrix} 1 & 3 \\ 1 & 1 \end{pmatrix} =
+# \begin{pmatrix} 2 & 4 \\ 0 & 2 \end{pmatrix}$$
+#
+# Stacking is not always free: queries come token by token, all heads of a token side by side. To stand one group after
+# the other, the queries of several tokens must be copied into another order.
+#
+# **Predict.** In one layer of this model, 17 tokens are computed at once. Which way copies more bytes, repeated keys or
+# stacked queries? And if 16 tokens are in the cache, and only the 17th is computed?
+
+# %%
+caches = [nl.KVCache(config) for _ in range(config.n_layers)]
+nl.forward(tokens[:16], weights, config, caches)
+last = nl.Trace()
+nl.forward(tokens[16:], weights, config, caches, tap=last)
+
+k = trace["layers.4.attn.k_rope"]                                            # (G, S, d)
+repeated = np.repeat(k, H // G, axis=0)                                      # (H, S, d)
+for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
+    q = run["layers.4.attn.q_rope"]                                          # (H, T, d)
+    T, S = q.shape[1], k.shape[1]
+    stacked = q.reshape(G, H // G * T, d)
+    by_stacking = (stacked @ k.swapaxes(1, 2)).reshape(H, T, S) / math.sqrt(d)
+    by_repeating = q @ repeated.swapaxes(1, 2) / math.sqrt(d)
+    model = run["layers.4.attn.scores"]
+    seen = np.isfinite(model)                                                # not masked
+    same = (np.allclose(by_stacking[seen], model[seen], atol=1e-4)
+            and np.allclose(by_repeating[seen], model[seen], atol=1e-4))
+    copied = 0 if np.shares_memory(q, stacked) else stacked.nbytes
+    print(f"{label:17}: stacking copies {copied:6,} bytes, repeating {repeated.nbytes:,}; "
+          f"the model's scores: {same}")
+
+# %% [markdown]
+# **Explain.** At once, both copy the same: H·T·d queries, or H·S·d repeated keys, and here T = S. One token at a time,
+# stacking copies nothing, as the queries of one token already stand in the right order; repeating copies the keys of
+# *all* tokens again, for each new one. That is where stacking pays.
 #
 # ## What it saves
 #
@@ -235,166 +273,193 @@ def bytes_per_token(c, width=2):                          # width 2: float16
     return 2 * c.n_layers * c.n_kv_heads * c.head_dim * width
 
 
-print("float16 cache          per token   at 2,048 tokens   at 4,096 tokens")
+print("float16 cache           per token     context   full context")
 for name, c in nl.PRESETS.items():
     each = bytes_per_token(c)
-    print(f"{name:12} H/G {c.n_heads}/{c.n_kv_heads:<3} {each / 2**10:6.0f} KiB "
-          f"{2048 * each / 2**30:13.2f} GiB {4096 * each / 2**30:13.2f} GiB")
-as_mha = replace(nl.PRESETS["llama-2-70b"], n_kv_heads=64)
-print(f"70B with G = H: {bytes_per_token(as_mha) / 2**10:.0f} KiB per token, "
-      f"{sum(nl.parameter_counts(as_mha).values()) / 1e9:.1f} billion parameters "
-      f"instead of {sum(nl.parameter_counts(nl.PRESETS['llama-2-70b']).values()) / 1e9:.1f}")
+    print(f"{name:12} H/G {c.n_heads}/{c.n_kv_heads:<4} {each / 2**10:6.0f} KiB "
+          f"{c.max_seq_len:11,} {c.max_seq_len * each / 2**30:10.2f} GiB")
 
 # %%
-sizes = {name: 4096 * bytes_per_token(c) / 2**30 for name, c in nl.PRESETS.items()}
-sizes["70b if G were H"] = 4096 * bytes_per_token(as_mha) / 2**30
-figure, ax = figures.new(2.9)
-figures.bars(ax, sizes, ".2f", marked=[n for n in sizes if n in ("llama-2-34b", "llama-2-70b")])
-ax.set(xlabel="GiB of float16 cache for 4,096 tokens")
+figure, ax = figures.new(2.7)
+figures.bars(ax, {name: bytes_per_token(c) / 2**10 for name, c in nl.PRESETS.items()}, ",.0f",
+             marked=["llama-2-34b", "llama-2-70b"])
+ax.set(xlabel="KiB of float16 cache for each token")
 figures.show(figure, "Hatched, the two sizes with grouped queries: the cache of the largest Llama "
                      "2 is smaller than that of the smallest.")
 
+# %% [markdown]
+# **Explain.** That of 7B: 512 against 320 KiB for each token. "Llama 2 has the same architecture as Llama 1" holds for
+# 7B and 13B only; the 70B and the 34B (in the paper, but never released) have G 8.
+#
+# To write one token, a machine reads all weights once, and for each text its whole cache. The weights are shared by all
+# texts that it generates at the same time; the caches are not.
+#
+# **Predict.** The 70B, 2 bytes per number, takes about $130$ GiB, and a server generates 32 texts of 4,096 tokens at
+# the same time. Do their caches take more or less than the weights? And if G were H, 64?
 
 # %%
-def by_groups(layers, heads):
-    """Cache of a model of head width 128 for every G that divides H."""
-    choices = [g for g in range(1, heads + 1) if heads % g == 0]
-    figure, ax = figures.new(2.2)
-    figures.bars(ax, {f"G {g}": 2 * layers * g * 128 * 2 * 4096 / 2**30 for g in choices}, ".2f")
-    ax.set(xlabel="GiB of float16 cache for 4,096 tokens", title=f"L {layers}, H {heads}, d 128")
-    figures.show(figure, "The cache grows with G; for the same G, H does not matter.")
-
-
-by_groups(80, 64)
-
-# %% tags=["sliders"]
-ipywidgets.interact(by_groups, layers=(8, 96, 8), heads=[8, 16, 32, 64]);
+llama_70b = nl.PRESETS["llama-2-70b"]
+for label, c in (("G 8", llama_70b), ("G 64", replace(llama_70b, n_kv_heads=64))):
+    parameters = sum(nl.parameter_counts(c).values())
+    cache = 4096 * bytes_per_token(c) / 2**30
+    print(f"70B, {label:4} {parameters / 1e9:.1f} billion parameters, "
+          f"{2 * parameters / 2**30:.0f} GiB; cache of one text {cache:5.2f} GiB, "
+          f"of 32 texts {32 * cache:3.0f} GiB")
 
 # %% [markdown]
-# The cache is not all that is saved. `wk` and `wv` shrink too, and each new token has to read less: all weights, once
-# for all sequences that are written at the same time, and the whole cache of each.
+# **Explain.** Far less with G 8. With G = H the caches would be more than twice as large as the weights. `wk` and `wv`
+# would be larger too, so that the model would have 78.4 billion parameters.
+#
+# ## What it costs
+#
+# Fewer keys and values could make a worse model. The model of this course cannot tell, as it was trained with G 2 from
+# the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. What
+# attention lost in parameters the feed-forward step got back: F is 1.3 times as large with GQA, $1.33$ times with MQA.
+# (So is the 70B's: F $28672$, where Llama 1's 65B has $22016$.)
+#
+# **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
+# $44$?
 
 # %%
-for label, c in (("70B, G 8", nl.PRESETS["llama-2-70b"]), ("70B, G 64", as_mha)):
-    counts = nl.parameter_counts(c)
-    read = 2 * sum(counts.values()) / 2**30
-    kept = 4096 * bytes_per_token(c) / 2**30
-    print(f"{label:9} attention {counts['attention'] / 1e9:4.1f} billion parameters, "
-          f"all weights {read:.0f} GiB;\n{'':9} caches of 4,096 tokens: {kept:.2f} GiB for one "
-          f"sequence, {32 * kept:.0f} GiB for 32")
+points = {  # Llama 2, table 18, 150 billion tokens each: from BoolQ to HumanEval, percent
+    "MHA": [71.0, 79.3, 48.2, 75.1, 71.2, 43.0, 12.4, 44.7, 28.0, 4.9, 7.9],
+    "GQA": [69.4, 78.8, 48.6, 75.4, 72.1, 42.5, 14.0, 46.2, 26.9, 5.3, 7.9],
+    "MQA": [70.6, 79.0, 47.9, 74.5, 71.6, 41.9, 14.5, 42.8, 26.5, 4.8, 7.3]}
+for name, x in points.items():
+    better = np.sum(np.array(x) > points["MHA"])
+    worse = np.sum(np.array(x) < points["MHA"])
+    print(f"{name}: {np.mean(x):.1f} points on average; "
+          f"better than MHA in {better} tests, worse in {worse}")
+print("T5-XXL, points and time per sample (GQA paper, table 1):")
+print("MHA 47.2, 1.51 s; GQA 47.1, 0.28 s; MQA 46.6, 0.24 s")
 
 # %% [markdown]
-# **Explain.** "Llama 2 has the same architecture as Llama 1" is a common error: 34B and 70B have G 8. The 70B is also
-# wider in the feed-forward step; with G = H it would have 78.4 billion parameters. For one sequence the cache is small
-# beside the weights. A server writes many at the same time: with 32 of them and G = H, the caches would be more than
-# twice as large as the weights; with G 8 they are less than a third.
+# **Explain.** All within half a point. With GQA the model is as good as with MHA, better in six tests and worse in
+# four; with MQA it is worse in nine of eleven, by little. (One training of each: such differences can also be chance.)
+# The GQA paper (table 1) found much the same for another model, T5-XXL: 47.2 points with MHA, 47.1 with GQA, 46.6 with
+# MQA, while the time for one sample fell from 1.51 to 0.28 and 0.24 seconds.
 #
 # ## From two heads to one
 #
-# The GQA paper (section 2.1) turns a multi-head model into one with fewer key heads: it takes the *mean* of the
-# matrices of the heads that are to share, and trains a little further. Here is the first half of that, without the
-# training: two key/value heads become one.
+# The GQA paper (section 2.1) shares the heads of a model that was trained *without* sharing: it replaces the matrices
+# of the heads that are to share by their *mean*, and trains a little further. Here is the first half of that, without
+# the training: the two key/value heads of each layer become one. The ways: the *mean of both*; *head 0 alone* or *head
+# 1 alone*; and, as a control, *random numbers*.
 #
-# **Predict.** The mean of the two heads, or just one of them: which costs less?
+# Think of the score that a query of group 0 gets. It was trained with $k_0$. With head 0 alone it keeps $q \cdot k_0$,
+# while the queries of group 1 get nothing that they know. With the mean it gets $\tfrac12 q \cdot k_0 + \tfrac12 q
+# \cdot k_1$: half of what it knows, and half of something foreign. So does every query.
+#
+# **Predict.** Which costs less: the mean, or one head alone?
 
 # %%
-def with_one_head(how):
-    """MQA made of the shipped model: how(w) takes (D, G, d) to (D, d)."""
+def with_heads(how):
+    """The model with other key/value heads: how(w) takes (D, G, d) to (D, G, d)."""
     layers = []
     for layer in weights["layers"]:
-        one = {name: np.ascontiguousarray(how(layer["attn"][name].reshape(-1, G, d)))
-               for name in ("wk", "wv")}
-        layers.append(layer | {"attn": layer["attn"] | one})
+        attn = dict(layer["attn"])
+        for name in ("wk", "wv"):
+            w = attn[name]
+            attn[name] = how(w.reshape(-1, G, d)).reshape(w.shape)
+        layers.append(layer | {"attn": attn})
     return weights | {"layers": layers}
 
 
-def long_mean(w):
-    """The mean of both heads, made as long as the heads are: (D, G, d) -> (D, d)."""
-    mean = w.mean(axis=1)
-    length_of_one = np.linalg.norm(w) / math.sqrt(G)
-    return mean * (length_of_one / np.linalg.norm(mean))
+def mean_of_both(w):                                      # twice the same head: as with G = 1
+    return np.repeat(w.mean(axis=1, keepdims=True), G, axis=1)
 
 
 def random_head(w):
-    return np.random.default_rng(0).normal(0, w.std(), w[:, 0].shape).astype(w.dtype)
+    return np.random.default_rng(0).normal(0, w.std(), w.shape).astype(w.dtype)
 
 
-mqa = replace(config, n_kv_heads=1)
-ways = {"mean of both": lambda w: w.mean(axis=1), "mean, made longer": long_mean,
-        "head 0 alone": lambda w: w[:, 0], "head 1 alone": lambda w: w[:, 1],
-        "random numbers": random_head}
-nats = {}
-for text, label in ((STORY, "story"), (SENTENCE, "sentence")):
-    nats[label] = {"as trained": loss(text=text)}
-    for way, how in ways.items():
-        nats[label][way] = loss(weights=with_one_head(how), config=mqa, text=text)
-print("nats per token        story  sentence")
-for way, x in nats["story"].items():
-    print(f"{way:20} {x:6.2f} {nats['sentence'][way]:9.2f}")
-
-# %%
-figure, ax = figures.new(2.3)
-figures.bars(ax, nats["story"], ".2f", marked=["mean of both", "mean, made longer"])
-ax.set(xlabel="nats per token, story")
-figures.show(figure, "Without training again every way is costly; the mean (hatched) costs much "
-                     "less if it is made as long as the heads that it replaces.")
-
-# %% [markdown] tags=["result"]
-# On the story head 0 alone does better than head 1 alone, although each leaves four of the eight query heads with the
-# keys that they were trained with. Why? Two measurements: how much do the query heads of each group matter, and how
-# alike are the two heads that were averaged?
-
-# %%
-def cut(heads):
-    """A tap that silences some query heads in all layers."""
-    def tap(name, x):
-        if name.endswith("attn.heads"):
-            x = x.copy()
-            x[heads] = 0
-        return x
-    return tap
+def compare(ways):
+    """Nats per token, on the story and on the sentence, for each {label: how}."""
+    for label, how in ways.items():
+        model = with_heads(how)
+        print(f"{label:25} {loss(weights=model):8.2f} {loss(weights=model, text=SENTENCE):9.2f}")
 
 
-print(f"without query heads 0 to 3: {loss(cut(slice(0, 4))):.2f}, without 4 to 7: "
-      f"{loss(cut(slice(4, 8))):.2f} nats per token")
-cosines, shorter = [], []
-for layer in weights["layers"]:
-    for name in ("wk", "wv"):
-        first, second = layer["attn"][name].reshape(-1, G, d).swapaxes(0, 1)  # (D, d) each
-        lengths = np.linalg.norm(first), np.linalg.norm(second)
-        cosines.append(np.sum(first * second) / (lengths[0] * lengths[1]))
-        shorter.append(np.linalg.norm((first + second) / 2) / np.mean(lengths))
-print(f"cosine of the two heads' matrices: from {min(cosines):.2f} to {max(cosines):.2f}")
-print(f"length of the mean, as a share of theirs: {np.mean(shorter):.2f}")
+print("nats per token               story  sentence")
+compare({"as trained": lambda w: w, "mean of both": mean_of_both,
+         "head 0 alone": lambda w: w[:, [0, 0]], "head 1 alone": lambda w: w[:, [1, 1]],
+         "random numbers": random_head})
+for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
+                     ("query heads 0 to 3 silent", slice(0, 4))):
+    print(f"{label:25} {loss(silence(heads)):8.2f} {loss(silence(heads), text=SENTENCE):9.2f}")
 
 # %% [markdown]
-# **Explain.** The query heads of group 0 matter more on this story, so it costs more to take *their* keys away. And the
-# two heads' matrices are nearly orthogonal, so their mean is shorter by the root of 2: too small in scores and in
-# values. Made longer, it is about as good as the better single head. The paper compares mean, first head and random
-# *after* training further, and finds the mean best there. This lesson does not train, so it says what the change costs
-# at first, not what it is worth in the end.
+# **Explain.** Head 0 alone costs least. The last two lines say why: the query heads that it serves, 0 to 3, matter more
+# here than 4 to 7. And again, heads that lose their keys and values do more harm than if they were silent. The mean is
+# worse than head 0 alone, on both texts.
+#
+# ### What is wrong with the mean
+#
+# Two things happened to every query: what it knows was halved, and something foreign was added. Each can be had alone.
+# *Half of its own*: both heads stay, halved, and nothing is added. *Half its own, half random*: what is added is a
+# random matrix, with numbers of the same size. And as scores that are too small can be made larger, a second look at
+# each of the three, multiplied by the root of 2.
+#
+# **Predict.** Which does more damage, the halving or the foreign half? And is a foreign head better than random
+# numbers?
+
+# %%
+def half(w):
+    return w / 2
+
+
+def half_random(w):
+    return (w + random_head(w)) / 2
+
+
+root = math.sqrt(2)
+print("nats per token               story  sentence")
+compare({"mean of both": mean_of_both, "half of its own": half,
+         "half its own, half random": half_random})
+print("multiplied by the root of 2")
+compare({"mean of both": lambda w: mean_of_both(w) * root,
+         "half of its own": lambda w: half(w) * root,
+         "half its own, half random": lambda w: half_random(w) * root})
+ratios = []
+for layer in weights["layers"]:
+    for name in ("wk", "wv"):
+        w = layer["attn"][name].reshape(-1, G, d)
+        ratios.append(np.linalg.norm(mean_of_both(w)) / np.linalg.norm(w))
+print(f"length of the mean, as a share of the heads': {min(ratios):.2f} to {max(ratios):.2f}")
+
+# %% [markdown]
+# **Explain.** Halving alone takes the loss on the story from 2.12 to 3.09: more than half of the damage. The foreign
+# half takes it to 3.55, and random numbers in its place do no more harm: to these queries, the other group's head is
+# noise. The mean of two unrelated matrices has 0.71 of their length, one over the root of 2. Made as long as they are,
+# it costs much less, 2.89, about as much as head 0 alone.
+#
+# The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
+# lesson does not train, so it says what the change costs at first, not what it costs in the end.
 #
 # ## In the wild
 #
 # - **G set to 1 by mistake** for a model without sharing: every shape of `wk` is then refused
 #   ([llama#427](https://github.com/meta-llama/llama/issues/427)). Where `n_kv_heads` is missing from a file, G = H.
 # - **Right with 7B and 13B, wrong with 70B only**
-#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)). Where G = H, and where G = 1, most
-#   mistakes in the sharing are invisible. Test with 1 < G < H:
+#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): with G = H nothing is shared.
+# - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
+#   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)). The example for pencil above has the same blind
+#   spot: H 4, G 2.
+#
+# Which sizes show which mistake?
 
 # %%
-def attention_in_turns(q, k):                             # the mistake from above
-    return np.stack([q[h] @ k[h % len(k)].T for h in range(len(q))])
+print("                   h % G reads    h // G reads")
+for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
+    h = np.arange(heads)
+    right = h // (heads // groups)
+    found = []
+    for read in (h % groups, h // groups):                # two mistakes
+        found.append("the same" if np.array_equal(read, right) else "other heads")
+    print(f"H {heads:2}, G {groups} {found[0]:>20} {found[1]:>15}")
 
-
-def attention_in_groups(q, k):
-    return np.stack([q[h] @ k[h // (len(q) // len(k))].T for h in range(len(q))])
-
-
-for heads in (H, G, 1):
-    some = np.random.default_rng(1).standard_normal((heads, S, d))
-    same = np.allclose(attention_in_turns(q, some), attention_in_groups(q, some))
-    print(f"G {heads}: right and wrong give the same scores: {same}")
+# %% [markdown] tags=["result"]
+# So test with 1 < G < H, *and* with G other than H/G.
 
 # %% [markdown]
 # ## Questions
@@ -422,15 +487,14 @@ for heads in (H, G, 1):
 #
 # </details>
 #
-# **3.** A model with G = H can be turned into one with twice the query heads and the same outputs, and one with G < H
-# into one with G = H. Which of the two costs nothing in quality, and what does it cost otherwise?
+# **3.** One of these changes is possible without changing any output, the other is not: from G < H to G = H, and from
+# G = H to G < H. Which is which, and what does the first cost?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# From G < H to G = H: copy each key/value head H/G times; every number stays the same, and the cache grows by H/G.
-# (Also the first is possible without loss, by query heads whose rows of `wo` are zero; they would do nothing.) The way
-# from G = H to G < H is the one that loses something.
+# From G < H to G = H: copy each key/value head H/G times; every output stays the same, and the cache grows by H/G. The
+# other way, different heads must become one, and something is lost.
 #
 # </details>
 #
@@ -440,7 +504,7 @@ for heads in (H, G, 1):
 #
 # ### 1. How many at the same time?
 #
-# A machine has `memory` bytes. The weights, `parameters` numbers, stand there once; each sequence that is written at
+# A machine has `memory` bytes. The weights, `parameters` numbers, are stored once; each sequence that is generated at
 # the same time has a cache of `tokens` tokens. Every number has `width` bytes. How many sequences fit? `config` has the
 # fields of `nl.Config`.
 
@@ -503,5 +567,5 @@ def mean_pool(wk, d, groups):
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
 # 2. Heads that share keys still look at different tokens, as their queries differ.
 # 3. The cache is 2·L·G·d numbers per token: H does not matter to it.
-# 4. Sharing copies no key: the queries of a group are stacked as rows of one matrix.
-# 5. In Llama 2, 34B and 70B share; 7B and 13B do not, so a test on them finds no mistake in the sharing.
+# 4. In Meta's trial with three models of 30B, GQA was as good as MHA, and MQA slightly worse.
+# 5. With G = H no mistake in the sharing shows; test with 1 < G < H, and G other than H/G.

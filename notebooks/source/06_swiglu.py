@@ -29,6 +29,7 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
+import pencil
 from course import STORY, config, exact, loss, nl, tokenizer, weights
 
 check = checks.lesson("06")
@@ -147,6 +148,38 @@ print("the model's function does the same:",
 # **Explain.** Both gates of the third token are $-2$, both its ups $-1$: the products are $0.24$, a fiftieth of what the
 # first token's first neuron does.
 #
+# ### The Llama for pencil
+#
+# In steps 9 and 10 of the [handout](handout.pdf) the row of *and* arrives as $(-1.3, -0.56)$, and meets
+#
+# $$\mathrm{gate} = \begin{pmatrix} -2 & 2 \\ 0 & -1 \end{pmatrix}, \quad
+# \mathrm{up} = \begin{pmatrix} -1 & 2 \\ 0 & 0 \end{pmatrix}, \quad
+# \mathrm{down} = \begin{pmatrix} 2 & 0 \\ -3 & 0 \end{pmatrix}$$
+#
+# A first number above 0 says that a noun stands here. So neuron 0 is the rule "if no noun stands here, a noun comes
+# next", and neuron 1 "if one does, *and* comes next". Which of the two gates is open? Do the steps with a pencil; then
+# the control below takes them away.
+
+# %%
+run = pencil.run()
+for name in ("gate", "silu", "up", "hidden", "out"):
+    print(f"{name:7}", run[f"layers.0.ffn.{name}"][-1].round(2))
+
+
+def no_feed_forward(name, x):
+    return 0 * x if name.endswith("ffn.out") else x
+
+
+for label, tap in (("with the step", nl.ignore), ("without it", no_feed_forward)):
+    logits = nl.forward(pencil.PROMPT, pencil.weights, pencil.config, tap=tap)
+    after = {pencil.NAMES[i]: pencil.NAMES[row.argmax()] for i, row in zip(pencil.PROMPT, logits)}
+    print(f"{label:13}", after)
+
+# %% [markdown] tags=["result"]
+# Gate 0 is open, gate 1 closed, and the first number rises from $-3.5$ to $0.94$: a noun comes next. Without the step
+# the row still says what stands here: after *and* the model expects *and*.
+
+# %% [markdown]
 # ### What the product changes
 #
 # **Predict.** With ReLU, twice the input gives twice the output. What if a token's gate and up are both doubled: is the
@@ -466,6 +499,12 @@ figures.show(figure, "Of the change that silencing a neuron makes, its name shou
 # are few, and only 29 % of all change is there. "Has to do with line breaks" is true; "the line-break neuron" says too
 # much. Look at both columns: *there against elsewhere* flatters a rare token, and the *share of all* flatters a common
 # one.
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
+# and see what the model expects then:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+and+the+queen&t=layers.0.ffn.hidden&i=4.595&tab=neuron"
 #
 # ## How wide is F?
 #

@@ -32,6 +32,7 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
+import pencil
 from course import FOLDER, ROOT, SENTENCE, STORY, config, loss, nl, tokenizer, weights
 from safetensors.numpy import load_file
 
@@ -119,6 +120,33 @@ w_he, w_she = np.array([[0.0, 10.0], [5.0, 5.0]])
 size = np.sqrt(np.mean((e + a + f) ** 2))
 print("size", size, " logits", (e + a + f) / size @ w_he, (e + a + f) / size @ w_she)
 print("shares", *[y / size @ (w_he - w_she) for y in (e, a, f)])
+
+# %% [markdown]
+# ### The Llama for pencil
+#
+# Now the whole pass of the [handout](handout.pdf), to its last three steps. For *and*, the stream starts at
+# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(4.44, 0)$. Its logits of *dogs* and *and* differ
+# by the columns $(1, -1) - (-1, 0) = (2, -1)$, those of *dogs* and *cats* by $(1, -1) - (1, 1) = (0, -2)$. Which of the
+# three addends can matter for *dogs* against *cats*, and which for *dogs* against *and*?
+
+# %%
+run = pencil.run()
+e, a, f = (run[name][-1] for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"))
+size = np.sqrt(np.mean((e + a + f) ** 2))
+logits = my_forward(pencil.PROMPT, pencil.weights, pencil.config)[-1]
+print("sum   ", (e + a + f).round(2), "size", size.round(2), "norm", run["norm"][-1].round(2))
+print("logits", dict(zip(pencil.NAMES, logits.round(2).tolist())))
+print("next  ", dict(zip(pencil.NAMES, nl.softmax(logits).round(2).tolist())))
+columns = dict(zip(pencil.NAMES, pencil.weights["output"].T))
+for other in ("cats", "and"):
+    between = columns["dogs"] - columns[other]
+    parts = [y / size * pencil.weights["norm"] @ between for y in (e, a, f)]
+    print(f"dogs against {other:4}: embedding {parts[0]:+.2f}, attention {parts[1]:+.2f}, "
+          f"feed-forward {parts[2]:+.2f}")
+
+# %% [markdown] tags=["result"]
+# Attention decides which noun it is, against a small push of the embedding. That a noun comes, and not *and* again, is
+# mostly the work of the feed-forward step. The probabilities are those on the handout: the pass is complete.
 
 # %% [markdown]
 # ### In the model
@@ -475,6 +503,12 @@ figures.matrix(ax, by_head - queen, [f"layer {i}" for i in range(config.n_layers
                title="how far one head moves he minus she towards the king")
 figures.show(figure, "Of all L times H heads, two in layer 3 stand out, heads 1 and 3; "
                      "they share a key/value head.")
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
+# *king*, and see which heads turn:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+was+so+angry+that&i=1.6.2&tab=logit&v=276&minus=339"
 
 # %% [markdown]
 # Two heads that stand out for one pair of prompts could be chance: of many, some must be largest. So take five other

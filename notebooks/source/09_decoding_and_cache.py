@@ -18,7 +18,7 @@
 # | **The question** | How does a model write token after token without computing everything again? |
 # | **You will be able to** | say what a cache saves, to the FLOP; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
 # | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 60 |
+# | **Minutes** | 100 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.
@@ -49,11 +49,11 @@ check = checks.lesson("09")
 # weights), but none of the results $3$, $4.5$ and $6$. So it is enough to keep keys and values: that is the *cache*.
 
 # %%
-k = np.zeros((1, 4, 2), np.float32)                       # (G, S, d), and the queries too
+q = k = np.zeros((1, 4, 2), np.float32)                   # (H, T, d) and (G, S, d)
 v = np.array([[[3, 0], [6, 0], [9, 0], [2, 0]]], np.float32)            # (G, S, d)
-first_three = nl.attention(k[:, :3], k[:, :3], v[:, :3], nl.causal_mask(np.arange(3), 3))
-all_four = nl.attention(k, k, v, nl.causal_mask(np.arange(4), 4))
-only_new = nl.attention(k[:, 3:], k, v, nl.causal_mask(np.array([3]), 4))
+first_three = nl.attention(q[:, :3], k[:, :3], v[:, :3], nl.causal_mask(np.arange(3), 3))
+all_four = nl.attention(q, k, v, nl.causal_mask(np.arange(4), 4))
+only_new = nl.attention(q[:, 3:], k, v, nl.causal_mask(np.array([3]), 4))
 print("three tokens     ", first_three[0, :, 0])
 print("four tokens      ", all_four[0, :, 0])
 print("only the fourth, with the keys and values of the others:", only_new[0, :, 0])
@@ -65,15 +65,18 @@ print("only the fourth, with the keys and values of the others:", only_new[0, :,
 # token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*. Every layer has
 # a cache of its own:
 #
-# $$q_t = x_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ x_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ x_t W_v]$$
+# $$q_t = R_t\,h_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ R_t\,h_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ h_t W_v]$$
+#
+# Here h is the normalised row of token t, R turns by the token's position (lesson [04](04_rope.ipynb)), and the semicolon
+# puts a row below the others.
 #
 # Llama 2 (appendix A.2.1) calls the cache standard practice. The GQA paper (section 1) says what is left to pay: every
 # step of decoding reads all weights, and all keys and values so far.
 #
-# A *row* is one token that goes through all layers.
+# From here on, one *row* of work means: one token goes through all layers once.
 #
-# **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows go through the
-# layers in all? And with one?
+# **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows of work is that in
+# all? And with a cache?
 
 # %%
 story = tokenizer.encode(STORY)
@@ -121,7 +124,7 @@ work()
 ipywidgets.interact(work, prompt=(1, 256), new=(2, 256));
 
 # %% [markdown]
-# On this machine, in seconds. What is timed is the whole story, token by token, as if each had just been drawn.
+# And in time, on the machine that built this page: the whole story, token by token, as if each had just been drawn.
 
 # %% tags=["timing"]
 cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
@@ -133,7 +136,7 @@ for again in range(3):                                    # the fastest of three
         cached[again, n - 1] = time.perf_counter() - start
         if n % 12 == 1:                                   # every twelfth is enough to see it
             start = time.perf_counter()
-            nl.forward(story[:n], weights, config)
+            nl.prefill(story[:n], weights, config, nl.new_cache(weights, config, n))
             without[again, n - 1] = time.perf_counter() - start
 figure, ax = figures.new(2.7)
 ax.plot(range(1, T + 1, 12), 1000 * without.min(axis=0)[::12], "o-", markersize=4)
@@ -183,10 +186,10 @@ print(f"nl.generate: the same tokens {same == new}, {cache[0].length} in the cac
 #
 # ## What the cache holds
 #
-# For each layer two arrays, (G, S, d): turned keys, and values. They are allocated once for the longest text wanted,
-# and filled from the left; nothing is moved.
+# For each layer two arrays, (G, room, d): turned keys, and values. They are allocated once for the longest text wanted,
+# and filled from the left; the first S columns are in use.
 #
-# **Predict.** How many bytes does one token add here, in float32? And in 7B, in float16?
+# **Predict.** How many bytes does one token add here (L 6, G 2, d 32) in float32? And in 7B (L 32, G 32, d 128) in float16?
 
 # %%
 cache = nl.new_cache(weights, config, 64)
@@ -205,8 +208,14 @@ for name in ("llama-2-7b", "llama-2-70b"):
 
 # %%
 figures.show(figures.cache_filling(cache[0].k[0], 20),
-             "The keys of one head in the cache: a column for each token, the first 20 from the "
-             "prompt, two more from decoding; the rest is still empty.")
+             "The keys of layer 0's first key head in the cache: a column of d numbers for each "
+             "token (blue below zero, red above), the first 20 from the prompt, two more from "
+             "decoding; the rest is still empty.")
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). Draw tokens, and see the slots fill:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.3.attn.k_rope&i=0.9.0&tab=cache"
 
 # %% [markdown]
 # ## The same numbers, in any pieces
@@ -214,32 +223,34 @@ figures.show(figures.cache_filling(cache[0].k[0], 20),
 # **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit?
 
 # %%
-whole = nl.forward(story, weights, config)                # (T, V)
+whole, apart = nl.forward(story, weights, config), {}     # (T, V), {size of a piece: difference}
 for size in (1, 7, 64, T):
     cache = nl.new_cache(weights, config, T)
     parts = [nl.forward(story[i:i + size], weights, config, cache) for i in range(0, T, size)]
     logits = np.concatenate(parts)
-    apart = np.abs(logits - whole).max()
-    print(f"pieces of {size:3}: largest difference below 1e-4: {apart < 1e-4}; "
-          f"same likeliest token everywhere: {np.array_equal(logits.argmax(-1), whole.argmax(-1))}")
+    apart[size] = np.abs(logits - whole).max()
+    print(f"pieces of {size:3}: within 1e-4 {apart[size] < 1e-4}; same likeliest tokens "
+          f"{np.array_equal(logits.argmax(-1), whole.argmax(-1))}")
+print(f"to the bit: one by one {apart[1] == 0}, all at once {apart[T] == 0}")
 
 # %% [markdown]
-# In float64, rounding is 500 million times smaller. If the differences are rounding, they must shrink as much:
+# In float64 a number is rounded after 52 binary digits instead of 23: rounding is 500 million times smaller. If the
+# differences are rounding, they must shrink by about as much:
 
 # %%
 whole = nl.forward(story, exact, config)
 cache = nl.new_cache(exact, config, T)
 logits = np.concatenate([nl.forward([token], exact, config, cache) for token in story])
 apart = np.abs(logits - whole).max()
-print("float64, one by one: largest difference below 1e-12:", apart < 1e-12)
+print("float64, one by one: within 1e-12", apart < 1e-12)
 
 # %% [markdown]
-# **Explain.** The same up to rounding: what differs is the order in which products are added up. Differences of
+# **Explain.** Not to the bit, except all at once, which is the same computation. They are the same up to rounding: what differs is the order in which products are added up. Differences of
 # another origin, such as a wrong position, would stay in float64. So a test of a cache is best made there.
 #
 # ## The mask of a piece
 #
-# The mask of a piece is the lower part of the whole triangle:
+# Draw it first: tokens 6 to 9 come as a piece, after six others. Which of the ten may each of the four see?
 
 # %%
 figure, axes = figures.new(2.3, columns=3)
@@ -249,8 +260,8 @@ for ax, (first, new) in zip(axes, ((0, 6), (6, 4), (10, 1))):
                    title=f"T {new}, S {first + new}", kind=figures.SHARE, limit=1.5)
     ax.set_xlabel("token seen")
 axes[0].set_ylabel("token that asks")
-figures.show(figure, "Six tokens, then four, then one: the last token of each piece sees all that "
-                     "the cache holds, so decoding needs no mask at all.")
+figures.show(figure, "Six tokens, then four, then one: each mask is the lower part of the whole "
+                     "triangle, and the last token of a piece sees all that the cache holds.")
 
 # %% [markdown]
 # ## Two classic mistakes
@@ -258,8 +269,8 @@ figures.show(figure, "Six tokens, then four, then one: the last token of each pi
 # The new token stands at position S − 1, and must be turned by that angle. A program that counts positions anew in
 # each call turns every decoded token by 0.
 #
-# **Predict.** A prompt of 100 tokens is read rightly; the others come one by one, all turned as if at position 0. What
-# is their loss?
+# **Predict.** A prompt of 100 tokens is read correctly; the others come one by one, all turned as if at position 0. Their
+# loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 5 or 10 nats?
 
 # %%
 def as_position_0(name, x):                               # RoPE at position 0 turns nothing
@@ -277,12 +288,13 @@ for label, tap in (("right", nl.ignore), ("position 0", as_position_0)):
     losses[label] = nl.cross_entropy(np.concatenate(rows), story[100:])
     print(f"{label:10}: first 10 decoded tokens {losses[label][:10].mean():.2f}, "
           f"last 100 {losses[label][-100:].mean():.2f} nats per token")
-print(f"ln V      : {np.log(config.vocab_size):.2f}")
+counts = np.bincount(story, minlength=config.vocab_size)[story[100:]]
+print(f"a table of how often each token occurs in the story: {-np.log(counts / T).mean():.2f}")
 
 # %% [markdown]
 # **Explain.** The new token claims to stand at the beginning. Its distance to prompt token n should be t − n and is
-# −n, the distance of a token that lies ahead; the distance between two new tokens is 0. The text still reads like
-# language for a while: 4 to 6 nats are better than blind guessing, which costs ln V = 8.
+# −n, the distance of a token that lies ahead; the distance between two new tokens is 0. The loss is about that of a table
+# which knows nothing but how often each token occurs in this story: the model has lost the thread.
 #
 # The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
 # row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as decoding needs none.
@@ -300,13 +312,13 @@ for label, mask in masks.items():
     rows = [nl.forward(story[i:i + 57], weights, config, cache) for i in range(0, T, 57)]
     lost = nl.cross_entropy(np.concatenate(rows)[:-1], story[1:])
     print(f"{label:22}: first piece {lost[:57].mean():.2f}, the others {lost[57:].mean():.2f}")
-nl.causal_mask = right
+nl.causal_mask = right                                    # put back
 
 # %% [markdown]
 # **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
 # t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
-# in its piece, the answer among them. Even so the loss rises, in the first piece too: this model, trained with the
-# mask, has no use for the answer. One token at a time, all of these masks but the triangle from the left are right.
+# in its piece, the answer among them. Even so the loss rises, in the first piece too: in training the model never saw what
+# follows, and on balance it is disturbed more than helped. One token at a time, all of these masks but the triangle from the left are right.
 #
 # ## Why decoding is slow: memory
 #
@@ -328,9 +340,6 @@ print(f"{read_once:,} parameters are read for each step, {4 * read_once / 1e6:.1
 for rows in (1, 16, 500):
     per_byte = flops(rows, rows) / (4 * read_once)
     print(f"T {rows:3}: {per_byte:6.1f} FLOPs per byte; 2·T/4 = {2 * rows / 4:.1f}")
-scores_and_mix = 4 * config.n_layers * config.n_heads * config.head_dim
-print("flops(1, 1) is 2 per parameter, plus attention:",
-      flops(1, 1) == 2 * read_once + scores_and_mix)
 
 # %% [markdown]
 # With 16 rows it is less than 2·T/4, as only the last row needs the output matrix; with 500 it is more, as attention
@@ -364,11 +373,13 @@ points = {f"T {rows}": (done[rows] / (4 * read_once), done[rows] / seconds[rows]
 print("billion FLOPs/s:", ", ".join(f"{label} {y / 1e9:.0f}" for label, (_, y) in points.items()))
 figures.show(figures.roofline(peak, bandwidth, points),
              "The roof of the machine that built this page, and this model's forward pass under "
-             "it: a few dozen rows do far more per second than one; beyond that less is gained.")
+             "it, from one row (left) to 500: all points stay below the roof, and from 64 rows on "
+             "more rows bring nothing.")
 
 # %% [markdown]
-# Why does it not reach the flat part? A guess would be: because of everything that is not a matrix product. The
-# control is to run the products alone, with arrays of the same shapes:
+# **Explain.** One row lies under the slope, left of the corner: memory bounds it. From a few dozen rows on the points lie
+# under the flat part: arithmetic would be the bound. But none of them reaches the roof. A guess would be: because of
+# everything that is not a matrix product. The control is to run the products alone, with arrays of the same shapes:
 
 # %% tags=["timing"]
 def weight_products(rows):
@@ -376,7 +387,7 @@ def weight_products(rows):
     inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
     for layer in weights["layers"]:
         for w in [*layer["attn"].values(), *layer["ffn"].values()]:
-            inputs[len(w)] @ w
+            inputs[len(w)] @ w                            # len(w): how many numbers a row must have
     inputs[config.dim] @ weights["output"]
 
 
@@ -404,9 +415,11 @@ for rows in (1, 16, 64, 500):
           f"{of_attention / whole_pass:14.0%} {rest:10.0%}")
 
 # %% [markdown]
-# **Explain.** The last column is what the guess is right about. The rest of the gap lies in the products themselves:
-# the peak was measured with one large square product, and ours are smaller and narrower. These times differ from
-# machine to machine and from run to run; the table is there so that you can see which of the two holds for yours.
+# **Explain.** The last column is what the guess is right about (at most: alone, the products find their inputs in cache). It
+# grows with the number of rows, as the scores and their softmax grow with T·S: for a long prompt of a narrow model they
+# are the larger part. The rest of the gap lies in the products themselves: the peak was measured with one large square
+# product, and ours are smaller and narrower. These times differ from machine to machine; the table shows which of the
+# two, products or all else, holds for yours.
 #
 # ## Three limits
 #
@@ -431,39 +444,43 @@ def narrow(D=16, d=2):
 
 
 calls = fastest(lambda: nl.forward([1], *narrow()), 50)
-print(f"a step of nothing but calls: {1000 * calls:.2f} ms, "
-      f"of this model {1000 * seconds[1]:.2f} ms")
+reading, alone = 4 * read_once / bandwidth, fastest(lambda: weight_products(1), 50)
+print(f"one row of this model: {1000 * seconds[1]:.2f} ms. Of this, nothing but calls "
+      f"{1000 * calls:.2f}; its products alone {1000 * alone:.2f},")
+print(f"where reading the weights at full bandwidth would take {1000 * reading:.2f}")
 
 c = nl.PRESETS["llama-2-7b"]
 reads_7b = sum(nl.parameter_counts(c).values()) - c.vocab_size * c.dim
 print(f"a step of 7B reads {reads_7b / read_once:.0f} times as many weights, "
       f"in {c.n_layers} layers instead of {config.n_layers}")
 many, flops_done = np.array(list(done)), np.array(list(done.values()))
-reading = 4 * read_once / bandwidth
 bounds = {"memory: all weights are read once": many / reading,
           "arithmetic: all FLOPs are done": many / (flops_done / peak),
           "memory and calls, one after the other": many / (reading + calls)}
 measured = many / np.array(list(seconds.values()))
 figures.show(figures.limits(flops_done / (4 * read_once), bounds, measured),
              "What each limit allows, and what was measured: few rows stay under the line of "
-             "memory and calls, many rows under that of arithmetic.")
+             "memory and calls, many rows by a factor of more than two under that of arithmetic.")
 
 # %% [markdown]
-# **Explain.** Each limit asks for another remedy.
+# **Explain.** The limits explain a part of a step, not all of it: products with a single row of these sizes also run below
+# the full bandwidth. Each limit asks for another remedy.
 #
-# - *Memory*: read less. Weights of 16 bits halve the traffic, a batch shares it. The larger the weights of a layer, the
-#   longer a step reads; the number of calls per layer stays the same. So in 7B reading rules, and calls hardly count.
-# - *Arithmetic*: do less, or use all cores. This is the limit of long prompts, see *Long prompts* below.
-# - *Calls*: make fewer. A compiler fuses them; here they are the price of lines that can be read. The smaller the
-#   model, the more they weigh.
+# - *Memory*: read less. Weights of 16 bits halve the traffic, if the machine multiplies them as they are; a batch shares
+#   it. The larger the weights of a layer, the longer a step reads; the number of calls per layer stays the same. So in 7B
+#   the reading dominates, and calls hardly count.
+# - *Arithmetic*: do less, or use all cores. For large models this is the limit of long prompts; in this narrow one, softmax
+#   and other steps that do little arithmetic per number take longer (the table above).
+# - *Calls*: make fewer. A compiler joins several steps in one; here calls are the price of lines that can be read. The
+#   smaller the model, the more they weigh.
 #
 # [tests/benchmark.py](../tests/benchmark.py) measures how near the file comes to these limits, next to PyTorch, for
 # models from 15 million parameters to 7 billion. The [README](../README.md#how-fast) shows what it found.
 #
 # ## How fast can 7B decode?
 #
-# Whatever the program, each token needs all weights once, but for the embedding, of which it reads one row. So the
-# memory bandwidth divided by the size of the weights is a bound on tokens per second.
+# With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. So, if they do
+# not fit in the processor's cache, the memory bandwidth divided by the size of the weights is a bound on tokens per second.
 
 # %%
 counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
@@ -490,8 +507,8 @@ def batch(sequences, gigabytes_per_second=100, trillion_flops=1.0):
     ax.plot([sequences], [bound], "o", color="k", label=f"{sequences}: {bound:.0f} tokens/s")
     ax.set(xscale="log", yscale="log", xlabel="sequences at once", ylabel="tokens/s in all")
     ax.legend()
-    figures.show(figure, "Weights that are read once serve every sequence: more sequences are "
-                         "nearly free, until arithmetic is the limit.")
+    figures.show(figure, "Computed, without the caches: weights that are read once serve every "
+                         "sequence, so more sequences cost nothing until arithmetic is the limit.")
 
 
 batch(8)
@@ -502,7 +519,10 @@ ipywidgets.interact(batch, sequences=(1, 256), gigabytes_per_second=(20, 1000, 2
 
 # %% [markdown]
 # **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. But the cache is
-# read for each sequence separately. How many full caches weigh as much as the weights?
+# read for each sequence separately.
+#
+# **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full caches
+# does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads instead of 64?
 
 # %%
 for name in ("llama-2-7b", "llama-2-70b"):
@@ -513,9 +533,9 @@ for name in ("llama-2-7b", "llama-2-70b"):
           f"equal at {read / full:.0f}; queries per key {c.n_heads // c.n_kv_heads}")
 
 # %% [markdown]
-# With n caches of c bytes each and weights of w bytes, the FLOPs per byte go with n / (w + n·c). Where the caches weigh
-# as much as the weights that is 1/(2c), half of the 1/c that no batch can exceed. Grouped queries help twice (lesson
-# [05](05_grouped_query_attention.ipynb)): the cache is smaller, and each key that is read serves several queries.
+# **Explain.** From about six sequences on, the caches of 7B are the larger part of what a step reads, and a larger batch
+# gains less and less. With grouped queries (lesson [05](05_grouped_query_attention.ipynb)) the cache is smaller, and the
+# weights of 70B are larger, so a hundred sequences share them first.
 #
 # ## Weights that stay in the file
 #
@@ -530,7 +550,7 @@ slower = (fastest(lambda: narrow_row @ narrow_w)
 print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
-# It could, but slowly. `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, as they are, and puts
+# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, as they are, and puts
 # a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows of the file, widens it to float32,
 # multiplies, and forgets it. The principle fits in a few lines:
 
@@ -560,9 +580,10 @@ print(type(lazy["output"]).__name__, lazy["output"].w.dtype, "on disk")
 print("largest difference of the logits below 1e-4:", apart < 1e-4)
 
 # %% [markdown]
-# **Explain.** No line changes: `x @ w` asks `w` what to do if it is not an array of NumPy's. The numbers are the same
-# up to rounding, as widening 16 bits to 32 is exact. What is saved is memory: the operating system brings in what is
-# read, and drops it when room is needed. So a model can run that would not fit.
+# **Explain.** No line changes: where `w` is not an array of NumPy's, `x @ w` calls its method `__rmatmul__`. The numbers
+# are the same up to rounding, as widening 16 bits to 32 is exact. What is saved is memory: the operating system brings in
+# what is read, and drops it when room is needed. So a model can run that would not fit, at the price of widening every
+# weight anew for each token (the README says how fast that is for 7B).
 #
 # ## Long prompts
 #
@@ -586,7 +607,7 @@ apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
 print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
 
 # %% [markdown]
-# Chunks need not wait for each other to the end. In layer l, a chunk needs only two things: its own result of layer
+# A chunk need not wait until the one before it is through all layers. In layer l, a chunk needs only two things: its own result of layer
 # l − 1, and the keys and values of the chunks before it *in layer l*. So chunk 1 can be in layer 0 while chunk 0 is in
 # layer 1: they go through the layers side by side, each one step behind the one before, on a core each.
 #
@@ -624,14 +645,14 @@ for cores in (1, 2, 4):
           f"{finished(32, 32, cores).max()}")
 
 # %% [markdown]
-# **Explain.** Seven on two cores, six on four: the cores wait at the start and at the end. With many chunks that hardly
+# **Explain.** Seven on two cores, six on four, if every step takes as long: the cores wait at the start and the end. With many chunks that hardly
 # matters. In `nl.forward_in_chunks` each chunk runs plain `forward` on a thread, and a tap (lesson
 # [07](07_forward_pass.ipynb)) makes it wait at each layer until the chunk before has cached its keys. That way softmax
-# and norms use all cores as well, where BLAS would use them for products only.
+# and norms use all cores as well; the library behind NumPy's products would use several cores for products only.
 #
 # ## When the context is full
 #
-# The model was trained on 512 tokens, and lesson [04](04_rope.ipynb) shows what comes after that. numpy_llama.py stops
+# The model was trained on texts of at most 512 tokens, and lesson [04](04_rope.ipynb) shows what comes after that. numpy_llama.py stops
 # rather than go on with wrong numbers:
 
 # %%

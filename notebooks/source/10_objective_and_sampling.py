@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | What is a Llama trained for, and how is text drawn from what it learned? |
-# | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; show that always taking the likeliest token does not give the likeliest text |
+# | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; show that always taking the likeliest token need not give the likeliest text |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the logarithm |
-# | **Minutes** | 60 |
+# | **Minutes** | 90 |
 #
 # T tokens, V vocabulary.
 
@@ -37,8 +37,7 @@ check = checks.lesson("10")
 # %% [markdown]
 # ## Surprise, with a pencil
 #
-# A Llama is trained on one task (LLaMA, section 2): given the tokens so far, give the next one a high probability. How
-# good was a guess? Look at the probability that the model gave to the token that really came. The *surprise* is minus
+# A Llama is trained on one task: given the tokens so far, give the next one a high probability. How good was a guess? Look at the probability that the model gave to the token that really came. The *surprise* is minus
 # the logarithm of that probability: 0 for a token that was certain, and one unit more each time the probability halves,
 # if we count in *bits*.
 #
@@ -80,7 +79,7 @@ def nats(logits, targets):                                # (n, V), (n,) -> (n,)
     return log_sum - shifted[np.arange(len(targets)), targets]
 
 
-surprise = nats(logits[:-1], tokens[1:])                  # (T - 1,): at tokens 1 to T - 1
+surprise = nats(logits[:-1], tokens[1:])                  # (T - 1,): surprise[t] is at token t + 1
 print("equal to nl.cross_entropy:",
       np.array_equal(surprise, nl.cross_entropy(logits[:-1], tokens[1:])))
 print(f"next token     {surprise.mean():5.2f} nats per token")
@@ -89,10 +88,10 @@ print(f"shifted twice  {nats(logits[:-2], tokens[2:]).mean():5.2f}")
 print(f"blind guess    {np.log(config.vocab_size):5.2f} = ln V")
 
 # %% [markdown]
-# **Explain.** A wrong shift is worse than a blind guess: the trained model all but rules out that a word follows
-# itself. Such a bug is loud. The dangerous case is a model that is *trained* without the shift: its loss looks
-# wonderful, as it only has to repeat its input. The smallest model that can show it is a table that counts which token
-# came with which:
+# **Explain.** A wrong shift is worse than a blind guess: the trained model gives hardly any probability to a word that
+# follows itself, or skips one. Such a bug is loud. The dangerous case is a model that is *trained* without the shift: it
+# only has to repeat its input. The smallest model that can show it is a table that counts which token came with which.
+# Trained on the present token it reaches a loss of 0, and has learned nothing:
 
 # %%
 def table_loss(inputs, targets):
@@ -105,7 +104,7 @@ print(f"a table trained on the next token     {table_loss(tokens[:-1], tokens[1:
 print(f"a table trained on the present token  {table_loss(tokens, tokens):.2f} nats")
 
 # %% [markdown]
-# (Neither number says how good a table is on a new text: it has seen this one.)
+# (The first number is no praise either: the table has seen this text.)
 #
 # ## Surprise, word by word
 #
@@ -125,25 +124,27 @@ words = [piece.strip() for piece in pieces]
 for word in ("Jack", "hungry", "kingdom", "after"):
     print(f"{word:8} {surprise[words.index(word) - 1]:.2f}")
 dearest = np.argsort(-surprise)
-print("most    ", ", ".join(f"{words[t + 1]} {surprise[t]:.1f}" for t in dearest[:8]))
-print("least   ", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[::-1][:8]))
+print("most: ", ", ".join(f"{words[t + 1]} {surprise[t]:.1f}" for t in dearest[:8]))
+print("least:", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[::-1][:8]))
 tenth = surprise[dearest[:len(dearest) // 10]]
 print(f"the most surprising tenth of the tokens has {tenth.sum() / surprise.sum():.0%} of all nats")
 starts = np.array([piece.startswith(" ") for piece in pieces[1:]])
-print(f"pieces that begin a word {surprise[starts].mean():.2f} nats, "
-      f"all others {surprise[~starts].mean():.2f}")
+letters = np.array([piece.isalpha() for piece in pieces[1:]])
+for kind, chosen in (("begin a word", starts), ("go on with a word", letters & ~starts),
+                     ("are punctuation or line ends", ~letters & ~starts)):
+    print(f"{chosen.sum():3} pieces {kind:28} {surprise[chosen].mean():.2f} nats")
 
 # %% [markdown]
-# **Explain.** Six of the eight most surprising words are verbs and adjectives that say something new: *lost*, *dark*,
-# *hungry*, *kept*, *deep*, *last*. The name costs half as much as *hungry*. Pieces inside words and punctuation cost
-# about half as much as beginnings of words, and the ends of set phrases (*half of his kingdom*, *happily ever after*)
-# next to nothing.
+# **Explain.** Most of the eight are words that say something new: *lost*, *dark*, *hungry*, *kept*, *deep*, *last*. The
+# name costs half as much as *hungry*, and the ends of set phrases (*half of his kingdom*, *happily ever after*) next to
+# nothing.
 #
 # ## Does the model use what it has read?
 #
 # The second half of the story costs less than the first. It is tempting to say: of course, its words have occurred
 # before. But the second half may simply be easier. A *control* tells the two apart: give the model the second half
-# with the first half taken away, or with the first half in random order.
+# with the first half taken away. Two more controls ask what it takes from there: only the last ten tokens; or all, but
+# those before the last ten in random order.
 #
 # **Predict.** The second half costs 0.4 nats less than the first. How much of that is lost when the model has not read
 # the first half: all, half, or less?
@@ -158,21 +159,25 @@ def second_half(before):
     return nats(nl.forward(text, weights, config)[:-1], text[1:])[len(before):].mean()
 
 
-shuffled = [second_half(np.random.default_rng(seed).permutation(tokens[1:middle]))
-            for seed in range(5)]
+near = tokens[middle - 10:middle]                         # the ten tokens just before
+disorder = []
+for seed in range(5):
+    far = np.random.default_rng(seed).permutation(tokens[1:middle - 10])
+    disorder.append(second_half(np.concatenate([far, near])))
 print(f"first half                               {surprise[:middle - 1].mean():.2f}")
 print(f"second half, after the first             {second_half(tokens[1:middle]):.2f}")
-print(f"second half, after its last 10 tokens    {second_half(tokens[middle - 10:middle]):.2f}")
+print(f"second half, after its last 10 tokens    {second_half(near):.2f}")
 print(f"second half, after nothing               {second_half([]):.2f}")
-print(f"second half, after the first in disorder {np.mean(shuffled):.2f} (mean of 5)")
+print(f"second half, after the first in disorder {np.mean(disorder):.2f} "
+      f"(but the last 10; {min(disorder):.2f} to {max(disorder):.2f} in 5 shuffles)")
 gap = surprise[:middle - 1].mean() - surprise[middle - 1:].mean()
 lost = second_half([]) - second_half(tokens[1:middle])
 print(f"{lost:.2f} of {gap:.2f} nats is {lost / gap:.0%}")
 
 # %% [markdown]
-# **Explain.** Less than half. Most of the difference remains when the model has never seen the first half: the second
-# half *is* easier text. What is read does help, and about half of that help comes from the ten tokens just before. The
-# same words in disorder help less than in order.
+# **Explain.** Less than half: most of the difference remains when the model has never seen the first half. What it has
+# read does help. About half of the help comes from the ten tokens just before; the rest comes from the words further
+# back, and hardly from their order: shuffled, they help as much. One would not have guessed that from the story alone.
 #
 # ## Perplexity, and bits per byte
 #
@@ -203,8 +208,8 @@ print(f"story: {surprise.sum(dtype=float) / np.log(2) / n_bytes:.3f} bits per by
 # A model gives probabilities; a text needs choices. Four tokens A, B, C, D have the probabilities 4/8, 2/8, 1/8, 1/8.
 # There are three common ways to change them before drawing:
 #
-# - *Temperature* τ divides the logits by τ, which raises each probability to the power 1/τ. τ = 1/2 squares:
-#   $4, 2, 1, 1$ become $16, 4, 1, 1$, of $22$. The likely becomes likelier.
+# - *Temperature* τ divides the logits by τ, which raises each probability to the power 1/τ, and scales them to sum to 1.
+#   τ = 1/2 squares: $4, 2, 1, 1$ become $16, 4, 1, 1$, of $22$. The likely becomes likelier.
 # - *Top-k* keeps the k likeliest tokens. k = 2 keeps A and B, and scales their $4$ and $2$ to sum to 1: $2/3, 1/3$.
 # - *Top-p* keeps the likeliest tokens until they hold at least p. For p = 0.6, A alone holds $0.5$, A and B hold
 #   $0.75$: A and B are kept. For p = 0.5, A alone is enough.
@@ -227,7 +232,7 @@ print("16/22, 4/22, 1/22:", (np.array([16, 4, 1]) / 22).round(3))
 #
 # ## In the model
 #
-# The prompt below leaves much open.
+# The prompt below leaves much open. (`w` and `cou` are beginnings of words; top-k 0 means that top-k is off.)
 
 # %%
 prompt = tokenizer.encode("Once upon a time there was a")
@@ -237,8 +242,6 @@ likeliest = np.argsort(-probs)
 labels = [tokenizer.sp.id_to_piece(int(i))[1:] for i in likeliest[:14]]
 print("likeliest:",
       ", ".join(f"{label} {probs[i]:.3f}" for label, i in zip(labels[:6], likeliest)))
-entropy = -np.sum(probs * np.log(probs))
-print(f"entropy (the surprise to be expected) {entropy:.2f} nats")
 rare = probs[probs < 0.001]
 print(f"{len(rare)} tokens have less than 0.001 each, and {rare.sum():.0%} together")
 
@@ -254,7 +257,9 @@ def draw(temperature=1.0, top_k=0, top_p=1.0):
     ax.set(xlim=(0, 60), xlabel="percent (black marks: the model's own, of the first six)",
            title=f"temperature {temperature:g}, top-k {top_k}, top-p {top_p:g}: "
                  f"{np.count_nonzero(kept)} tokens left")
-    figures.show(figure, "What would be drawn next, against what the model says itself.")
+    figures.show(figure, "A low temperature raises the first few above the model's own marks and "
+                         "shrinks all others; top-p cuts off the tail and raises what stays by one "
+                         "factor.")
 
 
 draw(0.6)
@@ -266,8 +271,15 @@ draw(1.0, 0, 0.5)
 ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.05, 1.0, 0.05));
 
 # %% [markdown]
-# Six settings now write six texts each, of 40 tokens. For each setting we print how surprised the model itself is by
-# the text, and how many different words the six texts use.
+# **Explore** ([explorer](explorer/README.md)). Drag temperature, top-k and top-p: the red marks show what is drawn
+# from. Then draw twenty tokens; the same seed draws the same again:
+#
+#     python notebooks/explorer/build.py --open "#p=Once+upon+a+time+there+was+a&t=logits&i=7.569&tab=next&s=0.6_0_1"
+
+# %% [markdown]
+# Six settings now write six texts each, of 40 tokens (`exact` is the same model in float64: the same texts on every
+# processor). For each setting we print how surprised the model itself is by the text, and how many different words the
+# six texts use.
 #
 # **Predict.** Which settings are most surprising to the model, and which use the most words?
 
@@ -277,7 +289,7 @@ settings = {"greedy": {"temperature": 0}, "temperature 0.7": {"temperature": 0.7
             "top-k 40": {"top_k": 40}, "temperature 1": {}, "temperature 1.5": {"temperature": 1.5}}
 for label, how in settings.items():
     costs, used = [], set()
-    for seed in range(6):                                 # float64: the same on every processor
+    for seed in range(6):
         rng = np.random.default_rng(seed)
         new = list(nl.generate(prompt, exact, config, 40, rng, **how))
         rows = nl.forward(prompt + new, exact, config)[len(prompt) - 1:-1]
@@ -288,15 +300,15 @@ for label, how in settings.items():
     print(textwrap.fill(text, 94, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** From greedy to temperature 0.8 variety and surprise rise together. Beyond that surprise goes on rising,
-# and hardly any words are gained: top-k 40 uses as many as temperature 1, with fewer nats. At temperature 1 the
-# model speaks with its own probabilities, mistakes included: in the step above thousands of tokens have less than one
-# chance in a thousand each, but one draw in six takes one of them. Cutting them off (top-k, top-p) or shrinking them
-# (a temperature below 1) makes such slips rarer.
+# **Explain.** Up to top-k 40, variety and surprise rise together. From there on surprise more than doubles, and no more
+# words are counted: nearly every word is a new one already, and at temperature 1.5 many are none. At temperature 1 the
+# model speaks with its own probabilities: in the step above thousands of tokens have less than one chance in a thousand
+# each, but one draw in six takes one of them. Cutting them off (top-k, top-p) or shrinking them (a temperature below 1)
+# makes such draws rarer, the good ones and the slips.
 #
 # ## Draws follow the probabilities
 #
-# **Predict.** The likeliest token has a probability of about 0.1. In 100 draws, how far is its frequency typically from
+# **Predict.** The likeliest token has a probability of about 0.14. In 100 draws, how far is its frequency typically from
 # that: 0.3, 0.03 or 0.003? And in 10,000 draws?
 
 # %%
@@ -315,7 +327,7 @@ for n, error in zip(ns, errors):
 # **Explain.** A hundred times the draws, a tenth of the error. So a test of a sampler needs many draws, or it compares
 # probabilities, which is exact.
 #
-# ## The likeliest token is not the likeliest text
+# ## The likeliest text
 #
 # Two steps, with a pencil. First comes A (0.6) or B (0.4). After A, the next token is X or Y, 0.5 each. After B it is X
 # (0.9) or Y (0.1). Greedy takes A, and ends with a text of probability $0.6 \cdot 0.5 = 0.30$. The text B X has
@@ -323,12 +335,12 @@ for n, error in zip(ns, errors):
 #
 # *Beam search* keeps a few beginnings instead of one, extends each, and keeps the best again.
 #
-# **Predict.** The model writes 10, 20 and 40 tokens after "Once upon a time", greedily and with four beams. Which
-# texts are likelier?
+# **Predict.** The model writes 10, 20 and 40 tokens after "Once upon a time", greedily and with four beams. How many
+# times as likely is the beams' text of 40 tokens: 2, 50 or 1,000 times and more?
 
 # %%
 start = tokenizer.encode("Once upon a time")
-greedy = list(nl.generate(start, weights, config, 120, temperature=0))
+greedy = list(nl.generate(start, weights, config, 80, temperature=0))
 
 
 def cost(prompt, new):
@@ -343,10 +355,10 @@ def beam_search(prompt, n, width):
     for _ in range(n):
         longer = []
         for so_far, new in beams:
-            row = nl.forward(prompt + new, weights, config)[-1:]
-            best_ids = np.argsort(-row[0])[:width]
-            for i, more in zip(best_ids, nats(np.repeat(row, width, axis=0), best_ids)):
-                longer.append((so_far + float(more), new + [int(i)]))
+            row = nl.forward(prompt + new, weights, config)[-1]
+            for i in np.argsort(-row)[:width]:
+                more = float(nats(row[None], [i])[0])
+                longer.append((so_far + more, new + [int(i)]))
         beams = sorted(longer)[:width]
     return beams[0]
 
@@ -356,10 +368,10 @@ for n in (10, 20, 40):
     print(f"{n} tokens: greedy {cost(start, greedy[:n]):.1f} nats, four beams {found:.1f}: "
           f"{np.exp(cost(start, greedy[:n]) - found):,.0f} times as likely")
 print(textwrap.fill("beams:  " + " ".join(tokenizer.decode(start + new).split()), 94))
-print(textwrap.fill("greedy: " + " ".join(tokenizer.decode(start + greedy).split()), 94))
+print(textwrap.fill("greedy: " + " ".join(tokenizer.decode(start + greedy[:40]).split()), 94))
 
 # %% [markdown]
-# **Explain.** Greedy text is not the likeliest text, and the longer it gets, the more is lost here. It also runs in
+# **Explain.** Here the greedy text is not the likeliest, and the longer it gets, the more is lost. It also runs in
 # circles.
 #
 # ## How a circle closes
@@ -367,7 +379,7 @@ print(textwrap.fill("greedy: " + " ".join(tokenizer.decode(start + greedy).split
 # It is often said that loops feed themselves: what was said once becomes likelier, and is said again. We measure it for
 # the phrase of the loop, and for four phrases that are new to their texts.
 #
-# **Predict.** How many of the five phrases are likelier the second time than the first?
+# **Predict.** How many of the five phrases are clearly likelier the second time than the first, by a tenth or more?
 
 # %%
 def said_again(start, phrase, times=8):
@@ -380,8 +392,8 @@ def said_again(start, phrase, times=8):
     return np.array(each)
 
 
-king = "Once upon a time there was a king who had a daughter who was so beautiful that"
-loop = said_again(king, "she was so beautiful that")
+loop = said_again("Once upon a time there was a king who had a daughter, and",
+                  "she was so beautiful that")
 phrases = {"I will give you a good beating.": "The king said,",
            "he lost his way in the wood,": "The miller's son went out, and",
            "and the bird began to sing,": "Then she opened the window,",
@@ -405,6 +417,7 @@ figures.show(figure, "Two of the new phrases become likelier once they have been
                      "not; the phrase of the loop is likeliest the first time.")
 
 # %%
+king = "Once upon a time there was a king who had a daughter who was so beautiful that"
 text = tokenizer.encode(king)
 for _ in range(5):                                        # the five tokens of one round
     after = nl.next_token_probs(nl.forward(text, weights, config)[-1])
@@ -427,11 +440,16 @@ def repeats(ids, n=4):
 
 
 print(f"greedy          {repeats(greedy):4.0%} of all four-token phrases are repetitions")
+print(f"first 40 tokens {repeats(greedy[:40]):4.0%}; of four beams {repeats(new):.0%}")
 for temperature in (0.4, 0.7, 1.0):
-    share = [repeats(list(nl.generate(start, exact, config, 120, np.random.default_rng(seed),
-                                      temperature=temperature))) for seed in range(6)]
-    print(f"temperature {temperature} {np.mean(share):4.0%} (mean of six texts)")
-print(f"the story       {repeats(tokens[1:121].tolist()):4.0%}")
+    share = [repeats(list(nl.generate(start, exact, config, 80, np.random.default_rng(seed),
+                                      temperature=temperature))) for seed in range(5)]
+    print(f"temperature {temperature} {np.mean(share):4.0%} (mean of five texts)")
+print(f"the story       {repeats(tokens[1:81].tolist()):4.0%}")
+
+# %% [markdown] tags=["result"]
+# The lower the temperature, the more repetition; the story, which a person wrote, has none. So it is not the model alone
+# that runs in circles, but how its probabilities are used.
 
 # %% [markdown]
 # ## In the wild
@@ -439,7 +457,7 @@ print(f"the story       {repeats(tokens[1:121].tolist()):4.0%}")
 # - **One model, two perplexities.** llama.cpp reported 5.91 for LLaMA 7B where others reported 5.68
 #   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). The model was the same; the windows were not. A
 #   long text is cut into windows, and how much context a token is predicted from depends on how that is done. The story
-#   here, in windows of three sizes (the control: `<s>` in front of each window):
+#   here, in windows of three sizes; once more with `<s>` in front of each window, in case only the beginning is missing:
 
 # %%
 for size in (32, 64, len(tokens) - 1):
@@ -454,8 +472,8 @@ for size in (32, 64, len(tokens) - 1):
           f"with <s> in front {np.exp(np.concatenate(with_bos).mean(dtype=float)):.2f}")
 
 # %% [markdown] tags=["result"]
-# The same model, the same text: the shorter the windows, the higher the perplexity. `<s>` in front of a window from the
-# middle of the story does not help; here it costs more.
+# The same model, the same text: the shorter the windows, the higher the perplexity. The missing beginning is not the
+# reason: `<s>` in front of a window from the middle of the story costs even more.
 
 # %% [markdown]
 # - **Temperature before or after top-p?** Programs differ
@@ -574,5 +592,5 @@ def nucleus(probs, p):
 # 1. The loss is the mean surprise at the next token, in nats; row t of the logits is about token t + 1.
 # 2. Perplexity is its exponential, and depends on tokenizer and windows; bits per byte is free of the tokenizer.
 # 3. Temperature, top-k and top-p change what is drawn, not what the model knows.
-# 4. Always taking the likeliest token gives neither the likeliest text nor a varied one, and it may run in circles.
+# 4. Always taking the likeliest token need not give the likeliest text, and it may run in circles.
 # 5. A reason needs a control: take away what is said to be the cause, and see what remains.

@@ -17,8 +17,8 @@
 # | --- | --- |
 # | **The question** | How does a model that continues texts become one that answers? |
 # | **You will be able to** | write the chat format token by token; compute the loss of supervised fine-tuning and of a reward model; run rejection sampling and predict its gain; say what PPO optimises, and what goes wrong when a reward is trusted too far |
-# | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); a derivative |
-# | **Minutes** | 60 |
+# | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); derivatives |
+# | **Minutes** | 90 |
 #
 # T tokens, D model width, V vocabulary. L2 is the Llama 2 paper.
 
@@ -45,13 +45,13 @@ check = checks.lesson("13")
 #    towards what was judged well: by rejection sampling, later by PPO as well.
 
 # %%
-figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in, of which "
-                                 "people wrote or compared the lower two; the loop on the right "
-                                 "was gone through several times.")
+figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in (the lower "
+                                 "two boxes are people's work); the loop on the right was gone "
+                                 "through several times.")
 
 # %% [markdown]
-# The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But each of these steps can be
-# computed with it.
+# The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But the arithmetic of each of these
+# steps can be shown on it.
 #
 # ## The chat format
 #
@@ -73,8 +73,8 @@ control = [i in (tokenizer.bos, tokenizer.eos) for i in ids]
 print(f"{len(ids)} tokens, {sum(control)} of them control tokens")
 shown = [chr(int(p[3:5], 16)).replace("\n", "↵") if p.startswith("<0x") else p for p in pieces]
 figure = figures.coloured_text(shown, np.array(control, float), per_line=74)
-figures.show(figure, "Only the dark pieces, the two ends of a text, are control tokens; brackets "
-                     "and names are spelled, here mostly in bytes, as fairy tales have none.")
+figures.show(figure, "The dark pieces, the ends of a text, are control tokens; brackets and names "
+                     "are spelled, here mostly in bytes, as fairy tales have none.")
 
 # %%
 parts = tokenizer.encode("[INST] Who is the king? [/INST] An old man. ") + [tokenizer.eos]
@@ -89,16 +89,21 @@ print("ids of", repr(tokenizer.decode(end)), *end, "- times in that text:",
       sum(sly[i:i + len(end)] == end for i in range(len(sly))))
 
 # %% [markdown]
-# **Explain.** `<s>` and `</s>` are ids that no text can spell: typed by a user, they are a few harmless characters.
-# `[INST]` is ordinary text. A user *can* type it, with the very ids of the format, and `chat_tokens` does nothing
-# about that. The system message stands inside the first user message, and each turn has an `<s>` and a `</s>` of its
+# **Explain.** `<s>` and `</s>` are ids that `encode` never makes of a text: typed by a user, they become a few harmless
+# characters. (Other tokenizers make the control token of them unless told not to; check yours.) `[INST]` is ordinary text. A
+# user *can* type it, with the very ids of the format, and `chat_tokens` does nothing about that. The system message stands inside the first user message, and each turn has an `<s>` and a `</s>` of its
 # own.
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The format is text, and falls into pieces like all text. Type more of a
+# dialogue:
+#
+#     python notebooks/explorer/build.py --open "#p=[INST]+Who+is+the+king?+[/INST]&t=embedding&tab=tokens"
 #
 # ## Supervised fine-tuning: the masked loss
 #
 # The objective is the old one, the next token. But the model is to learn answers, not to imitate questions. So the loss
-# of the prompt's tokens is set to zero (L2 section 3.1). The paper reports 27,540 annotations of its own; the
-# announcement of the model speaks of more than 100,000 examples in all.
+# of the prompt's tokens is set to zero (L2 section 3.1, which reports 27,540 annotations).
 #
 # With a pencil: five tokens are predicted, with $4$, $3$, $2$, $1$ and $3$ nats; the first two belong to the prompt.
 # Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: the sum of the answer's nats,
@@ -111,8 +116,8 @@ masked = np.array([False, False, True, True, True])
 print("all tokens", five.mean(), " answer only", five[masked].mean())
 
 # %% [markdown]
-# **Predict.** Now a short question in the chat format, and an answer that our model might have given. Will the prompt
-# cost more or fewer nats per token than the answer? And the same question as plain text?
+# **Predict.** Now a short question in the chat format, and an answer that our model might have given. Our model has hardly
+# seen a bracket. Will the prompt cost more or fewer nats per token than the answer?
 
 # %%
 answer = "Once upon a time there was a king who had three sons, and the youngest was called Jack."
@@ -126,46 +131,62 @@ print(f"{len(ids)} tokens, {counts.sum()} of them count, the closing </s> among 
 print(f"all tokens {nats.mean():.2f} nats, answer only {nats[counts].mean():.2f}, "
       f"prompt only {nats[~counts].mean():.2f}")
 
-plain = tokenizer.encode("Tell me a story. " + answer) + [tokenizer.eos]     # no format
-n_question = len(tokenizer.encode("Tell me a story."))
+plain = tokenizer.encode("Tell me a story. " + answer)     # the same words without the format
 plain_nats = nl.cross_entropy(nl.forward(plain, weights, config)[:-1], plain[1:])
-print(f"as plain text: question {plain_nats[:n_question - 1].mean():.2f} nats, "
-      f"answer {plain_nats[n_question - 1:].mean():.2f}")
+
+
+def nats_of(words, ids, nats):
+    """Mean nats of these words, wherever their pieces stand in ids."""
+    wanted = tokenizer.encode(words, bos=False)
+    places = range(1, len(ids) - len(wanted) + 1)
+    at = next(i for i in places if ids[i:i + len(wanted)] == wanted)
+    return nats[at - 1:at - 1 + len(wanted)].mean()       # nats[t] is at token t + 1
+
+
+for words in ("Tell me a story.", answer):
+    print(f"{words[:16]}... in the format {nats_of(words, ids, nats):.2f} nats, "
+          f"as plain text {nats_of(words, plain, plain_nats):.2f}")
 
 # %%
 pieces = figures.pieces(tokenizer, ids)[1:]
 shown = [chr(int(p[3:5], 16)) if p.startswith("<0x") else p for p in pieces]
 figure = figures.coloured_text(shown, np.where(counts, nats, 0), limit=12, numbers=".1f")
-figures.show(figure, "The nats that count: none for the prompt, all of the answer's, and the end "
-                     "of the text, which costs most of all.")
+figures.show(figure, "The nats that count: the prompt's are masked (0.0), the answer's count, and "
+                     "so do the space and the end of the text behind it.")
+
+# %% [markdown]
+# What does the mask do to the gradient? The derivative of the loss with respect to the logits of a row is the row of
+# probabilities, minus 1 at the target (lesson [11](11_learning.ipynb) derives it); a masked row counts nothing.
+#
+# **Predict.** For how many rows is it not zero?
 
 # %%
 logits = nl.forward(ids, weights, config)[:-1]
-gradient = nl.softmax(logits)                             # d nats / d logits = probabilities ...
-gradient[np.arange(len(nats)), ids[1:]] -= 1              # ... minus 1 at the target
+gradient = nl.softmax(logits)
+gradient[np.arange(len(nats)), ids[1:]] -= 1
 gradient *= counts[:, None] / counts.sum()
-print("rows of the gradient that are not zero:", np.sum(np.abs(gradient).max(axis=1) > 0))
-step = 1e-3 * gradient[-1]                                # a small step for one row, as a check
-before, after = (nl.cross_entropy(row[None], ids[-1:])[0]
-                 for row in (logits[-1], logits[-1] - step))
-print("a small step down the gradient lowers the loss:", bool(after < before))
+print("rows of the gradient that are not zero:", np.sum(np.abs(gradient).max(axis=1) > 0),
+      "of", len(gradient))
 
 # %% [markdown]
-# **Explain.** The prompt costs far more in the format than as plain text: this model has never seen the format's
-# brackets. A token that is masked gives no gradient *as a target*, so the model does not learn to write questions. It
-# still *reads* them: the answer's nats depend on the prompt before it, as the two answers above show.
+# **Explain.** As many as the answer has targets. A token that is masked gives no gradient *as a target*, so nothing pulls
+# the model towards writing questions. It still *reads* them: the same words of the answer cost other nats after the format
+# than after plain text, and on that way back the gradient also reaches the weights that read the prompt.
 #
 # ## A reward model: which answer is better?
 #
-# L2 asked people which of two answers is better, instead of how good one answer is (section 3.2.1 gives the reason:
-# more varied prompts). But to choose among many answers one needs a number for each. So a *reward model* gives each
-# answer a number r, and is trained to put the chosen one above the rejected (section 3.2.2):
+# L2 asked people which of two answers is better, instead of how good one answer is (section 3.2.1). But to choose among
+# many answers one needs a number for each. A *reward model* gives it: it is the chat model itself, with one number in the
+# place of the V logits, read at the last token (section 3.2.2; L2 trained two, for helpfulness and for safety). It gets a
+# prompt x and an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than the one
+# that they rejected, y_r:
 #
-# $$\mathcal{L} = -\ln \sigma\big(r(x, y_c) - r(x, y_r) - m\big)$$
+# $$\mathcal{L} = -\ln \sigma(\Delta - m), \qquad \Delta = r(x, y_c) - r(x, y_r)$$
 #
 # The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability, here that of the choice people made. The
-# margin m is larger the clearer the preference was. With a pencil, for the difference Δ = ln 3 and m = 0: exp(−Δ) is
-# $1/3$, so σ is $1 / (1 + 1/3) = 3/4$, and the loss is ln(4/3) = 0.29. The gradient with respect to Δ is −σ(m − Δ).
+# margin m is larger the clearer the preference was. With a pencil, for Δ = ln 3 and m = 0: exp(−Δ) is $1/3$, so σ is
+# $1 / (1 + 1/3) = 3/4$, and the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ) the loss is ln(1 + u), and du/dΔ =
+# −u, so the derivative is −u / (1 + u) = −σ(m − Δ): steep while the order is wrong, flat when it is clearly right.
 #
 # **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
 # smaller?
@@ -201,7 +222,10 @@ draw(2.0)
 ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 
 # %% [markdown]
-# ## Rejection sampling, really run
+# **Explain.** Equal rewards say that either choice is as likely: −ln(1/2) = 0.69. A margin makes the loss larger: the same
+# difference no longer suffices.
+#
+# ## Rejection sampling: the best of K
 #
 # Draw K answers, keep the one with the highest reward, fine-tune on what was kept (L2 section 3.2.3). What does
 # choosing alone gain?
@@ -214,9 +238,6 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # point for each *she, her, girl, daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a
 # seed tells the same story on every processor.
 #
-# **Predict.** The mean reward is about 1.4. Will it be 2, 3 or 6 for the best of 4? And what will the very best of all
-# look like?
-
 # %%
 WANTED = {"she", "her", "girl", "daughter", "princess", "queen"}
 
@@ -236,13 +257,18 @@ print("stories:  ", *np.bincount(rewards))
 print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 
 # %% [markdown]
-# The gain can be predicted. With F(r) the share of stories whose reward is at most r, the best of K independent draws
+# **Predict.** Will the mean reward of the best of 4 be about 2, 3 or 6? And what will the very best of all look like?
+#
+# The gain can be computed. With F(r) the share of stories whose reward is at most r, the best of K independent draws
 # is at most r with probability F(r)^K:
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
+# To see whether it predicts anything, F is taken from every second story, and the rounds are drawn from the others.
+#
 # Choosing also moves the answers away from the model's own. The *Kullback-Leibler divergence* (KL) says how far: the
-# mean of ln(new probability / old probability). For the best of K it is at most ln K − (K − 1)/K nats.
+# mean, over answers as they are now drawn, of ln(new probability / old probability). For the best of K it is at most
+# ln K − (K − 1)/K nats.
 
 # %%
 def expected_best(rewards, K):
@@ -252,21 +278,24 @@ def expected_best(rewards, K):
 
 
 rng, Ks = np.random.default_rng(0), [1, 2, 4, 8, 16, 32, 64]
-measured = [rng.choice(rewards, (2000, K)).max(axis=1).mean() for K in Ks]
-predicted = [expected_best(rewards, K) for K in Ks]
+one_half, other_half = rewards[::2], rewards[1::2]
+predicted = [expected_best(one_half, K) for K in Ks]
+measured = [rng.choice(other_half, (2000, K)).max(axis=1).mean() for K in Ks]        # 2,000 rounds
 for K, m, p in zip(Ks, measured, predicted):
-    print(f"best of {K:2}: measured {m:.2f} in 2,000 rounds, predicted {p:.2f}; "
+    print(f"best of {K:2}: predicted from one half {p:.2f}, measured on the other {m:.2f}; "
           f"KL at most {np.log(K) - (K - 1) / K:.2f} nats")
 
 # %%
 figure, ax = figures.new(2.7)
-ax.plot(Ks, predicted, "--", color=figures.BLACK, label="predicted from the pool")
-ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured")
+ax.plot(Ks, predicted, "--", color=figures.BLACK, label="predicted from one half")
+ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured on the other half")
 ax.axhline(rewards.max(), color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="best reward"), ax.legend()
-ax.set_xticks(Ks, Ks), ax.minorticks_off()
+ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="best reward")
+ax.legend()
+ax.set_xticks(Ks, Ks)
+ax.minorticks_off()
 figures.show(figure, "The reward of the best of K rises with K, by about a point for each doubling "
-                     "in the middle, and less near the best of the pool.")
+                     "in the middle; a pool of 150 stories has nothing above the dotted line.")
 
 # %%
 best_first = np.argsort(-rewards, kind="stable")
@@ -275,31 +304,41 @@ for i in best_first[:3]:
 
 # %% [markdown]
 # The reward was meant to bring tales about women. A text can earn points without more of that: by saying the same word
-# again. So we count, beside the reward, how many *different* wanted words the chosen stories have.
+# again. So we count, beside the reward, how many *different* wanted words the chosen stories have. With many points there
+# must be repeats, as there are six words only; so, as a control, the points of each chosen story are drawn anew, each
+# word as often as it stands in the pool.
 
 # %%
-different = np.array([len(WANTED & set(re.findall("[a-z]+", text.lower()))) for text in pool])
+said = [[word for word in re.findall("[a-z]+", text.lower()) if word in WANTED] for text in pool]
+different = np.array([len(set(words)) for words in said])
+everything = np.array([word for words in said for word in words])
 rng = np.random.default_rng(1)
 for K in (1, 4, 16, 64):
     drawn = rng.integers(len(pool), size=(2000, K))
-    chosen = drawn[np.arange(2000), rewards[drawn].argmax(axis=1)]
-    print(f"best of {K:2}: reward {rewards[chosen].mean():.2f}, "
-          f"different words {different[chosen].mean():.2f}, "
-          f"points per different word {rewards[chosen].sum() / different[chosen].sum():.2f}")
+    chosen = [round[rewards[round].argmax()] for round in drawn]          # the best of each round
+    chance = [len(set(rng.choice(everything, n))) for n in rewards[chosen]]
+    print(f"best of {K:2}: reward {rewards[chosen].mean():.2f}, different words "
+          f"{different[chosen].mean():.2f}, by chance {np.mean(chance):.2f}")
 
 # %% [markdown]
-# **Explain.** The number of different words rises with K, but less than the reward: 1.37 points per different word
-# become 1.76. A growing part of the reward is repetition. What is chosen is what the reward says, not what was meant:
-# *reward hacking*. L2 (section 3.4.1) names the danger for learned rewards too (a measure that becomes a target ceases
-# to be a good measure), and checked its reward model against people's judgements.
+# **Explain.** The chosen stories have as many different words as chance gives: by this measure, choosing did not favour
+# repetition. Without the control, fewer different words than points would have looked like a trick. Still, what is chosen
+# is what the reward says, not what was meant: the best story of all earns its points by one daughter, named again and
+# again, and nothing in this reward asks for sense. Where a reward is followed further than it can be trusted, one speaks
+# of *reward hacking*; L2 (section 3.4.1) warns that a measure that becomes a target ceases to be a good measure, and
+# checked its reward model against people's judgements.
 #
 # ## Where PPO comes in
 #
-# L2 went four rounds with rejection sampling alone, and then put PPO on top (RLHF-V5; section 3.2.3). PPO changes the
-# model's weights by gradient steps so that its own answers earn more. To keep it from the holes, it pays for moving
-# away from the model that it began as, by the same divergence:
+# L2 went four rounds with rejection sampling alone, and in the fifth put PPO on top (section 3.2.3). PPO (*proximal policy
+# optimization*) changes the model's weights by gradient steps so that its own answers earn more. So that it does not run
+# after mistakes of the reward, moving away from the model that it began as is charged, by the same divergence:
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
+#
+# Here π are the probabilities of answers under the new model and π₀ under the old one, E is the mean reward of answers y
+# drawn from π, β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. (Any other π is worse: written
+# with logarithms, reward minus price is a constant minus β times the divergence from this solution.)
 #
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
 # Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$.
@@ -326,21 +365,24 @@ for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
 
 
 # %%
+best_of = [expected_best(rewards, K) for K in Ks]         # on the whole pool
+
+
 def trade(beta):
     figure, axes = figures.new(2.9, columns=2, gridspec_kw=dict(width_ratios=[1.3, 1]))
     p = tilted(rewards, beta)
     many = [tilted(rewards, b) for b in np.geomspace(0.1, 100, 60)]
     axes[0].plot([divergence(q) for q in many], [q @ rewards for q in many],
                  label="the best there is")
-    axes[0].plot([np.log(K) - (K - 1) / K for K in Ks], predicted, "s--", markersize=4,
+    axes[0].plot([np.log(K) - (K - 1) / K for K in Ks], best_of, "s--", markersize=4,
                  label="best of K")
     axes[0].plot([divergence(p)], [p @ rewards], "o", color="k", label=f"β {beta:g}")
     axes[0].set(xlabel="KL: nats away from the model", ylabel="mean reward"), axes[0].legend()
     figures.bars(axes[1], {str(r): 100 * p[rewards == r].sum()
                            for r in range(rewards.max() + 1)}, ".0f")
     axes[1].set(xlabel="percent of the stories", ylabel="reward", xlim=(0, 100))
-    figures.show(figure, "Reward can be bought with divergence, dearer and dearer; best of K stays "
-                         "close to the best that is possible.")
+    figures.show(figure, "Each further point of reward costs more divergence; best of K, drawn at "
+                         "the most divergence that it can have, lies below the best there is.")
 
 
 trade(1.0)
@@ -348,19 +390,21 @@ trade(1.0)
 # %%
 betas = np.geomspace(0.2, 1e4, 800)
 costs = np.array([divergence(tilted(rewards, b)) for b in betas])
-for K, gained in zip(Ks, predicted):
+for K, gained in zip(Ks[1:], best_of[1:]):
     at_most = np.log(K) - (K - 1) / K
     same_cost = tilted(rewards, betas[np.argmin(np.abs(costs - at_most))]) @ rewards
-    print(f"best of {K:2}: reward {gained:.2f}; "
-          f"the best there is for {at_most:.2f} nats {same_cost:.2f}")
+    share = (gained - rewards.mean()) / (same_cost - rewards.mean())
+    print(f"best of {K:2}: gains {gained - rewards.mean():.2f}, "
+          f"{share:.0%} of what is possible for {at_most:.2f} nats")
 
 # %% tags=["sliders"]
 ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
-# **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, whatever they are like. Best of K
-# earns about nine tenths or more of what is possible for as many nats; but it needs K answers for each one that is
-# used, where PPO pays in training. L2 collected new preferences on the newest model's answers in every round (section
+# **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, whatever they are like. Best of 2
+# gains at least three quarters of what is possible for as many nats, and from K 8 on nearly all of it; but it needs K
+# answers for each one that is used, where PPO pays in training. (The curve is what PPO aims at; it has to reach it by
+# changing weights that all answers share.) L2 collected new preferences on the newest model's answers in every round (section
 # 3.2.1), so that the reward model knows the kind of answers that it must judge.
 #
 # ## In the wild
@@ -383,8 +427,9 @@ print(f"as text: {len(typed)} tokens, {typed.count(tokenizer.bos)} of them <s>; 
 # <details>
 # <summary>Answer</summary>
 #
-# `[INST]` only. It is ordinary text, and gets the very ids that the format uses. `<s>` and `</s>` in the format are ids
-# that no text is encoded to; typed, they become a few harmless pieces.
+# Here `[INST]` only. It is ordinary text, and gets the very ids that the format uses. `<s>` and `</s>` in the format are
+# ids that `encode` never makes of a text; typed, they become a few harmless pieces. With a tokenizer that does make them,
+# all three can.
 #
 # </details>
 #
@@ -482,5 +527,5 @@ def preference_loss(chosen, rejected, margin):
 # 1. A chat is one text in a fixed format; only `<s>` and `</s>` are control tokens.
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
-# 4. The gain of the best of K can be predicted from the rewards, and shrinks near the best there is.
-# 5. What is chosen is what the reward says, not what was meant; KL to the first model is what PPO pays for moving.
+# 4. What the best of K gains can be predicted from a sample of rewards; in the end each doubling of K gains less.
+# 5. What is chosen is what the reward says, not what was meant; PPO subtracts a price for moving away, the KL.

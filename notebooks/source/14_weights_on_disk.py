@@ -18,7 +18,7 @@
 # | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
 # | **It assumes** | lessons [00](00_start_here.ipynb) and [04](04_rope.ipynb); what a bit and a byte are |
-# | **Minutes** | 60 |
+# | **Minutes** | 100 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
 
@@ -46,18 +46,18 @@ purpose = {"config.json": "the sizes: D, L, H, G, F, V", "model.safetensors": "t
            "tokenizer_config.json": "how transformers should call it",
            "generation_config.json": "temperature, top-p, the last token of a text"}
 for name, text in purpose.items():
-    print(f"{name:23} {(FOLDER / name).stat().st_size:12,} bytes  {text}")
+    print(f"{name:23} {(FOLDER / name).stat().st_size / 1000:8,.0f} kB  {text}")
 
 # %% [markdown]
 # ## Eight bytes, a header, numbers
 #
 # The format is short enough to be told in three lines. Eight bytes hold a whole number n, least significant byte first.
-# Then come n bytes of JSON, the *header*, which give each tensor's type, shape, and first and last byte. All that
-# follows are the numbers.
+# Then come n bytes of JSON, the *header*, which give each tensor's type, its shape, and where it begins and ends. All that
+# follows are the numbers. Beginning and end count from the first number, and the end is the first byte behind.
 #
 # With a pencil: the first bytes `2c 01 00 00 00 00 00 00` mean $44 + 1 \cdot 256 = 300$ (2c is $2 \cdot 16 + 12 = 44$).
-# So the numbers begin at byte $308$. A tensor of shape (3, 2) in 16 bits takes $12$ bytes. If it comes first, its
-# numbers are bytes $308$ to $319$, and the next tensor begins at $320$.
+# So the numbers begin at byte $308$. A tensor of shape (3, 2) in 16 bits takes $12$ bytes. If it comes first, the header
+# says $[0, 12]$ for it, its numbers are bytes $308$ to $319$ of the file, and the next tensor begins at $12$.
 
 # %%
 print(int.from_bytes(bytes.fromhex("2c01000000000000"), "little"))
@@ -88,7 +88,7 @@ figures.show(figures.draw_file(header, start, len(data)),
 
 # %% [markdown]
 # **Explain.** A small part of the file says what the rest is. A program can learn every shape without reading a
-# number, read one tensor without the others, and check that they lie end to end:
+# number, and read one tensor without the others. It can also check that they lie end to end:
 
 # %%
 tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -106,7 +106,7 @@ for name in list(tensors)[2:6]:
 # ## One tensor
 #
 # The type `BF16` is not one of NumPy's. It is the upper half of a float32: put sixteen zeros behind it, and call the 32
-# bits a float32.
+# bits a float32. In NumPy, `astype` keeps a number and changes its bits; `view` keeps the bits and changes what they mean.
 
 # %%
 def read(name):
@@ -135,15 +135,15 @@ def in_memory(ours, layer):
 
 equal = []
 for ours, (theirs, _, _) in nl.TENSORS.items():
-    for layer in range(config.n_layers) if "{}" in theirs else [None]:
+    for layer in (range(config.n_layers) if "{}" in theirs else [None]):
         on_disk = read(theirs.format(layer))
         expected = on_disk if ours == "embedding" else on_disk.T      # a look-up needs no transpose
         equal.append(np.array_equal(in_memory(ours, layer), expected))
 print(f"{sum(equal)} of {len(tensors)} tensors are what nl.load made of them")
 
 # %% [markdown]
-# A file that is larger than memory need not be read at all. A *memory map* looks like an array, and fetches from disk
-# only what is used:
+# A file that is larger than memory need not be read at once. A *memory map* looks like an array, and the system fetches
+# from disk only the pages (pieces of a few thousand bytes) that are used:
 
 # %%
 begin, after = tensors["model.embed_tokens.weight"]["data_offsets"]
@@ -162,7 +162,9 @@ print(f"{row.nbytes // 2} bytes used of {len(data):,}:",
 # $$(-1)^s \cdot 2^{\,e - b} \cdot \left(1 + \frac{m}{2^{M}}\right)$$
 #
 # with M bits of mantissa, and b = 127 for eight bits of exponent (float32, bfloat16), 15 for five (float16). The
-# exponent sets how large and how small a number can be, the mantissa how finely.
+# exponent sets how large and how small a number can be, the mantissa how finely. Two exponents are special: with the
+# largest, all ones, the number is infinite (or not a number); with e = 0 the bracket is m / 2^M without the 1, times
+# 2^(1 − b), so that 0 can be written.
 #
 # With a pencil: which bits has $-6$ in bfloat16? $6 = 4 \cdot 1.5 = 2^2 \cdot (1 + 64/128)$. So $s = 1$, $e = 127 + 2 =
 # 129$ and $m = 64$: the bits `1`, `10000001` and `1000000`. The next cell prints them, and goes the other way for the
@@ -173,7 +175,7 @@ bits = int(np.frombuffer(data, np.uint16, 1, start + tensors[
     "model.layers.0.mlp.gate_proj.weight"]["data_offsets"][0])[0])
 minus_six = int(np.float32(-6).view(np.uint32)) >> 16      # the upper half of the float32
 print(f"{minus_six:016b}: -6")
-s, e, m = bits >> 15, bits >> 7 & 0xFF, bits & 0x7F
+s, e, m = bits >> 15, (bits >> 7) & 0xFF, bits & 0x7F
 print(f"{bits:016b}: sign {s}, exponent {e}, mantissa {m}")
 print(f"by hand {(-1) ** s * 2.0 ** (e - 127) * (1 + m / 128)}, as loaded {float(gate[0, 0])}")
 
@@ -192,6 +194,13 @@ ipywidgets.interact(draw, value=["0.1", "1", "-2.5", "0.333333333", "3.14159265"
                                  "6e-8", "1e-8", "1e38"]);
 
 # %% [markdown]
+# ## The relative error of rounding
+#
+# Rounding errs by half the distance to the next number at most. Between 1 and 2 that distance is $2^{-7}$ in bfloat16,
+# which has 7 bits of mantissa, and $2^{-10}$ in float16. So the relative error is at most $2^{-8}$ or $2^{-11}$, as
+# long as the exponent suffices. Below $2^{-14}$ float16 runs out of exponents and loses mantissa bits one by one; the
+# smallest number that it can write is $2^{-24}$, the largest 65,504.
+#
 # **Predict.** What becomes of 1/3, 70,000 and 0.00000001 in each type?
 
 # %%
@@ -212,14 +221,11 @@ for label, store in (("float32", np.array), ("bfloat16", as_bfloat16), ("float16
     print(f"{label:9}", "  ".join(f"{x:.6g}" for x in store(three)))
 
 # %% [markdown]
-# ## What the rounding is relative to
+# **Explain.** bfloat16 keeps about two and a half digits of each, float16 three and a half of 1/3. But 70,000 is more than
+# its largest number and becomes infinite, and 0.00000001 is less than half of its smallest and becomes 0.
 #
-# Rounding errs by half the distance to the next number at most. Between 1 and 2 that distance is $2^{-7}$ in bfloat16,
-# which has 7 bits of mantissa, and $2^{-10}$ in float16. So the relative error is at most $2^{-8}$ or $2^{-11}$, as
-# long as the exponent suffices. Below $2^{-14}$ float16 runs out of exponents and loses mantissa bits one by one; above
-# 65,504 it has only infinity.
-#
-# **Predict.** Is this model's range one that float16 can hold?
+# **Predict.** How many of this model's 5,803,264 weights does float16 change: none, a few hundred, or most? (They are
+# bfloat16 numbers, so float16's finer mantissa can hold each, if the exponent suffices.)
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -247,7 +253,8 @@ one = np.argmin(np.abs(magnitude - 1))
 print(f"numbers from 1 to 2: bfloat16 {largest['bfloat16'][one]:.5f}, 2^-8 = {2**-8:.5f}; "
       f"float16 {largest['float16'][one]:.5f}, 2^-11 = {2**-11:.5f}")
 figure, ax = figures.new(3.2)
-ax.plot(magnitude, largest["bfloat16"]), ax.plot(magnitude, largest["float16"])
+for label in ("bfloat16", "float16"):
+    ax.plot(magnitude, np.minimum(largest[label], 2))     # infinitely wrong: the upper edge
 counts, edges = np.histogram(every, np.logspace(-28, 18, 93, base=2))
 ax.fill_between(edges[:-1], 2.0**-14, 2.0**-14 * (1 + 60 * counts / counts.max()), step="post",
                 color=figures.SKY, alpha=0.4, linewidth=0)
@@ -279,9 +286,9 @@ widest = max(sizes, key=sizes.get)
 print(f"largest value on the way: {sizes[widest]:.0f}, in {widest}")
 
 # %% [markdown]
-# **Explain.** The weights of this model lie well inside float16's range, but for a few whose loss changes nothing. What
-# flows through it on this text fits too. That need not be so in a larger model, or for gradients in training: there
-# bfloat16, with the range of float32, leaves nothing to check.
+# **Explain.** The weights of this model lie well inside float16's range, but for a few hundred whose rounding changes
+# nothing that can be seen. What flows through it on this text fits too. That need not be so in a larger model, or for
+# gradients in training: with bfloat16, which has the range of float32, there is no range to check.
 #
 # ## What storage costs
 #
@@ -289,7 +296,8 @@ print(f"largest value on the way: {sizes[widest]:.0f}, in {widest}")
 # be fair. A model with true float32 numbers is needed. Folding the scale of each norm into the matrices behind it
 # (lesson [02](02_rmsnorm.ipynb), exercise 2) makes one: it computes the same function, and its products need more bits.
 #
-# **Predict.** The logits lie between −23 and 17. By how much do they change if every weight is stored in bfloat16?
+# **Predict.** The logits lie between −23 and 17. By how much does a logit typically change if every weight is stored in
+# bfloat16: by about 1, 0.1 or 0.01?
 
 # %%
 def fold(weights):
@@ -324,28 +332,29 @@ for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
     other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
     print(f"{label:18} a logit's error {error[label]:.4f}, "
           f"largest {np.abs(logits - unrounded).max():.2f}; "
-          f"loss off by {abs(loss(weights=stored) - base):.3f}; {other} other choices")
+          f"loss off by {abs(loss(weights=stored) - base):.4f}; {other} other choices")
 
 # %%
 figure, ax = figures.new(1.7)
 figures.bars(ax, error, ".4f", marked=["bfloat16, cut"])
 ax.set(xlabel="typical error of a logit (root mean square)")
-figures.show(figure, "Rounding to bfloat16 halves the error of cutting (hatched), and float16, "
-                     "with three more bits, is about eight times more exact.")
+figures.show(figure, "Rounding to bfloat16 nearly halves the error of cutting (hatched), and "
+                     "float16, with three more bits, is about eight times more exact.")
 
 # %% [markdown]
 # Why is so little left of so many rounding errors? They might cancel: each is as likely up as down. In one product of
-# the model, add the errors up once with their signs and once without:
+# the model, add the errors up with their signs, without them, and, as a control, with signs drawn at random:
 
 # %%
 w = full["layers"][3]["ffn"]["gate"]                      # (D, F)
 x = nl.rms_norm(trace["layers.3.x_attn"], np.float32(1), config.norm_eps)    # (T, D)
+signs = np.random.default_rng(0).choice([-1, 1], w.shape)
 for label, store in (("bfloat16, rounded", as_bfloat16), ("bfloat16, cut", cut)):
     off = (store(w) - w).astype(float)
-    with_signs, without = np.abs(x @ off).mean(), (np.abs(x) @ np.abs(off)).mean()
-    print(f"{label:18} {with_signs:.4f} with signs, {without:.4f} without: "
-          f"{with_signs / without:.0%}")
-print(f"1 / √D = {1 / np.sqrt(config.dim):.0%}")
+    without = (np.abs(x) @ np.abs(off)).mean()
+    left, by_chance = np.abs(x @ off).mean(), np.abs(x @ (off * signs)).mean()
+    print(f"{label:18} left with signs {left / without:.1%}, with random signs "
+          f"{by_chance / without:.1%} of {without:.4f}")
 
 # %% [markdown]
 # And what if not only the weights are stored in 16 bits, but every intermediate value is rounded to them?
@@ -361,11 +370,11 @@ for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
           f"{other} other choices")
 
 # %% [markdown]
-# **Explain.** Of D errors of equal size and random sign, about 1/√D would be left. Here 9 % is left; most of the
-# error is gone. Cutting always goes towards zero, and yet leaves 13 % only: the signs of w
-# and of x still decide which way an error points. Stored in 16 bits, this model makes the same choices on this text.
-# Rounding every value on the way costs about three times the error of storage. So numpy_llama.py reads 16 bits and
-# computes in 32.
+# **Explain.** Of the rounding errors as much is left as random signs would leave: they cancel like chance. Cutting always
+# goes towards zero, so its errors have the signs of w, and a little more than chance is left of them, besides their being
+# twice as large. Stored in 16 bits, this model makes the same choices on this text. Rounding every named value on the way
+# as well costs about three times the error of storage alone, and still changes hardly a choice. That is not why
+# numpy_llama.py computes in float32: NumPy has no fast product in 16 bits (lesson [09](09_decoding_and_cache.ipynb)).
 #
 # ## Two layouts
 #
@@ -380,10 +389,11 @@ rows = nl.interleaved_to_halves(np.arange(8)[:, None], 8)
 print("\nrows of one head of width 8, from Meta's order to Hugging Face's:", *rows[:, 0])
 
 # %% [markdown]
-# Writing a file is as short as reading one. We write the shipped model in Meta's layout, rows of `wq` and `wk` put
-# back into neighbours, and load it again. `load` knows Meta's files by the name `tok_embeddings.weight`.
+# Writing a file is as short as reading one. We write the shipped model in Meta's layout, with the rows of `wq` and `wk` put
+# back so that the two of a pair are neighbours again, and load it. `load` knows Meta's files by the name
+# `tok_embeddings.weight`.
 #
-# **Predict.** Which bits of the weights differ afterwards?
+# **Predict.** Which of the weights differ afterwards?
 
 # %%
 import tempfile
@@ -427,8 +437,18 @@ with tempfile.TemporaryDirectory() as folder:
     (Path(folder) / "params.json").write_text(json.dumps(params))
     from_meta, config_meta = nl.load(folder)
 print("F, worked out from dim and multiple_of:", config_meta.hidden_dim)
-print("the same logits, to the bit:",
-      np.array_equal(nl.forward(tokens, from_meta, config), nl.forward(tokens, weights, config)))
+for part in ("attn", "ffn"):
+    same = [np.array_equal(w, weights["layers"][i][part][name])
+            for i, layer in enumerate(from_meta["layers"]) for name, w in layer[part].items()]
+    print(f"matrices of {part:4} that are equal, to the bit: {sum(same)} of {len(same)}")
+print("the same logits, to the bit:", np.array_equal(
+    nl.forward(tokens, from_meta, config_meta), nl.forward(tokens, weights, config)))
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). The model with its rows of `wq` and `wk` left in Meta's order: the first
+# tensor that is wrong, and what it writes:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.0.attn.q&i=1.9.0&tab=mistakes&c=bug*not-permuted"
 
 # %% [markdown]
 # **Explain.** None. A large model is cut into several files besides, *shards*, with an index that says which tensor is
@@ -450,8 +470,10 @@ print("from two shards, to the bit:",
 # %% [markdown]
 # ## Why not a pickle
 #
-# Older checkpoints (`.bin`, `.pth`) are pickles: not a table of numbers but a list of instructions, and an instruction
-# may call any function. Opening this one prints; it could as well delete.
+# Older checkpoints (`.bin`, `.pth`) are pickles: numbers among a list of instructions, and an instruction may call any
+# function. (PyTorch's `torch.load` refuses such calls by default today; `pickle.load` does not.)
+#
+# **Predict.** What happens when this one is opened?
 
 # %%
 import pickle
@@ -465,12 +487,15 @@ class Weights:
 pickle.loads(pickle.dumps(Weights()));
 
 # %% [markdown]
+# **Explain.** It prints; it could as well delete.
+#
 # ## What loading refuses
 #
 # A wrong number is worse than no number. Each of these folders is a copy of the model with one thing wrong, and each is
 # an error in one sentence, before anything is computed.
 #
-# **Predict.** Which of them would a careless program load without noticing?
+# **Predict.** Which of the seven would load without complaint in a program that takes each tensor that it needs by its
+# name, in the shape that it finds, and checks nothing?
 
 # %%
 config_text = (FOLDER / "config.json").read_text()
@@ -496,7 +521,8 @@ for what, (file, content, text) in damaged.items():
             print(textwrap.fill(f"{what}: {sentence}", 96, subsequent_indent="    "))
 
 # %% [markdown]
-# Two of these would run without complaint in a program that does not check. What they would cost:
+# **Explain.** At least *fewer layers* and *another activation*: all that such a program asks for is there. (Others depend on
+# what it does when something is missing: a norm under another name may be filled with ones.) What the two would cost:
 
 # %%
 shorter = weights | {"layers": weights["layers"][:5]}
@@ -517,7 +543,7 @@ gates = [None]
 print(f"another activation  {loss(gelu_instead):.2f}")
 
 # %% [markdown]
-# **Explain.** The other activation costs 0.05 nats: no reader of its stories would notice. A header that says one
+# **Explain.** The other activation costs 0.05 nats, which is hard to notice in a story. A header that says one
 # thing and a config that says another must be an error, and not a guess.
 #
 # ## A larger Llama
@@ -547,7 +573,7 @@ if not others:
 #   pairs to halves as if it had H heads mixes the rows of its G heads.
 # - **Square matrices.** `wq` and `wo` are D by D here: if they are not transposed, no shape complains.
 #
-# All three load without an error. What they cost:
+# Each of these can be made without an error message, here for one kind of matrix. What they cost:
 
 # %%
 def change(names, new):
@@ -695,13 +721,13 @@ check(to_bfloat16)
 # %% tags=["solution"]
 def to_bfloat16(x):
     bits = x.view(np.uint32)
-    last = bits >> 16 & 1                                 # of the upper half: 1 if it is odd
-    return (bits + 0x7FFF + last >> 16).astype(np.uint16)     # a tie is carried to the even side
+    last = (bits >> 16) & 1                               # of the upper half: 1 if it is odd
+    return ((bits + 0x7FFF + last) >> 16).astype(np.uint16)   # a tie is carried to the even side
 
 # %% [markdown]
 # ## In five lines
 #
-# 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing in it can run.
+# 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing in it is ever executed.
 # 2. bfloat16 is the upper half of a float32: widen it by sixteen zeros, and nothing is lost.
 # 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices on our text.
 # 4. Matrices are (out, in) on disk; Meta and Hugging Face differ in names, and in the order of the rows of wq and wk.

@@ -68,8 +68,10 @@ const DO = {
     page.contributions(page.runModel(tokens, page.model, changes), position, token),
   differences: (page, { tokens, changes, allowed = 0 }) => page.differences(
     page.runModel(tokens, page.model, changes).trace, page.runModel(tokens, page.model).trace, allowed),
-  moved: (page, { tokens, changes }) =>
-    Object.fromEntries(page.moved(page.runModel(tokens, page.model, changes), page.runModel(tokens, page.model))),
+  moved: (page, { tokens, changes }) => {
+    const run = page.runModel(tokens, page.model, changes), base = page.runModel(tokens, page.model);
+    return Object.fromEntries([...run.trace.keys()].map(name => [name, page.moved(name, run, base)]));
+  },
   explain: explainMany,
   explainOne: (page, { tokens, changes = [], name, index }) =>
     page.explain(name, index, page.runModel(tokens, page.model, changes)),

@@ -1,0 +1,357 @@
+"""The exercises of lesson 08, for checks.py; README.md in the folder above says how to write one."""
+import math
+
+import numpy as np
+from checks import Exercise, random
+
+
+def attention_map(heads, S, seed):
+    """Weights as a head has them: rows that sum to 1, nothing on later tokens."""
+    scores = np.exp(2 * random(heads, S, S, seed=seed)) * np.tri(S, dtype=np.float32)
+    return (scores / scores.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+# ---- 1. Whose say is largest? --------------------------------------------------------------------------------
+
+def main_source(probs, v, rows, direction):
+    found = []
+    say = [math.fsum(float(v[s, j]) * float(rows[j] @ direction.astype(np.float64)) for j in range(v.shape[1]))
+           for s in range(len(v))]
+    for t in range(len(probs)):
+        parts = [abs(float(probs[t, s]) * say[s]) for s in range(t + 1)]
+        found.append(parts.index(max(parts)))
+    return np.array(found)
+
+
+def parts_of(probs, v, rows, direction):                  # (T, S)
+    return probs * (v @ rows @ direction)
+
+
+def source_inputs(S, d, D, seed):
+    return attention_map(1, S, seed)[0], random(S, d, seed=seed + 1), random(d, D, seed=seed + 2), random(
+        D, seed=seed + 3)
+
+
+MAIN_SOURCE = Exercise(
+    main_source, stars=2, minutes=10,
+    inputs=[source_inputs(12, 4, 8, 0), source_inputs(1, 2, 6, 10), source_inputs(9, 8, 16, 20),
+            source_inputs(16, 3, 5, 30)],
+    hints=[
+        "What a head writes is a sum over tokens. What does one term of it add along the direction?",
+        "Token s's value, sent through `rows` and read along `direction`, is one number. Its weight multiplies it.",
+        "probs * (v @ rows @ direction) is (T, S): all parts. Of each row, where is the absolute value largest?"],
+    mistakes=[
+        ("that is the token with the largest weight; a small weight on a value that says much can count more.",
+         lambda probs, v, rows, direction: probs.argmax(axis=1)),
+        ("a part against the direction counts too: compare absolute values.",
+         lambda probs, v, rows, direction: parts_of(probs, v, rows, direction).argmax(axis=1)),
+        ("the weights are missing: you took the token whose value says most, also where nobody looks at it.",
+         lambda probs, v, rows, direction: np.full(len(probs), np.abs(v @ rows @ direction).argmax())),
+        ("you compared along the wrong axis: for each asking token (row), which answering one (column)?",
+         lambda probs, v, rows, direction: np.abs(parts_of(probs, v, rows, direction)).argmax(axis=0)),
+        ("you took the longest vector that is written; only its part along the direction was asked for.",
+         lambda probs, v, rows, direction: (probs * np.linalg.norm(v @ rows, axis=1)).argmax(axis=1)),
+        ("you returned the parts; the number of the token with the largest was asked for.",
+         lambda probs, v, rows, direction: np.abs(parts_of(probs, v, rows, direction)).max(axis=1)),
+        ("you returned all parts, (T, S); one token for each row was asked for.",
+         parts_of),
+    ],
+    wrong_answers=[
+        ("the token with the largest weight", """
+def main_source(probs, v, rows, direction):
+    return np.argmax(probs, axis=-1)"""),
+        ("compare absolute values", """
+def main_source(probs, v, rows, direction):
+    say = v @ (rows @ direction)
+    return np.argmax(probs * say[None, :], axis=1)"""),
+        ("the weights are missing", """
+def main_source(probs, v, rows, direction):
+    say = v @ rows @ direction
+    return np.repeat(np.argmax(np.abs(say)), len(probs))"""),
+        ("along the wrong axis", """
+def main_source(probs, v, rows, direction):
+    say = v @ rows @ direction
+    return np.argmax(np.abs(probs * say), axis=0)"""),
+        ("the longest vector", """
+def main_source(probs, v, rows, direction):
+    written = probs[:, :, None] * (v @ rows)
+    return np.argmax(np.linalg.norm(written, axis=-1), axis=1)"""),
+        ("you returned the parts", """
+def main_source(probs, v, rows, direction):
+    return np.max(np.abs(probs * (v @ rows @ direction)), axis=1)"""),
+    ])
+
+
+# ---- 2. An induction score for any text ----------------------------------------------------------------------
+
+def induction_score(probs, ids):
+    sums, asked = [0.0] * len(probs), 0
+    for t in range(len(ids)):
+        after = [s + 1 for s in range(t) if ids[s] == ids[t]]
+        if after:
+            asked += 1
+            for h in range(len(probs)):
+                sums[h] += math.fsum(float(probs[h, t, s]) for s in after)
+    return np.array([total / max(asked, 1) for total in sums], np.float32)
+
+
+def score_with(probs, ids, place, asks=None, mean=None):
+    """A wrong score: `place(m, n, ids)` marks (asks, answers); `asks` those that count; `mean` how they are joined."""
+    m, n = np.indices((len(ids), len(ids)))
+    marked = place(m, n, ids)
+    chosen = marked.any(axis=1) if asks is None else asks(marked)
+    weight = (probs * marked).sum(axis=-1) if mean is None else mean(probs, marked)
+    return weight[:, chosen].sum(axis=1) / max(chosen.sum(), 1)
+
+
+def right_places(m, n, ids):
+    return (n > 0) & (n <= m) & (ids[n - 1] == ids[m])
+
+
+INDUCTION_SCORE = Exercise(
+    induction_score, stars=3, minutes=15,
+    inputs=[
+        (attention_map(3, 10, 0), np.array([1, 7, 8, 9, 7, 8, 4, 7, 7, 9])),
+        (attention_map(2, 7, 1), np.array([1, 5, 6, 7, 5, 6, 7])),
+        (attention_map(2, 4, 2), np.array([1, 2, 3, 4])), (attention_map(1, 5, 3), np.array([3, 3, 3, 3, 3]))],
+    hints=[
+        "For one asking token t: at which places did the same token stand before? Where would an induction head look?",
+        "It would look one place after each of them. Add the weights there; then the mean over all t that have any.",
+        "For t, after = [s + 1 for s in range(t) if ids[s] == ids[t]]; sum probs[:, t, after]; count the t with any."],
+    mistakes=[
+        ("that is the weight on the earlier occurrences; an induction head looks one place after them.",
+         lambda probs, ids: score_with(probs, ids, lambda m, n, ids: (n < m) & (ids[n] == ids[m]))),
+        ("you divided by the number of all tokens; those that occur for the first time cannot be asked.",
+         lambda probs, ids: score_with(probs, ids, right_places, asks=lambda marked: np.ones(len(marked), bool))),
+        ("you looked one place before the earlier occurrence; what followed it is one place after.",
+         lambda probs, ids: score_with(probs, ids, lambda m, n, ids: (n < m - 1) & (
+             ids[np.minimum(n + 1, len(ids) - 1)] == ids[m]))),
+        ("only the last earlier occurrence counts in your score; add the weights after all of them.",
+         lambda probs, ids: score_with(probs, ids, lambda m, n, ids: right_places(m, n, ids) & (
+             n == np.where(right_places(m, n, ids), n, -1).max(axis=1, keepdims=True)))),
+        ("you took the mean over the places after earlier occurrences; their weights add up.",
+         lambda probs, ids: score_with(probs, ids, right_places, mean=lambda probs, marked: (
+             probs * marked).sum(axis=-1) / np.maximum(marked.sum(axis=1), 1))),
+        ("you summed over the asking tokens; the mean was asked for.",
+         lambda probs, ids: (probs * right_places(*np.indices((len(ids), len(ids))), ids)).sum(axis=(1, 2))),
+        ("where no token occurs twice, nobody asks: the score is 0, not nan.",
+         lambda probs, ids: induction_score(probs, ids) / (1 if len(set(ids.tolist())) < len(ids) else np.nan)),
+        ("that is one score for all heads; each has its own.",
+         lambda probs, ids: induction_score(probs, ids).mean()),
+    ],
+    wrong_answers=[
+        ("weight on the earlier occurrences", """
+def induction_score(probs, ids):
+    total, asked = np.zeros(len(probs)), 0
+    for t in range(len(ids)):
+        before = [s for s in range(t) if ids[s] == ids[t]]
+        if before:
+            asked += 1
+            total += probs[:, t, before].sum(axis=1)
+    return (total / max(asked, 1)).astype(np.float32)"""),
+        ("number of all tokens", """
+def induction_score(probs, ids):
+    total = np.zeros(len(probs))
+    for t in range(len(ids)):
+        after = [s + 1 for s in range(t) if ids[s] == ids[t]]
+        total += probs[:, t, after].sum(axis=1)
+    return (total / len(ids)).astype(np.float32)"""),
+        ("only the last earlier occurrence", """
+def induction_score(probs, ids):
+    total, asked = np.zeros(len(probs)), 0
+    for t in range(len(ids)):
+        after = [s + 1 for s in range(t) if ids[s] == ids[t]]
+        if after:
+            asked += 1
+            total += probs[:, t, after[-1]]
+    return (total / max(asked, 1)).astype(np.float32)"""),
+        ("their weights add up", """
+def induction_score(probs, ids):
+    total, asked = np.zeros(len(probs)), 0
+    for t in range(len(ids)):
+        after = [s + 1 for s in range(t) if ids[s] == ids[t]]
+        if after:
+            asked += 1
+            total += probs[:, t, after].mean(axis=1)
+    return (total / max(asked, 1)).astype(np.float32)"""),
+        ("you summed over the asking tokens", """
+def induction_score(probs, ids):
+    total = np.zeros(len(probs), np.float32)
+    for t in range(len(ids)):
+        for s in range(t):
+            if ids[s] == ids[t]:
+                total += probs[:, t, s + 1]
+    return total"""),
+        ("the score is 0, not nan", """
+def induction_score(probs, ids):
+    scores = []
+    for t in range(len(ids)):
+        after = [s + 1 for s in range(t) if ids[s] == ids[t]]
+        if after:
+            scores.append(probs[:, t, after].sum(axis=1))
+    if not scores:
+        return np.full(len(probs), np.nan, np.float32)
+    return np.mean(scores, axis=0)"""),
+    ])
+
+
+# ---- 3. Hold one direction -----------------------------------------------------------------------------------
+
+def hold(x, direction):
+    unit = direction.astype(np.float64) / math.sqrt(math.fsum(float(y) ** 2 for y in direction))
+    along = [math.fsum(float(a) * b for a, b in zip(row, unit)) for row in x]
+    mean = math.fsum(along) / len(along)
+    return np.array([row + (mean - part) * unit for row, part in zip(x.astype(np.float64), along)]).astype(np.float32)
+
+
+def unit_of(direction):
+    return direction / np.linalg.norm(direction)
+
+
+HOLD = Exercise(
+    hold, stars=2, minutes=10,
+    picture=True,
+    inputs=[
+        (random(4, 6), random(6, seed=1, scale=3)), (random(1, 5, seed=2), random(5, seed=3)),
+        (random(7, 3, seed=4, scale=10) + np.float32(5), np.array([0, 2, 0], np.float32)),
+        (random(3, 8, seed=5) + np.float32(1), random(8, seed=6, scale=0.1))],
+    hints=[
+        "Split each row in two: its part along the direction, and the rest. Which of the two changes?",
+        "With a unit vector u, row t has x[t] @ u along it. Set all of these numbers to their mean.",
+        "u = direction / its length; along = x @ u; add (along.mean() - along) times u to each row."],
+    mistakes=[
+        ("the direction is not of length 1: divide it by its length first.",
+         lambda x, w: x + (np.mean(x @ w) - x @ w)[:, None] * w),
+        ("you set the part along the direction to zero; it should become its mean over the rows.",
+         lambda x, w: x - (x @ unit_of(w))[:, None] * unit_of(w)),
+        ("you set the whole rows to their mean; what is not along the direction should stay.",
+         lambda x, w: np.zeros_like(x) + x.mean(axis=0)),
+        ("you kept the part along the direction and averaged the rest; it is the other way round.",
+         lambda x, w: x.mean(axis=0) - np.mean(x @ unit_of(w)) * unit_of(w) + (x @ unit_of(w))[:, None] * unit_of(w)),
+        ("you took the mean away and left the differences along the direction; keep the mean, drop the differences.",
+         lambda x, w: x - np.mean(x @ unit_of(w)) * unit_of(w)),
+        ("once the parts along the direction are gone, their mean has to come back: add it, do not subtract it.",
+         lambda x, w: x - (x @ unit_of(w) + np.mean(x @ unit_of(w)))[:, None] * unit_of(w)),
+        ("you returned only the held part; the rest of each row belongs to the answer.",
+         lambda x, w: np.zeros_like(x) + np.mean(x @ unit_of(w)) * unit_of(w)),
+        ("nothing changes: you returned x as it came.",
+         lambda x, w: x),
+    ],
+    wrong_answers=[
+        ("divide it by its length first", """
+def hold(x, direction):
+    along = x @ direction
+    return x + np.outer(along.mean() - along, direction)"""),
+        ("you set the part along the direction to zero", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return x - np.outer(x @ u, u)"""),
+        ("you set the whole rows to their mean", """
+def hold(x, direction):
+    return np.repeat(x.mean(axis=0, keepdims=True), len(x), axis=0)"""),
+        ("you took the mean away", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return x - (x @ u).mean() * u"""),
+        ("only the held part", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return np.repeat((x @ u).mean() * u[None], len(x), axis=0)"""),
+        ("add it, do not subtract it", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    along = x @ u
+    return x - np.outer(along, u) - along.mean() * u"""),
+    ])
+
+
+# ---- 4. How much room a feature has --------------------------------------------------------------------------
+
+def room(W):
+    found = []
+    for i in range(W.shape[1]):
+        own = W[:, i].astype(np.float64)
+        length = math.sqrt(math.fsum(own ** 2))
+        if length == 0:
+            found.append(0.0)
+            continue
+        shared = math.fsum(float(own / length @ W[:, j].astype(np.float64)) ** 2 for j in range(W.shape[1]))
+        found.append(length ** 2 / shared)
+    return np.array(found, np.float32)
+
+
+def quietly(x):                                           # 0 / 0 is 0
+    return np.nan_to_num(x)
+
+
+def lengths(W):
+    return np.linalg.norm(W, axis=0)
+
+
+STAR = np.array([[1, math.cos(2 * math.pi / 3), math.cos(4 * math.pi / 3)],
+                 [0, math.sin(2 * math.pi / 3), math.sin(4 * math.pi / 3)]], np.float32)
+ROOM = Exercise(
+    room, stars=3, minutes=15,
+    inputs=[
+        (STAR,), (np.array([[3, 0, 0], [0, 1, 0]], np.float32),),
+        (np.array([[2, -1, 0, 0], [0, 0, 1, 1]], np.float32),),
+        (random(3, 7),), (random(4, 4, seed=1, scale=2),)],
+    hints=[
+        "Try it on the star of three by hand: what does each column see of the others along its own direction?",
+        "W.T @ W holds all inner products. Column i's own direction means: divide row i by the length of column i.",
+        "products = W.T @ W; own = its diagonal (squared lengths); own ** 2 / sum(products ** 2, axis=1), "
+        "and 0 where own is 0."],
+    mistakes=[
+        ("the column itself belongs to the sum: without it, a column alone would divide by 0.",
+         lambda W: quietly(lengths(W) ** 2 / ((W.T @ W) ** 2 / lengths(W)[:, None] ** 2
+                                              - np.diag(lengths(W) ** 2)).sum(axis=1))),
+        ("the inner products are not squared: those of opposite sign cancel.",
+         lambda W: quietly(lengths(W) ** 2 / (W.T @ W / lengths(W)[:, None]).sum(axis=1))),
+        ("both columns of each inner product are made length 1; only column i's own direction is.",
+         lambda W: quietly(lengths(W) > 0) / np.maximum(
+             np.nansum(((W.T @ W) / np.outer(lengths(W), lengths(W))) ** 2, axis=1), 1e-9)),
+        ("column i's direction is not made length 1: divide its inner products by its length.",
+         lambda W: quietly(lengths(W) ** 2 / ((W.T @ W) ** 2).sum(axis=1))),
+        ("a column of zeros stores nothing: its room is 0, not nan.",
+         lambda W: lengths(W) ** 2 / ((W.T @ W) ** 2 / lengths(W)[:, None] ** 2).sum(axis=1)),
+        ("that is the squared length alone; how much the others share is not in it.",
+         lambda W: lengths(W) ** 2),
+        ("you compared the rows of W; the features are its columns.",
+         lambda W: room(np.ascontiguousarray(W.T))),
+        ("that is the sum over all features; each has its own.",
+         lambda W: room(W).sum()),
+    ],
+    wrong_answers=[
+        ("belongs to the sum", """
+def room(W):
+    lengths = np.linalg.norm(W, axis=0)
+    found = []
+    for i in range(W.shape[1]):
+        others = [j for j in range(W.shape[1]) if j != i]
+        with np.errstate(all="ignore"):
+            found.append(np.nan_to_num(lengths[i] ** 2 / np.sum((W[:, i] / lengths[i] @ W[:, others]) ** 2)))
+    return np.array(found, np.float32)"""),
+        ("are not squared", """
+def room(W):
+    lengths = np.linalg.norm(W, axis=0)
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(lengths ** 2 / ((W / lengths).T @ W).sum(axis=1))"""),
+        ("is not made length 1", """
+def room(W):
+    products = W.T @ W
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(np.diag(products) / np.sum(products ** 2, axis=1))"""),
+        ("its room is 0, not nan", """
+def room(W):
+    products = W.T @ W
+    with np.errstate(all="ignore"):
+        return np.diag(products) ** 2 / np.sum(products ** 2, axis=1)"""),
+        ("the squared length alone", """
+def room(W):
+    return np.sum(W * W, axis=0)"""),
+        ("the sum over all features", """
+def room(W):
+    products = W.T @ W
+    own = np.diag(products)
+    return float(np.sum(own[own > 0] ** 2 / np.sum(products ** 2, axis=1)[own > 0]))"""),
+    ])

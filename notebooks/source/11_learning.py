@@ -1,0 +1,1084 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 11. Learning
+#
+# | | |
+# | --- | --- |
+# | **The question** | How do weights that begin as random numbers come to predict text? |
+# | **You will be able to** | say what a gradient is, and pull it back through every part of a Llama in a few lines of NumPy; check any gradient by a measurement; compute a step of AdamW by hand; train a tiny Llama, and tell what it has learned from what it has by heart; read the curve of a training run |
+# | **It assumes** | lessons [02](02_rmsnorm.ipynb) to [07](07_forward_pass.ipynb) and [10](10_objective_and_sampling.ipynb); the derivative of a function of one variable, with the product rule and the chain rule |
+# | **Minutes** | 90 |
+#
+# T tokens, V vocabulary, D model width, F feed-forward width, H query heads, G key/value heads, d head width, L layers.
+
+# %% tags=["hide"]
+import copy
+import csv
+import json
+import math
+import textwrap
+from unittest.mock import patch
+
+import checks
+import figures
+import ml_dtypes
+import numpy as np
+from course import FOLDER, ROOT, SENTENCE, STORY, config, exact, nl, tokenizer
+
+check = checks.lesson("11")
+
+# %% [markdown]
+# ## Which way, and how far?
+#
+# Think of the weights as dials, and of the loss as the one number on the display. For each dial, ask: *if I turn it up
+# a little, how fast does the loss rise?* That is a derivative. The derivatives for all dials, in arrays of the same
+# shapes as the weights, are the *gradient*. To learn is to turn every dial a little against its own derivative, to look
+# at the next text, and to do it again, some thousand times.
+#
+# So there are two questions. *Which way*: how does one find millions of derivatives at once? *How far*: by how much
+# does one turn each dial? The first half of this lesson answers the first, the second half the second.
+#
+# ### One weight, with a pencil
+#
+# Take one weight $w = 3$, one input $x = 2$, and a loss that wants their product to be $5$:
+#
+# $$h = w x = 6, \qquad e = h - 5 = 1, \qquad \mathcal L = e^2 = 1$$
+#
+# Walk back from the loss, one step at a time. $\mathcal L = e^2$ rises $2e = 2$ times as fast as $e$. Then $e$ rises
+# just as fast as $h$. Last, $h = wx$ rises $x = 2$ times as fast as $w$. The *chain rule* multiplies the three:
+# $\mathcal L$ rises $2 \cdot 1 \cdot 2 = 4$ times as fast as $w$.
+#
+# We write `dw = 4` for this derivative of the loss with respect to w, and so `dh = 2` and `de = 2`. The letter d in
+# front always means *derivative of the loss*; `dx` has the shape of `x`.
+#
+# **Predict.** What is `dx`? What becomes of the loss if w takes a step of $0.1$ times its gradient downhill, to
+# $3 - 0.1 \cdot 4 = 2.6$? And with $0.3$ instead of $0.1$?
+
+# %%
+def small_loss(w, x):
+    return (w * x - 5) ** 2
+
+
+figures.show(figures.draw_chain({"w": 3, "x": 2, "h": 6, "e": 1, "L": 1},
+                                {"w": 4, "x": 6, "h": 2, "e": 2, "L": 1}),
+             "Forward (black), each step computes its value. Backward (orange), each step takes a "
+             "gradient, multiplies it by its own slope, and passes it on.")
+print(f"measured: dw = {(small_loss(3.01, 2) - small_loss(2.99, 2)) / 0.02:.2f}, "
+      f"dx = {(small_loss(3, 2.01) - small_loss(3, 1.99)) / 0.02:.2f}")
+for rate in (0.1, 0.3):
+    w = 3 - rate * 4
+    print(f"rate {rate}: w becomes {w:.1f}, the loss {small_loss(w, 2):.2f}")
+
+# %% [markdown]
+# **Explain.** `dx` is `dh` times w, 6. The same gradient helps or harms: it says which way is down *here*, and how
+# steep it is, but not how far the valley goes. The factor 0.1 is called the *learning rate*. The two printed slopes
+# were measured, without any rule: the loss a little to the right, minus the loss a little to the left, divided by the
+# way between.
+
+# %%
+path = np.linspace(0.3, 4.7, 200)
+figure, axes = figures.new(2.5, columns=3, sharey=True)
+for ax, rate in zip(axes, (0.02, 0.1, 0.26)):
+    ws = [3.0]
+    for _ in range(6):
+        ws.append(ws[-1] - rate * 2 * (ws[-1] * 2 - 5) * 2)           # dw = 2 e · x
+    ax.plot(path, small_loss(path, 2), color=figures.GREY, linestyle="-", linewidth=1)
+    ax.plot(ws, [small_loss(w, 2) for w in ws], marker="o", markersize=4)
+    ax.set(xlabel="w", ylim=(-0.3, 4), xlim=(1, 4), title=f"learning rate {rate}")
+axes[0].set_ylabel("loss")
+figures.show(figure, "Six steps from w = 3: a small rate creeps, a good one arrives, one that is "
+                     "too large jumps over the valley, each time a little higher.")
+
+# %% [markdown]
+# ### Two rules for everything
+#
+# - *One after the other: multiply.* That was the chain rule above.
+# - *Several ways: add.* If w is used twice, it acts on the loss in two ways, and its derivative is the sum of both. For
+#   $y = 2w + 3w$ it is $2 + 3$. In a Llama almost everything is used more than once: a weight for every token, a key
+#   for every later query, the residual stream by every layer.
+#
+# ## A judge: measuring slopes
+#
+# Every formula below will be held against the measurement of above, a *finite difference*: move one number by a small
+# step up and down, and see how the loss moves.
+#
+# **Predict.** How small should the step be? A large one measures the bend of the curve, too; a tiny one subtracts two
+# numbers that agree in nearly all digits. In float64, with about 16 digits, is 1e-1, 1e-5 or 1e-13 best? And will
+# float32, with about 7, do?
+
+# %%
+sizes = 10.0 ** np.arange(-14, 0)
+figure, ax = figures.new(2.7)
+for dtype, marker in ((np.float32, "s"), (np.float64, "o")):
+    one = dtype(1)
+    step = sizes.astype(dtype)
+    slope = (np.exp(one + step) - np.exp(one - step)) / (2 * step)
+    ax.plot(sizes, np.abs(slope - np.e) / np.e, marker=marker, markersize=4, label=dtype.__name__)
+ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative error", ylim=(1e-13, 3))
+ax.legend(loc="lower right")
+figures.show(figure, "The slope of exp at 1, measured. In float64 a step of about 1e-5 gives ten "
+                     "right digits; in float32 the best step leaves four or five.")
+
+
+# %%
+def measured(f, x, step=1e-5):
+    """The gradient of f() with respect to the array x: each number is moved, and put back."""
+    dx = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + step
+        above = f()
+        x[index] = kept - step
+        below = f()
+        x[index] = kept
+        dx[index] = (above - below) / (2 * step)
+    return dx
+
+
+def compare(name, f, x, dx):
+    """Print whether the gradient dx of f() is as measured, to seven digits of the largest."""
+    error = np.abs(measured(f, x) - dx).max() / np.abs(dx).max()
+    print(f"{name:9} {str(dx.shape):10} as measured: {error < 1e-7}")
+
+
+# %% [markdown]
+# **Explain.** In the middle: the error of the bend shrinks with the square of the step, the error of the subtraction
+# grows as the step shrinks. A gradient check in float32 cannot tell a small mistake from rounding. So this lesson
+# computes in float64, with `exact`, the shipped model's weights in that type.
+#
+# Why not train by measuring, then? Each of the 5.8 million weights would take two forward passes, for a single step.
+# The backward pass gets all derivatives for the price of about two forward passes, as we shall see.
+#
+# ## The gradient of the loss
+#
+# Start at the end. A row of logits z, the token that really came has the id y, and the loss is
+# $\mathcal L = -\ln p_y = \ln \sum_j e^{z_j} - z_y$ (lesson [10](10_objective_and_sampling.ipynb)).
+#
+# 1. The first term: $\dfrac{\partial}{\partial z_i} \ln \sum_j e^{z_j} = \dfrac{e^{z_i}}{\sum_j e^{z_j}} = p_i$, the
+#    probability of token i.
+# 2. The second term: $\partial z_y / \partial z_i$ is 1 for $i = y$, and 0 for all others.
+# 3. So `dz` is *probabilities minus truth*: $p_i$ everywhere, and $p_y - 1$ at the token that came.
+#
+# With a pencil: $z = (\ln 2, 0, 0)$ has the probabilities $(1/2, 1/4, 1/4)$. If the second token comes,
+# `dz` $= (1/2, -3/4, 1/4)$.
+#
+# **Predict.** Against the gradient, which logits go up and which go down? What is the sum of `dz`, always? And what is
+# `dz` if the model was certain, and right?
+
+# %%
+def cross_entropy_back(logits, targets):
+    """The gradient of the mean surprise: (T, V), (T,) -> (T, V)."""
+    dlogits = nl.softmax(logits)
+    dlogits[np.arange(len(targets)), targets] -= 1
+    return dlogits / len(targets)                         # a mean: each token counts 1/T
+
+
+z = np.log([[2.0, 1, 1]])                                 # (1, 3)
+came = np.array([1])
+dz = cross_entropy_back(z, came)
+print("dz =", dz[0])
+compare("dz", lambda: nl.cross_entropy(z, came).mean(), z, dz)
+
+# %%
+story = np.array(tokenizer.encode(STORY))
+logits = nl.forward(story[:-1], exact, config)            # (T, V)
+dlogits = cross_entropy_back(logits, story[1:]) * len(story[1:])      # p - y, without the mean
+before = figures.pieces(tokenizer, story).index(" golden") - 1          # the place before it
+row = dlogits[before]
+print("after:", tokenizer.decode(story[:before + 1])[-42:])
+for i in [story[before + 1], *np.argsort(-row)[:4]]:
+    print(f"{tokenizer.sp.id_to_piece(int(i)):10} {row[i]:+.3f}")
+print(f"all that is above zero {row[row > 0].sum():.3f}")
+
+# %% [markdown]
+# **Explain.** We go *against* the gradient: the token that came is pulled up, by all that was missing to certainty;
+# every other is pushed down, in proportion to the probability that it wrongly got. The sum is 0: what one gains the
+# others lose. A model that was certain and right has a gradient of 0 and learns nothing from that token.
+#
+# ## A matrix product
+#
+# $y = xW$, and somebody hands us `dy`. Written out, $y_{tj} = \sum_i x_{ti} W_{ij}$.
+#
+# 1. If $W_{ij}$ rises by 1, $y_{tj}$ rises by $x_{ti}$, for every token t. Several ways, so add: `dW[i, j]` is
+#    $\sum_t x_{ti}\, dy_{tj}$. In short, `dW = x.T @ dy`.
+# 2. If $x_{ti}$ rises by 1, $y_{tj}$ rises by $W_{ij}$, for every j. Add again: `dx = dy @ W.T`.
+# 3. The shapes agree: $(D, T)(T, V)$ is $(D, V)$ like W, and $(T, V)(V, D)$ is $(T, D)$ like x.
+#
+# With a pencil, one token $x = (1, 2)$ in front of the logits of above:
+#
+# $$dW = \begin{pmatrix} 1 \\ 2 \end{pmatrix} \begin{pmatrix} \tfrac12 & -\tfrac34 & \tfrac14 \end{pmatrix}
+# = \begin{pmatrix} \tfrac12 & -\tfrac34 & \tfrac14 \\ 1 & -\tfrac32 & \tfrac12 \end{pmatrix}$$
+#
+# **Predict.** The forward product takes $T D V$ multiplications. How many does the way back take: half as many, as
+# many, or twice as many?
+
+# %%
+def product_back(dy, x, w):
+    """Back through y = x @ w: (T, out), (T, in), (in, out) -> dx (T, in), dw (in, out)."""
+    return dy @ w.T, x.T @ dy
+
+
+x, w = np.array([[1.0, 2]]), np.array([[0.5, -1, 0], [2, 0, 1]])
+dx, dw = product_back(dz, x, w)
+print(dw)
+
+rng = np.random.default_rng(0)
+x, w, dy = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
+dx, dw = product_back(dy, x, w)
+compare("x", lambda: np.sum(dy * (x @ w)), x, dx)
+compare("w", lambda: np.sum(dy * (x @ w)), w, dw)
+
+# %% [markdown]
+# **Explain.** Twice as many: two products of the same size. A Llama is almost nothing but such products, so a backward
+# pass costs about two forward passes. (To check a function with many results, we took the sum of its results times
+# fixed numbers `dy` as the loss. Then `dy` is what the loss hands back.)
+#
+# ## RMSNorm
+#
+# $y = n \otimes g$ with $n = x / r$ and $r = \sqrt{\mathrm{mean}(x^2) + \epsilon}$ (lesson [02](02_rmsnorm.ipynb)). For
+# one token, with `dn` $= dy \otimes g$ by the product rule:
+#
+# 1. r rises by $\partial r / \partial x_j = x_j / (D r) = n_j / D$.
+# 2. So $n_i = x_i / r$ moves in two ways, by the numerator and by the denominator:
+#    $\partial n_i / \partial x_j = \big(\delta_{ij} - n_i n_j / D\big) / r$, where $\delta_{ij}$ is 1 for $i = j$ and
+#    0 otherwise.
+# 3. Add over i: `dx` $= \big(dn - n \cdot \mathrm{mean}(dn \otimes n)\big) / r$. And g meets every token:
+#    `dg` is the sum of $dy \otimes n$ over tokens.
+#
+# The subtraction has a meaning. RMSNorm forgets how long x is (but for ε), so moving x along itself changes nothing,
+# and the gradient must have no part in that direction. With a pencil (ε = 0, g = 1): $x = (1, 7)$ has $r = 5$ and
+# $n = (0.2, 1.4)$. For $dy = (1, 0)$ the mean is $0.1$, and
+# $dx = \big((1, 0) - 0.1 \cdot (0.2, 1.4)\big) / 5 = (0.196, -0.028)$. Along x: $1 \cdot 0.196 - 7 \cdot 0.028 = 0$.
+#
+# **Predict.** Suppose we forget the subtraction. Will the gradient be off by 1 %, 10 % or more? Will the measurement
+# notice?
+
+# %%
+def rms_norm_back(dy, x, g, eps):
+    """Back through rms_norm: (T, D), (T, D), (D,) -> dx (T, D), dg (D,)."""
+    r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    n = x / r
+    dn = dy * g
+    dx = (dn - n * np.mean(dn * n, axis=-1, keepdims=True)) / r
+    return dx, np.sum(dy * n, axis=0)
+
+
+dx, dg = rms_norm_back(np.array([[1.0, 0]]), np.array([[1.0, 7]]), np.ones(2), 0)
+print("pencil:", dx[0].round(3))
+
+x, g, dy = rng.normal(size=(3, 6)), rng.normal(size=6), rng.normal(size=(3, 6))
+dx, dg = rms_norm_back(dy, x, g, 1e-5)
+compare("x", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dx)
+compare("g", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), g, dg)
+
+r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+compare("forgetful", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dy * g / r)
+print(f"forgetful: off by {np.linalg.norm(dy * g / r - dx) / np.linalg.norm(dx):.0%}")
+
+# %% [markdown]
+# **Explain.** By a quarter, and the measurement notices at once. The forgetful gradient still points roughly the right
+# way. Would a training run notice it? We shall try.
+#
+# ## SwiGLU
+#
+# hidden = silu(a) ⊗ u with $a = x\,\mathrm{gate}$ and $u = x\,\mathrm{up}$, then out = hidden @ down (lesson
+# [06](06_swiglu.ipynb)).
+#
+# 1. A product of two: each gets `dhidden` times the other. `du = dhidden * silu(a)`, and `dhidden * u` goes to the
+#    silu.
+# 2. The slope of $\mathrm{silu}(a) = a\,\sigma(a)$, with $\sigma' = \sigma (1 - \sigma)$, is
+#    $\sigma + a\,\sigma (1 - \sigma) = \sigma\big(1 + a (1 - \sigma)\big)$.
+# 3. x is used twice, by gate and by up: its two gradients are added.
+#
+# With a pencil: at $a = 0$, σ is 1/2, and so is the slope: $\tfrac12 (1 + 0)$.
+#
+# `seen` holds what the forward pass computed. It is a trace, as in lesson [00](00_start_here.ipynb): the way back needs
+# those numbers, which is why training takes more memory than running a model.
+
+# %%
+def silu_back(dy, a):
+    """Back through silu: two arrays of one shape -> the same shape."""
+    sigma = 1 / (1 + np.exp(-a))
+    return dy * sigma * (1 + a * (1 - sigma))
+
+
+def feed_forward_back(dout, x, ffn, seen):
+    """Back through feed_forward: (T, D), (T, D) -> dx (T, D), gradients of gate, up, down."""
+    dhidden, ddown = product_back(dout, seen["hidden"], ffn["down"])
+    dup = dhidden * seen["silu"]
+    dgate = silu_back(dhidden * seen["up"], seen["gate"])
+    dx_gate, dw_gate = product_back(dgate, x, ffn["gate"])
+    dx_up, dw_up = product_back(dup, x, ffn["up"])
+    return dx_gate + dx_up, {"gate": dw_gate, "up": dw_up, "down": ddown}
+
+
+x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+ffn = {"gate": rng.normal(size=(4, 6)), "up": rng.normal(size=(4, 6)),
+       "down": rng.normal(size=(6, 4))}
+seen = nl.Trace()
+nl.feed_forward(x, **ffn, tap=seen)
+dx, dffn = feed_forward_back(dy, x, ffn, seen)
+compare("x", lambda: np.sum(dy * nl.feed_forward(x, **ffn)), x, dx)
+for name in ffn:
+    compare(name, lambda: np.sum(dy * nl.feed_forward(x, **ffn)), ffn[name], dffn[name])
+
+# %% [markdown]
+# ## Attention
+#
+# Attention is two matrix products with a softmax between them: scores $= q k^\top / \sqrt d$, p = softmax(scores),
+# heads = p v. The products are done. The softmax, for one row of scores s:
+#
+# 1. $p_j$ moves with $s_i$ by $\partial p_j / \partial s_i = p_j (\delta_{ij} - p_i)$: up with its own score, down with
+#    the others'.
+# 2. Add over j: $ds_i = p_i\, dp_i - p_i \sum_j p_j\, dp_j$.
+# 3. In short, `ds = p * (dp - sum(p * dp))`: a score is pulled according to how its `dp` compares with the average.
+#
+# With a pencil: $p = (1/2, 1/4, 1/4)$ and $\mathcal L = -\ln p_2$. The slope of $-\ln$ at $1/4$ is $-4$, so
+# $dp = (0, -4, 0)$, its average $-1$, and $ds = (1/2, -3/4, 1/4)$: *probabilities minus truth* again, as it must be.
+#
+# Three things are left, and each is one line:
+#
+# - *The mask.* A masked score has p = 0, and so `ds` = 0. Nothing to do.
+# - *RoPE* turns pairs by an angle (lesson [04](04_rope.ipynb)). A rotation is a matrix R, so by the product rule the
+#   gradient meets its transpose, which is the rotation *back*: the same function, with −sin for sin.
+# - *Shared keys* (lesson [05](05_grouped_query_attention.ipynb)). H/G query heads use one key head: several ways, so
+#   add.
+#
+# **Predict.** 8 query heads share 2 key heads, all of the same width. Without sharing there were 8 key heads. Is the
+# gradient of one shared key a sum of 2, 4 or 8 gradients?
+
+# %%
+def softmax_back(dp, p):
+    """Back through softmax: two arrays (..., n) -> (..., n)."""
+    return p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
+
+
+def rope_back(dy, cos, sin):
+    """Back through rope, by turning back: (heads, T, d) -> (heads, T, d)."""
+    return nl.rope(dy, cos, -sin)
+
+
+def add_shared(dx, G):
+    """Add up what the query heads of each group hand back: (H, T, d) -> (G, T, d)."""
+    H, T, d = dx.shape
+    return dx.reshape(G, H // G, T, d).sum(axis=1)
+
+
+def attention_back(dheads, q, k, v, p):
+    """Back through attention: (H, T, d), (H, T, d), 2 × (G, T, d), (H, T, T) -> dq, dk, dv."""
+    H, _, d = q.shape
+    G = len(k)
+    keys = np.repeat(k, H // G, axis=0)                   # (H, T, d): one for each query head
+    values = np.repeat(v, H // G, axis=0)
+    dp = dheads @ values.swapaxes(1, 2)                   # (H, T, T)
+    dvalues = p.swapaxes(1, 2) @ dheads
+    dscores = softmax_back(dp, p) / math.sqrt(d)
+    dq = dscores @ keys
+    dkeys = dscores.swapaxes(1, 2) @ q
+    return dq, add_shared(dkeys, G), add_shared(dvalues, G)
+
+
+print("pencil:", softmax_back(np.array([0.0, -4, 0]), np.array([1 / 2, 1 / 4, 1 / 4])))
+H, G, T, d = 4, 2, 5, 6
+q, k, v = (rng.normal(size=(heads, T, d)) for heads in (H, G, G))
+dy = rng.normal(size=(H, T, d))
+cos, sin = nl.rope_cos_sin(np.arange(T), d, 10000.0, np.float64)
+mask = nl.causal_mask(np.arange(T), T)
+
+
+def attended_loss(tap=nl.ignore):
+    heads = nl.attention(nl.rope(q, cos, sin), nl.rope(k, cos, sin), v, mask, tap)
+    return np.sum(dy * heads)
+
+
+seen = nl.Trace()
+attended_loss(seen)
+dq, dk, dv = attention_back(dy, nl.rope(q, cos, sin), nl.rope(k, cos, sin), v, seen["probs"])
+compare("q", attended_loss, q, rope_back(dq, cos, sin))
+compare("k", attended_loss, k, rope_back(dk, cos, sin))
+compare("v", attended_loss, v, dv)
+
+# %% [markdown]
+# **Explain.** Of 4: query heads 0 to 3 read the first key head, 4 to 7 the second. What the shared key should become is
+# a compromise of all who read it.
+#
+# ## A whole layer
+#
+# A layer is two branches that are added to the residual stream. At each `+` the gradient goes both ways, unchanged (the
+# slope of a sum is 1). At each fork, where a branch leaves, the gradients of branch and stream are added.
+
+# %%
+figures.show(figures.draw_back(),
+             "Forward (black), each branch reads the stream and adds to it. Backward (orange), "
+             "the stream hands its gradient on and to each branch, and adds what comes back.")
+
+
+# %%
+def self_attention_back(dout, x, attn, cos, sin, seen):
+    """Back through self_attention: (T, D), (T, D) -> dx (T, D), gradients of wq, wk, wv, wo."""
+    dheads, dwo = product_back(dout, nl.merge_heads(seen["heads"]), attn["wo"])
+    dheads = nl.split_heads(dheads, 2 * cos.shape[-1])
+    dq, dk, dv = attention_back(dheads, seen["q_rope"], seen["k_rope"], seen["v"], seen["probs"])
+    dx_q, dwq = product_back(nl.merge_heads(rope_back(dq, cos, sin)), x, attn["wq"])
+    dx_k, dwk = product_back(nl.merge_heads(rope_back(dk, cos, sin)), x, attn["wk"])
+    dx_v, dwv = product_back(nl.merge_heads(dv), x, attn["wv"])
+    return dx_q + dx_k + dx_v, {"wq": dwq, "wk": dwk, "wv": dwv, "wo": dwo}
+
+
+def part(seen, prefix):
+    """The values of one part of the model, under their short names."""
+    return {name.removeprefix(prefix): x for name, x in seen.items() if name.startswith(prefix)}
+
+
+def block_back(dout, x, layer, cos, sin, eps, seen):
+    """Back through block: (T, D), (T, D) -> dx (T, D), gradients of the layer's weights."""
+    dh, dffn = feed_forward_back(dout, seen["ffn_norm"], layer["ffn"], part(seen, "ffn."))
+    dbranch, dffn_norm = rms_norm_back(dh, seen["x_attn"], layer["ffn_norm"], eps)
+    dmiddle = dout + dbranch                              # between the two halves of the layer
+    dh, dattn = self_attention_back(dmiddle, seen["attn_norm"], layer["attn"], cos, sin,
+                                    part(seen, "attn."))
+    dbranch, dattn_norm = rms_norm_back(dh, x, layer["attn_norm"], eps)
+    return dmiddle + dbranch, {"attn_norm": dattn_norm, "attn": dattn,
+                               "ffn_norm": dffn_norm, "ffn": dffn}
+
+
+# %% [markdown]
+# ## A whole Llama
+#
+# The rest is the way back through `nl.forward`, last line first: loss, output matrix, last norm, layers from last to
+# first, embedding. The embedding is a table of rows. A row that was used for several tokens gets the sum of their
+# gradients (`np.add.at`), and a row that was not used gets 0.
+
+# %%
+def loss_and_gradient(tokens, weights, config):
+    """The mean surprise, and its gradient in the same nested dict as the weights."""
+    tokens, targets = tokens[:-1], tokens[1:]
+    seen = nl.Trace()
+    logits = nl.forward(tokens, weights, config, tap=seen)
+    loss = nl.cross_entropy(logits, targets).mean()
+
+    L, eps = config.n_layers, config.norm_eps
+    positions = np.arange(len(tokens))
+    cos, sin = nl.rope_cos_sin(positions, config.head_dim, config.rope_theta, logits.dtype)
+    streams = [seen["embedding"]] + [seen[f"layers.{i}.x_ffn"] for i in range(L)]
+    dlogits = cross_entropy_back(logits, targets)
+    dx, doutput = product_back(dlogits, seen["norm"], weights["output"])
+    dx, dnorm = rms_norm_back(dx, streams[L], weights["norm"], eps)
+    dlayers = [None] * L
+    for i in reversed(range(L)):
+        dx, dlayers[i] = block_back(dx, streams[i], weights["layers"][i], cos, sin, eps,
+                                    part(seen, f"layers.{i}."))
+    dembedding = np.zeros_like(weights["embedding"])
+    np.add.at(dembedding, tokens, dx)
+    return loss, {"embedding": dembedding, "layers": dlayers, "norm": dnorm, "output": doutput}
+
+
+def by_name(weights, prefix=""):
+    """Every array of the nested dict under one name, such as layers.0.attn.wq."""
+    named = {}
+    items = weights.items() if isinstance(weights, dict) else enumerate(weights)
+    for key, value in items:
+        if isinstance(value, np.ndarray):
+            named[f"{prefix}{key}"] = value
+        else:
+            named |= by_name(value, f"{prefix}{key}.")
+    return named
+
+
+# %% [markdown]
+# Now the real thing: the shipped model's gradient on our story, all 5.8 million numbers of it. Measuring them all would
+# take two forward passes for each; we measure the largest slope in each of six arrays.
+#
+# **Predict.** Which rows of the embedding's gradient are 0: none, about half, or nearly all of the $V = 3072$?
+
+# %%
+weights = copy.deepcopy(exact)                            # a copy: `exact` stays as it is
+base, gradient = loss_and_gradient(story, weights, config)
+n_slopes = sum(g.size for g in by_name(gradient).values())
+print(f"loss {base:.3f} nats per token; {n_slopes / 1e6:.1f} million slopes")
+used = np.any(gradient["embedding"] != 0, axis=1)
+print(f"{used.sum()} rows of the embedding are used, {len(np.unique(story[:-1]))} different tokens")
+
+
+def story_loss(weights):
+    return nl.cross_entropy(nl.forward(story[:-1], weights, config), story[1:]).mean()
+
+
+def difference(x, index, step=1e-4):
+    """The slope of story_loss along one number of the array x."""
+    kept = x[index]
+    x[index] = kept + step
+    above = story_loss(weights)
+    x[index] = kept - step
+    below = story_loss(weights)
+    x[index] = kept
+    return (above - below) / (2 * step)
+
+
+arrays, slopes = by_name(weights), by_name(gradient)
+for name in ("embedding", "layers.0.attn.wv", "layers.2.attn.wk", "layers.3.ffn.gate", "norm",
+             "output"):
+    largest = np.unravel_index(np.abs(slopes[name]).argmax(), slopes[name].shape)
+    print(f"{name:17} by formula {slopes[name][largest]:+.6f}, "
+          f"measured {difference(arrays[name], largest):+.6f}")
+
+# %% [markdown]
+# **Explain.** Nearly all: a row is moved only by a token that was read. (Every column of the *output* matrix is moved,
+# by every token: p − y is nowhere quite 0.)
+#
+# ### One step downhill
+#
+# Move all weights by −rate · gradient. If the slopes held all the way, the loss would fall by rate times the sum of the
+# squares of all slopes: each weight moves by rate · slope, and the loss with it by slope times that.
+#
+# **Predict.** The sum of the squares is 4.2 here, and the loss 2.12. So at the rates 0.001, 0.01, 0.1 and 1 the loss
+# should fall by 0.0042, 0.042, 0.42 and 4.2. The last would take it below 0. Where does the rule break, and which way
+# does it err?
+
+# %%
+square = sum(np.sum(g * g) for g in slopes.values())
+for rate in (0.001, 0.01, 0.1, 1.0):
+    moved = copy.deepcopy(exact)
+    for name, w in by_name(moved).items():
+        w -= rate * slopes[name]
+    print(f"rate {rate:5}: the loss should move by {-rate * square:+.4f}, "
+          f"it moves by {story_loss(moved) - base:+.4f}")
+
+# %% [markdown]
+# **Explain.** For small steps the rule holds. The larger the step, the more the loss stays behind the promise: at a
+# rate of 1 it falls by a quarter of it. The slopes were those of the place where we stood, and they change on the way.
+#
+# ## How far: AdamW
+#
+# One learning rate must serve slopes of very different sizes:
+
+# %%
+for name in ("output", "norm", "layers.3.ffn.gate", "embedding", "layers.0.attn.wk",
+             "layers.0.attn.wq"):
+    print(f"{name:17} root mean square of the slopes {np.sqrt(np.mean(slopes[name] ** 2)):.1e}")
+
+# %% [markdown]
+# *Adam* gives each weight a step of its own. It keeps two running averages for each: m of its slopes g, and v of their
+# squares, and moves by their quotient. *AdamW* (arXiv:1711.05101) adds *weight decay*: each step also shrinks the
+# weight by a small share. At step t = 1, 2, ..., with a learning rate η:
+#
+# 1. $m \leftarrow 0.9\, m + 0.1\, g$ and $v \leftarrow 0.95\, v + 0.05\, g^2$, both from 0. They begin too small, so
+#    divide: $\hat m = m / (1 - 0.9^t)$, $\hat v = v / (1 - 0.95^t)$.
+# 2. $w \leftarrow w - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)$.
+# 3. $w \leftarrow w - \eta \cdot 0.1\, w$: the decay.
+#
+# The numbers 0.9, 0.95 and 0.1 are both papers' (LLaMA, section 2.3; Llama 2, section 2.2). ε is 1e-5 in Llama 2, and
+# 1e-8 here, as in train.py. The papers do not say whether the gains of the norms decay; here they do not.
+#
+# With a pencil, without decay. First step, $g = 4$: $m = 0.4$, $\hat m = 4$; $v = 0.8$, $\hat v = 16$; the weight moves
+# by $\eta \cdot 4 / 4 = \eta$. With $g = 0.004$ it would move by η as well.
+#
+# **Predict.** Three weights have these slopes in three steps: 4, 4, 4; then 4, −4, 4; then 0.004, 0.004, 0.004. How far
+# does each move in all, in units of η?
+
+# %%
+def adamw(w, g, m, v, t, rate, decay=0.0):
+    """Step t = 1, 2, ... of AdamW for an array of weights w with the gradient g: new w, m, v."""
+    m = 0.9 * m + 0.1 * g
+    v = 0.95 * v + 0.05 * g * g
+    mean = m / (1 - 0.9 ** t)
+    size = np.sqrt(v / (1 - 0.95 ** t))
+    return w - rate * mean / (size + 1e-8) - rate * decay * w, m, v
+
+
+w, m, v = np.zeros(3), np.zeros(3), np.zeros(3)
+for t, g in enumerate(np.array([[4, 4, 0.004], [4, -4, 0.004], [4, 4, 0.004]]), start=1):
+    w, m, v = adamw(w, g, m, v, t, rate=1.0)
+    print(f"after step {t}:", *(f"{x:+.3f}" for x in w))
+
+# %% [markdown]
+# **Explain.** Slopes that agree move their weight by η in each step, however small they are. Slopes that contradict
+# each other nearly cancel. So η means something simple: the farthest that a weight usually moves in one step.
+#
+# Three precautions surround the step:
+#
+# - *Clipping.* The *norm* of the gradient is the root of the sum of all squares. If it is above 1.0, the whole gradient
+#   is scaled down to 1.0, so that no single text outweighs all others in m and v.
+# - *Warm-up.* The learning rate rises from nearly 0 over the first steps (in the papers $2{,}000$), in which v still
+#   rests on few texts.
+# - *Decay of the rate.* It falls along half a cosine, in the papers to a tenth of its peak.
+
+# %%
+def clip(slopes, largest=1.0):
+    """Scale the slopes {name: array}, in place, to a norm of at most `largest`."""
+    norm = math.sqrt(sum(np.sum(g * g) for g in slopes.values()))
+    for g in slopes.values():
+        g *= min(1.0, largest / (norm + 1e-6))            # 1e-6, as PyTorch has it
+
+
+def learning_rate(step, steps, peak, warmup):
+    """The papers' schedule for step 0, 1, ...: up in a straight line, down along half a cosine."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / (steps - warmup)             # 0 to 1
+    return peak * (0.55 + 0.45 * math.cos(math.pi * done))
+
+
+WINDOW, BATCH = 48, 4                                     # tokens of a window, windows of a step
+
+
+def batch_gradient(texts, weights, config):
+    """The mean loss of texts of one length, and its slopes {name: array}: a batch is a loop."""
+    loss = 0.0
+    slopes = {name: np.zeros_like(w) for name, w in by_name(weights).items()}
+    for text in texts:
+        loss_of_text, gradient = loss_and_gradient(text, weights, config)
+        loss += loss_of_text / len(texts)
+        for name, g in by_name(gradient).items():
+            slopes[name] += g / len(texts)
+    return loss, slopes
+
+
+def training(weights, ids, config, steps, peak, warmup=20, largest=1.0, update=adamw,
+             seed=0):
+    """Train the weights, in place, on windows of the text `ids`; yields the loss of each step."""
+    rng = np.random.default_rng(seed)
+    arrays = by_name(weights)
+    m = {name: np.zeros_like(w) for name, w in arrays.items()}
+    v = {name: np.zeros_like(w) for name, w in arrays.items()}
+    for step in range(steps):
+        starts = rng.integers(len(ids) - WINDOW, size=BATCH)
+        texts = [ids[start:start + WINDOW + 1] for start in starts]
+        loss, slopes = batch_gradient(texts, weights, config)
+        clip(slopes, largest)
+        rate = learning_rate(step, steps, peak, warmup)
+        for name, g in slopes.items():
+            w = arrays[name]
+            decay = 0.1 if g.ndim == 2 else 0.0           # no decay for gains, which begin at 1
+            w[:], m[name], v[name] = update(w, g, m[name], v[name], step + 1, rate, decay)
+        yield loss
+
+
+# %% [markdown]
+# ## A tiny Llama learns our story
+#
+# Everything is there. The pupil is a Llama of two layers whose tokens are single characters: the 35 that occur in our
+# story of 914. It begins with small random weights. Each step shows it four windows of 48 characters from random
+# places.
+#
+# To know what it learns, we need two controls. *The story in disorder*: a second pupil trains on the same 914
+# characters in random order. What this one can learn, the first has not learned from the order. And *a sentence that
+# was held out*: the first pupil is asked about a sentence of the same kind that it never reads, with no character that
+# it does not know.
+#
+# **Predict.** What is the loss before the first step, when all logits are near 0? And for a pupil that knows how often
+# each character occurs, and no more: 3.3, 2.9 or 1.5 nats? After 400 steps each character has been
+# read some $400 \cdot 4 \cdot 48 / 914 \approx 84$ times: which of the three curves will be lowest, which highest?
+
+# %%
+characters = sorted(set(STORY))
+ids = np.array([characters.index(c) for c in STORY])
+disorder = np.random.default_rng(0).permutation(ids)
+held_out = np.array([characters.index(c) for c in SENTENCE[:WINDOW + 1]])
+tiny = nl.Config(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=96,
+                 vocab_size=len(characters), max_seq_len=64)
+
+
+def new_weights(config):
+    """Random weights to begin with: normal, of standard deviation 0.02, and gains of 1."""
+    rng = np.random.default_rng(0)
+    D, F, V = config.dim, config.hidden_dim, config.vocab_size
+    queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+
+    def matrix(n_in, n_out):
+        return rng.normal(scale=0.02, size=(n_in, n_out))
+
+    layers = [{"attn_norm": np.ones(D),
+               "attn": {"wq": matrix(D, queries), "wk": matrix(D, keys), "wv": matrix(D, keys),
+                        "wo": matrix(queries, D)},
+               "ffn_norm": np.ones(D),
+               "ffn": {"gate": matrix(D, F), "up": matrix(D, F), "down": matrix(F, D)}}
+              for _ in range(config.n_layers)]
+    return {"embedding": matrix(V, D), "layers": layers, "norm": np.ones(D),
+            "output": matrix(D, V)}
+
+
+def says(weights, start="The ", n=70):
+    """What the pupil says after these characters, each time looking back one window."""
+    rng = np.random.default_rng(0)
+    said = [characters.index(c) for c in start]
+    for _ in range(n):
+        row = nl.forward(said[-WINDOW:], weights, tiny)[-1]
+        said.append(nl.sample(row, rng, temperature=0.5))
+    return "".join(characters[i] for i in said).replace("\n", "/")
+
+
+steps = 400
+pupil, losses, held = new_weights(tiny), [], []
+print(f"{sum(w.size for w in by_name(pupil).values()):,} weights, {len(STORY)} characters, "
+      f"{len(characters)} different ones")
+print(f"step   0  {says(pupil)}")
+for loss in training(pupil, ids, tiny, steps, peak=1e-2):
+    losses.append(loss)
+    held.append(nl.cross_entropy(nl.forward(held_out[:-1], pupil, tiny), held_out[1:]).mean())
+    if len(losses) in (20, 50, 100, 200, steps):
+        print(f"step {len(losses):3}  {says(pupil)}")
+
+# %%
+other_pupil = new_weights(tiny)
+in_disorder = list(training(other_pupil, disorder, tiny, steps, peak=1e-2))
+print(f"in disorder {says(other_pupil)}")
+shares = np.bincount(ids) / len(ids)
+entropy = -np.sum(shares * np.log(shares))
+print(f"before the first step {losses[0]:.2f} nats; ln 35 is {np.log(35):.2f}; "
+      f"frequencies alone {entropy:.2f}")
+
+
+def smooth(values, n=10):
+    return np.convolve(values, np.ones(n) / n, mode="valid")
+
+
+figure, ax = figures.new(3)
+figures.lines(ax, np.arange(10, steps + 1),
+              {"story": smooth(losses), "held-out sentence": smooth(held),
+               "in disorder": smooth(in_disorder)})
+ax.axhline(entropy, color=figures.GREY, linestyle=":", linewidth=1)
+ax.set(xlabel="step (dotted: frequencies alone)", ylabel="nats per character",
+       xlim=(0, 1.3 * steps), ylim=(0, 3.7), xticks=range(0, steps + 1, 100))
+figures.show(figure, "The story falls nearly to nothing. In disorder, the loss stops for a while "
+                     "at what frequencies alone give. The held-out sentence falls, and then rises.")
+for label, values in (("story", losses), ("held-out sentence", held), ("in disorder", in_disorder)):
+    print(f"{label:18}", *(f"{smooth(values)[n - 10]:.1f} at {n}," for n in (50, 100, 200)),
+          f"{smooth(values)[-1]:.1f} at {steps}")
+
+# %% [markdown]
+# **Explain.** It begins near ln 35: a pupil that knows nothing spreads its guesses evenly. Down to about 2.9 nats it
+# learns frequencies: the pupil in disorder gets there as well. Below, it is order: first which letter follows which,
+# then short words, then words of the story and pieces of its sentences.
+#
+# Not all of it is learning, though. After 200 steps or so the second pupil gets better, too, at a text in which there
+# is nothing to learn: it is learning it by heart, and so is the first. The sentence that was held out shows it: its
+# loss falls while the pupil learns what a second text shares with the first, and rises again while the story's goes on
+# falling. That is called *overfitting*. The pupil has 30 weights for each
+# character of the text ($26976 / 914$).
+#
+# ## Which parts of the recipe matter here?
+#
+# Each control changes one thing, in a run of 60 steps, at the peak of above and at three times as much. The same run on
+# other windows shows how much is chance.
+#
+# - *Plain descent*: $w \leftarrow w - \eta\, g$ instead of AdamW, at three rates.
+# - *No clipping*, *no warm-up*.
+# - *A wrong gradient*: RMSNorm's without its second term, as above. It was off by 24 % there.
+#
+# **Predict.** Which of them will cost most? Which will cost nothing? Will the wrong gradient bring the loss down at
+# all?
+
+# %%
+def last_loss(peak=1e-2, **changed):
+    """The mean loss of the last ten of 60 steps."""
+    return np.mean(list(training(new_weights(tiny), ids, tiny, 60, peak, **changed))[-10:])
+
+
+def plain(w, g, m, v, t, rate, decay):
+    return w - rate * g, m, v
+
+
+def forgetful(dy, x, g, eps):
+    r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    return dy * g / r, np.sum(dy * x / r, axis=0)
+
+
+for peak in (0.01, 0.03):
+    print(f"peak {peak}:  as above {last_loss(peak):.2f},  "
+          f"no clipping {last_loss(peak, largest=np.inf):.2f},  "
+          f"no warm-up {last_loss(peak, warmup=0):.2f}")
+print(f"other windows: {last_loss(seed=1):.2f}")
+descents = {rate: last_loss(rate, update=plain) for rate in (0.3, 1, 3)}
+print("plain descent: ", ", ".join(f"{loss:.2f} at {rate}" for rate, loss in descents.items()))
+with patch.dict(globals(), rms_norm_back=forgetful):      # for these lines, the name means this
+    print(f"wrong gradient: {last_loss():.2f}")
+
+# %% [markdown]
+# **Explain.** Other windows alone move the number by two hundredths, so at the first peak clipping makes no difference
+# that one could see, and warm-up hardly any. At three times the peak, warm-up does: without it the pupil is 0.4 nats
+# behind. Plain descent is behind AdamW at each of the three rates, and spoiled by the largest.
+#
+# The wrong gradient costs most, and gives no alarm: the loss falls from 3.54 to 2.93, as far as frequencies alone bring
+# it, and one might think that the model is too small. That is why a gradient is checked by measuring, and not by
+# looking whether the loss falls.
+#
+# ## The real run
+#
+# The model of this course was trained in the same way by [train.py](../weights/train.py), in PyTorch: 7,500 steps of 8
+# windows of 512 tokens. Its losses were recorded every 500 steps, as *bits per byte*
+# (lesson [10](10_objective_and_sampling.ipynb)), on what it had just read and on books that it never read. The papers'
+# learning rate falls from the end of the warm-up on, along a cosine. This run's stays level first, and falls in a
+# straight line to 0: such a run can be ended earlier or later by deciding when the fall begins. (At step 4,500 it was
+# decided that it should end at 7,500 rather than 8,400: the rate drops from 1.86e-3 to 1.6e-3.)
+#
+# **Predict.** Does the loss on held-out books rise again at some point, as our sentence's did? (The run reads each book
+# 4.6 times.)
+
+# %%
+with open(FOLDER / "training.csv", newline="") as file:
+    rows = list(csv.DictReader(file))
+at = np.array([int(row["step"]) for row in rows])
+print(f"{at[-1] * 8 * 512 / 6_655_328:.1f} passes over 6.7 million tokens")
+bits = {"training": [float(row["training_bits_per_byte"]) for row in rows],
+        "held out": [float(row["held_out_bits_per_byte"]) for row in rows]}
+
+
+def shipped_rate(step):
+    planned = 8400 if step < 4500 else 7500
+    return 2e-3 * min((step + 1) / 300, 1, (planned - step) / (planned / 2))
+
+
+figure, (above, below) = figures.new(4.4, rows=2, sharex=True, height_ratios=[3, 2])
+for (label, values), marker in zip(bits.items(), "os"):
+    above.plot(at, values, marker=marker, markersize=4, label=label)
+every = np.arange(7500)
+below.plot(every, [1e3 * shipped_rate(step) for step in every], label="this run")
+below.plot(every, [1e3 * learning_rate(step, 7500, 2e-3, 300) for step in every],
+           label="the papers' form, same peak")
+above.set(ylabel="bits per byte", ylim=(1, 2))
+below.set(xlabel="step", ylabel="learning rate · 1000", ylim=(0, 2.4))
+above.legend(), below.legend(loc="lower left")
+figures.show(figure, "Training and held-out loss fall together nearly to the end, and faster again "
+                     "once the learning rate begins to fall.")
+for first, last in ((2500, 4000), (4000, 5500)):
+    i, j = np.flatnonzero(at == first)[0], np.flatnonzero(at == last)[0]
+    print(f"{last - first} steps from {first}: "
+          f"training {bits['training'][j] - bits['training'][i]:+.3f}, "
+          f"held out {bits['held out'][j] - bits['held out'][i]:+.3f} bits per byte")
+
+# %% [markdown]
+# **Explain.** It does not rise. There are more tokens to read here, 6.7 million, than weights, 5.8 million; our pupil
+# had thirty times as many weights as characters. But the gap to the training loss widens. (A training value is the mean
+# of the 500 steps before it, so the first is high. The very last point of the other curve is measured on all held-out
+# stories, the points before on every eighth: these two cannot be compared.)
+#
+# In the 1,500 steps after step 4,000 the loss falls more than in the 1,500 before. That it falls faster while the rate
+# falls does not show that it falls *because* of it. For that one has to train twice.
+#
+# ## What it says on the way
+#
+# No checkpoints of that run were kept. So here is a smaller sister of 1.5 million weights, trained on the same books by
+# [milestones.py](../weights/milestones.py) with train.py's recipe, for 600 steps of 2 windows: a fiftieth of the
+# tokens. What it said on the way is recorded in [milestones.json](../weights/milestones.json), and so is its control: a
+# second run that keeps the rate level where the first begins to lower it.
+#
+# **Predict.** Its tokens are pieces of words (lesson [01](01_tokens.ipynb)), so words come for free. What comes first
+# then, and what last: the frequency of words, word order, sentences, a story? Which of the two runs will be better at
+# the end, and by how much: 0.1 bits per byte or more, or less?
+
+# %%
+recorded = json.loads((ROOT / "weights" / "milestones.json").read_text(encoding="utf-8"))
+
+
+def wrapped(text):
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.indent(textwrap.fill(" ".join(printable.split()), 90), "    ")
+
+
+for milestone in recorded["milestones"]:
+    print(f"the sister, step {milestone['step']}, {milestone['tokens']:,} tokens: "
+          f"{milestone['held_out_bits_per_byte']:.2f} bits per byte, held out")
+    print(wrapped(milestone["said"]))
+level = recorded["level_to_the_end"]["held_out_bits_per_byte"]
+fallen = recorded["milestones"][-1]["held_out_bits_per_byte"]
+print(f"its control, with a level rate to the end: {level:.4f}, against {fallen:.4f}")
+prompt = tokenizer.encode("Once upon a time")
+new = list(nl.generate(prompt, exact, config, 40, np.random.default_rng(0), temperature=0.8,
+                       top_p=0.95))
+print(f"\nthe shipped model, step 7500: {bits['held out'][-1]:.2f} bits per byte, held out")
+print(wrapped(tokenizer.decode(prompt + new)))
+
+# %% [markdown]
+# **Explain.** At first pieces come in any order, then mostly frequent ones, then runs of words that fit each other,
+# with commas and quotation marks. The sister never tells a story; the shipped model begins one. The control ends within
+# 0.003 bits per byte of the sister: in so short a run the falling rate brings nothing that one could see. What it
+# brings in a long one would have to be tried there; the shipped run's curve alone cannot tell.
+#
+# ## In the wild
+#
+# - **Weights that do not move.** Between 1 and 2, bfloat16 has steps of `1/128` (lesson
+#   [14](14_weights_on_disk.ipynb)). A training step that is smaller than half of that is rounded away,
+#   every time ([pytorch/ao#1124](https://github.com/pytorch/ao/pull/1124) rounds up or down by chance instead).
+#   train.py keeps its weights in float32 and computes only products in bfloat16. The shipped weights, moved by one
+#   learning rate:
+
+# %%
+stored = np.concatenate([w.ravel() for w in by_name(exact).values()])
+for rate in (2e-3, 2e-4, 2e-5, 2e-6):
+    lost = np.mean((stored + rate).astype(ml_dtypes.bfloat16) == stored)
+    print(f"rate {rate:.0e}: {lost:4.0%} of the weights stay where they are")
+
+# %% [markdown] tags=["result"]
+# At the peak rate nearly all weights move; at a hundredth of it, near the end of the run, nine of ten would stand still.
+
+# %% [markdown]
+# - **Decay that does not decay.** Programs long got weight decay by adding $0.1\,w$ to the *gradient* (called L2). For
+#   plain descent that is the same. Adam then divides it by the size of the slopes, like any gradient. The paper that
+#   found it (arXiv:1711.05101) took decay out of the gradient: AdamW. Three weights that begin at 1, with slopes that
+#   only change their sign, so that nothing but decay should move them:
+
+# %%
+for name, in_gradient in (("AdamW", 0.0), ("L2 in Adam", 0.1)):
+    w, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    for t in range(1, 1001):
+        g = np.array([0.1, 1, 10]) * (-1) ** t + in_gradient * w
+        w, m, v = adamw(w, g, m, v, t, rate=1e-3, decay=0.1 - in_gradient)
+    print(f"{name:10} after 1000 steps: slopes of 0.1: {w[0]:.2f}, of 1: {w[1]:.2f}, "
+          f"of 10: {w[2]:.2f}")
+
+# %% [markdown] tags=["result"]
+# AdamW shrinks all three alike. Within the gradient, decay nearly vanishes beside slopes of 10, and is far too strong
+# beside slopes of 0.1.
+
+# %% [markdown]
+# ## Questions
+#
+# **1.** Two texts are trained on together. The first has one token to predict, with a loss of 4; the second has three,
+# with losses of 2, 2 and 2. What is the mean over tokens? What is the mean of the two texts' means? By what factor does
+# the second way change the pull of the first text's token?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $(4 + 2 + 2 + 2) / 4 = 2.5$ against $(4 + 2) / 2 = 3$. In the first way each token's gradient counts $1/4$. In the
+# second the lonely token counts $1/2$, twice as much, and each of the three $1/6$. Adding up gradients text by text, as
+# one does when a batch does not fit into memory, gives the first way only if every text is divided by the number of
+# tokens of *all* texts. (Hugging Face's trainer took the mean of means until
+# [transformers#34191](https://github.com/huggingface/transformers/pull/34191).)
+#
+# </details>
+#
+# **2.** All F columns of gate begin equal, all columns of up, and all rows of down. What do the F neurons learn?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The same. Equal weights compute equal numbers and get equal gradients, in every step, so they stay equal: F neurons
+# that act as one. Random numbers at the beginning break the tie. (This is also why one does not begin with zeros.)
+#
+# </details>
+#
+# **3.** Each row of p − y has the sum 0. What does that say about adding the same number to all logits of a row? And
+# which of the directions in which the output matrix could move are never taken?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# If all logits rise together, the loss rises by their slopes' sum, which is 0: softmax does not see a shift. The
+# gradient of the output matrix is `n.T @ dlogits`, so each of its *rows* has the sum 0, too: no step of plain descent
+# changes a row's mean over the vocabulary. (AdamW divides each number by its own size, and does change it.)
+#
+# </details>
+#
+# ## Exercises
+#
+# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
+# gives a hint.
+#
+# ### 1. The other schedule
+#
+# Write the shipped model's schedule: a warm-up of `warmup` steps, in which step 0, 1, 2, ... has 1, 2, 3, ... parts in
+# `warmup` of the peak; then the peak until the middle of the run; then a straight line that reaches 0 at step `steps`,
+# just after the last.
+
+# %% tags=["exercise"]
+def level_schedule(step, steps, peak, warmup):
+    """The learning rate of a step, counted from 0: int, int, number, int -> number."""
+    ...
+
+# %%
+check(level_schedule)
+
+# %% tags=["solution"]
+def level_schedule(step, steps, peak, warmup):
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if step < steps / 2:
+        return peak
+    return peak * (steps - step) / (steps / 2)
+
+# %% [markdown]
+# ### 2. Answers only
+#
+# A chat model is fine-tuned on dialogues, and its loss is the mean surprise of the *answer* tokens; prompts are read,
+# but not learned (lesson [13](13_chat.ipynb)). `is_answer` tells which targets count.
+
+# %% tags=["exercise"]
+def answer_gradient(logits, targets, is_answer):
+    """The gradient of the mean surprise over answers: (T, V), (T,), (T,) of bool -> (T, V)."""
+    ...
+
+# %%
+check(answer_gradient)
+
+# %% tags=["solution"]
+def answer_gradient(logits, targets, is_answer):
+    dlogits = nl.softmax(logits)
+    dlogits[np.arange(len(targets)), targets] -= 1
+    dlogits[~is_answer] = 0
+    return dlogits / int(is_answer.sum())                 # int: keeps float32
+
+# %% [markdown]
+# ### 3. One matrix, two uses
+#
+# Some models have no output matrix of their own: `x = E[tokens]` at the beginning, `logits = n @ E.T` at the end, with
+# the same embedding E, and n for the last norm's result. The way back has brought `dlogits` and `dx`, the gradient of
+# `E[tokens]`. What is the gradient of E?
+
+# %% tags=["exercise"]
+def tied_gradient(tokens, dx, n, dlogits):
+    """The gradient of the shared embedding: (T,), (T, D), (T, D), (T, V) -> (V, D)."""
+    ...
+
+# %%
+check(tied_gradient)
+
+# %% tags=["solution"]
+def tied_gradient(tokens, dx, n, dlogits):
+    dembedding = dlogits.T @ n                            # as the output matrix, transposed
+    np.add.at(dembedding, tokens, dx)                     # as the table that is read
+    return dembedding
+
+# %% [markdown]
+# ### 4. LayerNorm
+#
+# GPT-2 normalises with LayerNorm: first the mean of each row is subtracted, then what is left is divided by
+# $\sqrt{\mathrm{variance} + \epsilon}$ and multiplied by g. Pull a gradient back to x. Derive it as for RMSNorm; the
+# mean is one more way in which each x acts.
+
+# %% tags=["exercise"]
+def layer_norm_back(dy, x, g, eps):
+    """Pull dy back through LayerNorm: (T, D), (T, D), (D,), number -> (T, D)."""
+    ...
+
+# %%
+check(layer_norm_back)
+
+# %% tags=["solution"]
+def layer_norm_back(dy, x, g, eps):
+    std = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    n = (x - x.mean(axis=-1, keepdims=True)) / std
+    dn = dy * g
+    along = n * np.mean(dn * n, axis=-1, keepdims=True)
+    return (dn - dn.mean(axis=-1, keepdims=True) - along) / std
+
+# %% [markdown]
+# ## In five lines
+#
+# 1. A gradient holds one slope of the loss for each weight. One after the other: multiply; several ways: add.
+# 2. At the logits it is p − y; through a matrix product it meets the transposed matrix, and that is most of the work.
+# 3. A measured slope in float64 is the judge of every formula: a gradient with a term missing still trains, only worse.
+# 4. AdamW moves each weight by about the learning rate, whatever the size of its slopes, if they agree in sign.
+# 5. A falling loss can mean learning or learning by heart; only a text that was held out tells them apart.
