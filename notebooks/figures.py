@@ -298,7 +298,7 @@ def draw_model(trace, tokens, weights, config, tokenizer):
     return figure
 
 
-# ---- 01 Tokens -----------------------------------------------------------------------------------------------
+# ---- Tokens --------------------------------------------------------------------------------------------------
 
 def draw_merges(steps, ranks):
     """The rungs of a word's encoding, from letters to pieces; the pair just merged is orange and framed."""
@@ -339,7 +339,7 @@ def draw_families(families, points, ax):
     ax.legend(loc="lower right")
 
 
-# ---- 03 RoPE -------------------------------------------------------------------------------------------------
+# ---- RoPE ----------------------------------------------------------------------------------------------------
 
 def circles(points, first):
     """Points {title: (n, 2)} on circles about the origin, numbered from `first` on, from light to dark: a figure."""
@@ -378,7 +378,7 @@ def pairings(d=8):
     return figure
 
 
-# ---- 04 Attention --------------------------------------------------------------------------------------------
+# ---- Attention -----------------------------------------------------------------------------------------------
 
 def all_heads(trace, config, framed=()):
     """The attention map of every head of a run, layers down, heads across; `framed` holds (layer, head): a figure."""
@@ -395,7 +395,7 @@ def all_heads(trace, config, framed=()):
     return figure
 
 
-# ---- 05 Grouped-query attention ------------------------------------------------------------------------------
+# ---- Grouped-query attention ---------------------------------------------------------------------------------
 
 def sharing(heads, groups, d):
     """Query heads above, the key/value heads that they read below, one column for each number of groups: a figure."""
@@ -419,7 +419,7 @@ def sharing(heads, groups, d):
     return figure
 
 
-# ---- 06 SwiGLU -----------------------------------------------------------------------------------------------
+# ---- SwiGLU --------------------------------------------------------------------------------------------------
 
 def gate_surface(gate, up, reach=4):
     """Swish(gate) times up as a surface of contours, and how often real pairs (n,), (n,) lie where: a figure."""
@@ -457,7 +457,7 @@ def draw_neuron():
     return figure
 
 
-# ---- 07 The whole forward pass -------------------------------------------------------------------------------
+# ---- The whole forward pass ----------------------------------------------------------------------------------
 
 def addends(parts, total):
     """Rows {name: (n,)} that are added up, and their sum {name: (n,)} below them: a figure."""
@@ -498,7 +498,7 @@ def first_difference(runs, bound):
     return figure
 
 
-# ---- 08 Looking inside ---------------------------------------------------------------------------------------
+# ---- Looking inside ------------------------------------------------------------------------------------------
 
 def packing(named):
     """The columns of matrices {title: (2, n)} as arrows from the origin, numbered from 1: a figure."""
@@ -516,7 +516,7 @@ def packing(named):
     return figure
 
 
-# ---- 08 Decoding and the cache -------------------------------------------------------------------------------
+# ---- Decoding and the cache ----------------------------------------------------------------------------------
 
 def cache_filling(keys, prompt):
     """One head's keys (room, d) in the cache, those of the prompt and of decoding marked, the rest empty: a figure."""
@@ -561,10 +561,10 @@ def limits(intensity, bounds, measured):
     return figure
 
 
-# ---- 09 The objective and sampling ---------------------------------------------------------------------------
+# ---- The objective and sampling ------------------------------------------------------------------------------
 
 
-# ---- 11 Learning ---------------------------------------------------------------------------------------------
+# ---- Learning ------------------------------------------------------------------------------------------------
 
 def draw_chain(values, gradients):
     """The steps h = w x, e = h - 5, L = e squared as boxes, each with its value and its gradient: a figure."""
@@ -621,7 +621,7 @@ def draw_back():
     return figure
 
 
-# ---- 10 Sizes, data, compute ---------------------------------------------------------------------------------
+# ---- Sizes, data, compute ------------------------------------------------------------------------------------
 
 def shares(counts):
     """Parameters by component {model: {component: count}} as shares of each model, stacked: a figure."""
@@ -644,7 +644,7 @@ def shares(counts):
     return figure
 
 
-# ---- 11 Chat -------------------------------------------------------------------------------------------------
+# ---- Chat ----------------------------------------------------------------------------------------------------
 
 def pipeline():
     """From text to a chat model: a figure."""
@@ -670,7 +670,7 @@ def pipeline():
     return figure
 
 
-# ---- 12 Weights on disk --------------------------------------------------------------------------------------
+# ---- Weights on disk -----------------------------------------------------------------------------------------
 
 def draw_file(header, start, total):
     """A safetensors file: its three parts (not to scale), all its tensors, and those of one layer (to scale)."""
@@ -730,7 +730,7 @@ def draw_bits(value):
     return figure
 
 
-# ---- 00 Start here: the model as one straight line -----------------------------------------------------------
+# ---- Start here: the model as one straight line --------------------------------------------------------------
 
 def stream(trace, config):
     """The residual stream as a straight line, and beside it what reads it and adds to it, with the shapes of a run."""

@@ -206,6 +206,11 @@ print(f"all that is above zero {row[row > 0].sum():.3f}")
 # every other is pushed down, in proportion to the probability that it wrongly got. The sum is 0: what one gains the
 # others lose. A model that was certain and right has a gradient of 0 and learns nothing from that token.
 #
+# **Explore** ([explorer](explorer/README.md)). For each token of a text, what the model says comes next, and which token did
+# come:
+#
+#     python notebooks/explorer/build.py --open "#p=Once+upon+a+time+there+was+a+king&t=logits&i=7.569"
+#
 # ## A matrix product
 #
 # $y = xW$, and somebody hands us `dy`. Written out, $y_{tj} = \sum_i x_{ti} W_{ij}$.
