@@ -18,7 +18,7 @@
 # | **The question** | What does each token do by itself, once attention has brought it what it needs? |
 # | **You will be able to** | compute SwiGLU by hand and from three matrices; say what the gate and the up decide; work out F for every Llama; find a neuron with a name, and test whether the name holds |
 # | **It assumes** | lessons [02](02_rmsnorm.ipynb) and [03](03_attention.ipynb); the sigmoid $\sigma(x) = 1 / (1 + e^{-x})$ |
-# | **Minutes** | 90 |
+# | **Minutes** | 95 |
 #
 # T tokens, D model width, F feed-forward width, V vocabulary, L layers.
 
@@ -215,17 +215,17 @@ print("at open gates    a tenth are below    a tenth are above    ratio")
 sizes = {"sigmoid(gate)": sigmoid(gate), "Swish(gate)": swish(gate), "|up|": np.abs(up)}
 for label, x in sizes.items():
     low, high = np.quantile(x[is_open], [0.1, 0.9])
-    print(f"{label:14} {low:16.2f} {high:20.2f} {high / low:12.0f}")
+    print(f"{label:14} {low:16.2f} {high:20.2f} {high / low:12.1f}")
 
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
-             "Left, the product for every gate and up, as lines of equal height: nearly 0 on the "
-             "whole left half. Right, where this layer's T times F pairs (gate, up) lie: most are "
-             "near the middle, where the product is small.")
+             "Left, the product for every gate and up, as lines of equal height (dashed: negative): "
+             "small on the whole left half. Right, where this layer's T times F pairs (gate, up) "
+             "lie: most are near the middle, where the product is small.")
 
 # %% [markdown]
 # **Explain.** Swish(g) is nearly g for a large gate, so it says how much just as the up does; here it even spreads
-# more. Only σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
+# more. σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
 # *whether* the neuron acts, both say *how much*, and the up alone gives the sign (but for the small dip).
 #
 # ## Open and closed gates
@@ -289,9 +289,9 @@ strongest = strongest[np.argsort(size[:, strongest].argmax(axis=0))]
 figure, ax = figures.new(4.2)
 figures.matrix(ax, hidden[shown][:, strongest], rows=words[shown],
                title=f"ffn.hidden of layer {layer}", limit=4)
-ax.set_xlabel("the 32 of F neurons with the longest additions, sorted by the token of their longest")
-figures.show(figure, "Each column is a neuron, and the cell its product (a dash: negative). Most of "
-                     "these neurons are strong at one or two words and weak at the others.")
+ax.set_xlabel("the 32 of F neurons with the longest additions, by the token of their longest")
+figures.show(figure, "Each column is a neuron, and the cell its product (a dash: negative). Most "
+                     "of these neurons are strong at one or two words and weak at the others.")
 near_top = np.sum(size > size.max(axis=0) / 2, axis=0)    # (F,): at how many of the words
 print(f"above half of their largest at one or two words: {np.sum(near_top[strongest] <= 2)} of the "
       f"32, and {np.mean(near_top <= 2):.0%} of all neurons")
