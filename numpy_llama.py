@@ -8,11 +8,11 @@
     x = embedding[tokens]                             one row of D numbers (the width) for each token id
     for each layer:
         x = x + self_attention(rms_norm(x))           a token gathers what it needs from the tokens before it
-        x = x + feed_forward(rms_norm(x))             and works on it by itself
+        x = x + feed_forward(rms_norm(x))             and works on what it has, alone
     logits = rms_norm(x) @ output                     a score for every token that could come next
 
-Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... stand behind
-them: each raises InputError if what it is given is unfit.
+Sections 1 to 7 are the model, in plain NumPy, to be read from top to bottom. Functions called check_... are defined
+further down: each raises InputError if what it is given is unfit.
 
     the model         1 config   2 primitives   3 taps   4 positions   5 attention   6 forward   7 generation
     around it         8 tokenizer   9 objective   10 sizes
@@ -26,7 +26,7 @@ Size letters, the same everywhere. (T, D), (D,) -> (T, D) means: arrays of these
 
     T tokens of this call    S tokens seen so far: these T, and those kept in a cache (section 5)
     V vocabulary             D model width           F feed-forward width     L layers
-    H query heads            G key/value heads       d head width (section 5)
+    H heads, each with its own query    G keys and values that they share    d numbers in each (section 5)
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
@@ -38,7 +38,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """The input is refused, and the message is one sentence for a person: better no number than a wrong one."""
+    """The input is refused, and the message is one sentence for a person: a wrong number is worse than none."""
 
 
 # ---- 1. Config -----------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Config:
     vocab_size: int              # V
     max_seq_len: int = 4096      # the context, in tokens
     norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
-    rope_theta: float = 10000.0  # RoPE's base: the larger, the more slowly pairs turn (section 4)
+    rope_theta: float = 10000.0  # RoPE's base: the larger, the more slowly all pairs but the first turn (section 4)
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
@@ -67,10 +67,10 @@ class Config:
             object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen class is set
 
 
-# The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block`. Two of these,
-# attn and ffn, are dicts again: the arguments of `self_attention` and of `feed_forward`. Each matrix is w in x @ w.
+# The weights are a dict. Its `layers` is a list with a dict for each layer, passed to `block` as its arguments. In it,
+# attn and ffn are dicts again, passed to `self_attention` and to `feed_forward`. Matrices are stored for x @ w.
 #
-#     embedding (V, D)   norm (D,), the last   output (D, V)
+#     embedding (V, D)   norm (D,), after the last layer   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
 #                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
@@ -80,7 +80,7 @@ class Config:
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
     e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
-    np.exp(e, out=e)                                      # e to the power of that; in place, as the next line
+    np.exp(e, out=e)                                      # the exponential, in place; so is the next line
     e /= e.sum(axis=-1, keepdims=True)
     return e
 
@@ -92,7 +92,7 @@ def silu(x):
 
 
 def rms_norm(x, weight, eps):
-    """Divide each row by its root mean square, then scale: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
+    """Divide each row by its root mean square, scale each column: (T, D), (D,) -> (T, D) (RMSNorm, equation 4)."""
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
     return x / np.sqrt(mean_square + eps) * weight
 
@@ -129,17 +129,17 @@ def under(prefix, tap):
 
 # ---- 4. Positions --------------------------------------------------------------------------------------------
 #
-# Attention (section 5) makes of each token queries and keys, rows of d numbers, and compares them by dot product. To
-# tell it where a token stands, a row is read as d/2 pairs, points in a plane, and each pair is turned by an angle that
-# grows with the token's position.
+# Attention (section 5) runs as H heads side by side. In each, a token has a query and a key, rows of d numbers that are
+# compared by dot product. To tell where a token stands, a row is read as d/2 pairs, number i with number i + d/2: points
+# in a plane, each turned by an angle that grows with the token's position.
 
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
-    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, where i starts at 1).
+    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, with i - 1 for i).
     """
     # Rounded where Hugging Face's code rounds: one bit of a frequency changes a cosine at position 4095 by up to 2e-4.
-    # The power alone is taken in float64 first, because float32 powers differ from library to library.
+    # But the power is computed in float64 and then rounded, because float32 powers differ from library to library.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
@@ -162,9 +162,9 @@ def rope(x, cos, sin):
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
-# Products with wq, wk and wv make of each token's row a query (what it looks for), a key (what it can be found by) and
-# a value (what it hands over): several of each, d numbers wide. A head is a set of them that attends by itself. No
-# token looks at a later one, so keys and values of the past never change: a cache keeps them for the tokens to come.
+# Products with wq, wk and wv make of each token's row H queries (what each head looks for), G keys (what it can be
+# found by) and G values (what it hands over). A head is a query with a key and a value, which heads may share. No token
+# looks at a later one, so a new token changes no earlier row in any layer: a cache keeps their keys and values.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -182,7 +182,7 @@ def merge_heads(x):
 
 
 def attention(q, k, v, mask, tap=ignore):
-    """In each head softmax(q k^T / sqrt(d)) v: the values, averaged by how well their keys match the query.
+    """In each head softmax(q k^T / sqrt(d)) v: the values, weighted by how well their keys match the query.
 
     (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
@@ -194,7 +194,7 @@ def attention(q, k, v, mask, tap=ignore):
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # q·k has d terms: its spread grows with the root of d
+    scores /= math.sqrt(d)                                # q·k spreads like the root of d; undivided, one key gets most
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -245,7 +245,7 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): how much each gate lets through
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): what each gate multiplies `up` by
     hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
@@ -267,12 +267,12 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0               # every layer's holds as many
+    start = cache[0].length if cache else 0               # all caches are equally long
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # of the computation; a stored embedding may be narrower
+    dtype = weights["norm"].dtype                         # of the computation; the embedding may have fewer bits
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -302,14 +302,14 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
         return probs
-    with np.errstate(over="ignore"):                      # a tiny temperature may send logits to -inf, which is right
+    with np.errstate(over="ignore"):                      # the largest becomes 0; a tiny temperature sends others to -inf
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         kth_largest = np.partition(logits, -top_k)[-top_k]
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow. Those below (1 - top_p) / V are at most V and hold less than 1 - top_p: the rest do.
+        # Sorting all V is slow. Tokens below (1 - top_p) / V hold less than 1 - top_p together: the others reach top_p.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
@@ -326,7 +326,7 @@ def sample(logits, rng, temperature=1.0, top_k=0, top_p=1.0):
     if temperature == 0:
         return int(np.argmax(probs))
     sums = np.cumsum(probs)
-    sums /= sums[-1]                                      # the last is 1 but for rounding
+    sums /= sums[-1]                                      # rounding may have left the last a little off 1
     return int(np.searchsorted(sums, rng.random(), side="right"))     # the first sum above the draw
 
 
@@ -337,11 +337,11 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens token ids, one by one; a stop id, once yielded, or a full context ends it sooner.
+    """Yield up to max_new_tokens token ids, one by one; a stop id, once yielded, or a full context or cache ends it.
 
     With a cache, the tokens continue those that it holds. The last token yielded has not been through `forward`, so the
-    cache does not hold it: to go on, pass it first. Raises InputError, but not before the first token is asked for, for
-    what `forward` and `sample` refuse, and for logits that are not finite.
+    cache does not hold it: to go on, begin the next `tokens` with it. What `forward` and `sample` refuse raises
+    InputError when a token is asked for, and so do logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
