@@ -26,7 +26,7 @@ Size letters, the same everywhere. (T, D), (D,) -> (T, D) means: arrays of these
 
     T tokens of this call    S tokens seen so far: these T, and those kept in a cache (section 5)
     V vocabulary             D model width           F feed-forward width     L layers
-    H heads, each with its own query    G keys and values that they share    d numbers in each (section 5)
+    H query heads            G key/value heads, shared    d head width: numbers in a query, key or value (section 5)
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).
@@ -130,8 +130,8 @@ def under(prefix, tap):
 # ---- 4. Positions --------------------------------------------------------------------------------------------
 #
 # Attention (section 5) runs as H heads side by side. In each, a token has a query and a key, rows of d numbers that are
-# compared by dot product. To tell where a token stands, a row is read as d/2 pairs, number i with number i + d/2: points
-# in a plane, each turned by an angle that grows with the token's position.
+# compared by dot product. To tell where a token stands, each row is read as d/2 pairs, number i with number i + d/2:
+# points in a plane, each turned by an angle that grows with the token's position.
 
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
@@ -302,7 +302,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
         return probs
-    with np.errstate(over="ignore"):                      # the largest becomes 0; a tiny temperature sends others to -inf
+    with np.errstate(over="ignore"):                      # a tiny temperature sends all but the largest to -inf
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         kth_largest = np.partition(logits, -top_k)[-top_k]
