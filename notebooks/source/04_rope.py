@@ -142,15 +142,17 @@ speed = theta ** (-2 * pairs / d)                         # radians per token
 for i in (0, 1, 4, 8, 9, 12, 15):
     print(f"pair {i:2}: {speed[i]:8.5f} radians per token, "
           f"once round in {2 * np.pi / speed[i]:8.0f} tokens")
+print(f"pair 15 in {config.max_seq_len} tokens: {config.max_seq_len * speed[15]:.2f} radians, "
+      f"whose cosine is {np.cos(config.max_seq_len * speed[15]):.3f}")
 large = theta ** (-2 * np.arange(64) / 128)
 print(f"d 128, as in the published models: once round in {2 * np.pi / large[0]:.1f} "
       f"to {2 * np.pi / large[-1]:,.0f} tokens")
 
 # %% [markdown]
 # **Explain.** Pair 0 is round after 6 tokens, pair 15 after 35,333. A fast pair turns far between neighbours and so
-# tells them apart, but 6 tokens back looks to it like here. Pair 15 never comes round in any text of this model; but
-# from one token to the next it moves by 0.0002 radians, so it can only tell near from very far. Together the hands tell
-# both, like seconds and hours.
+# tells them apart, but 6 tokens back looks to it like here. A slow pair, such as 9, tells near from far, but hardly one
+# token from the next. Together the hands tell both, like seconds and hours. Pair 15 turns by 0.09 radians in the 512
+# tokens of this model's context, and its cosine falls to 0.996 only: here it hardly tells positions at all.
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -299,9 +301,14 @@ for i in range(config.n_layers):
     keys = np.repeat(trace[f"layers.{i}.attn.k"], config.n_heads // config.n_kv_heads, axis=0)
     product = pair_lengths(trace[f"layers.{i}.attn.q"]) * pair_lengths(keys)      # (H, d/2)
     strength[i] = (product / product.sum(axis=1, keepdims=True)).mean(axis=0)
-for i in (0, 1, 5, 8, 9, 10, 15):
+for i in (0, 1, 2, 3, 4, 5, 8, 9, 10, 15):
     print(f"pair {i:2} standing still {still[i]:+.2f} nats per token, taken out {out[i]:+.2f}; "
           f"strength: layer 0 {strength[0, i]:3.0%}, layer 5 {strength[5, i]:3.0%}")
+for label, together in (("1 to 4", (1, 2, 3, 4)), ("5 to 8", (5, 6, 7, 8)),
+                        ("10 to 15", (10, 11, 12, 13, 14, 15)),
+                        ("5 to 8, 10 to 15", (5, 6, 7, 8, 10, 11, 12, 13, 14, 15))):
+    cost = loss(at_speeds(np.where(np.isin(pairs, together), 0, speed))) - base
+    print(f"standing still together: pairs {label:16} {cost:+.2f}")
 print("the strongest pair of layers 0 to 5:", strength.argmax(axis=1))
 print(f"radians over the story: pair 5 {len(tokens) * speed[5]:.1f}, "
       f"pair 8 {len(tokens) * speed[8]:.1f}, pair 9 {len(tokens) * speed[9]:.1f}, "
@@ -319,22 +326,21 @@ axes[0].legend()
 figures.matrix(axes[1], strength, [f"layer {i}" for i in range(config.n_layers)],
                [str(i) if i % 3 == 0 else "" for i in pairs], kind=figures.SHARE, limit=0.5)
 axes[1].set(xlabel="pair", title="share of the strength in q·k")
-figures.show(figure, "Left, two pairs matter most, the fastest and pair 9. Right, from layer 2 on "
-                     "pair 9 has the largest share.")
+figures.show(figure, "Left, one at a time, two pairs matter most, the fastest and pair 9. Right, "
+                     "from layer 2 on pair 9 has the largest share.")
 
 # %% [markdown]
-# **Explain.** Pairs 5 to 8 and 10 to 15 can stand still almost for free. For 12 to 15 that is no wonder, as over the
-# story they turn by a quarter of a radian or less; pair 5 turns twice around, and is not needed either. Two pairs are:
-# the fastest, and pair 9.
+# **Explain.** Pair 15, and every pair but 0 and 9, can stand still almost for free, *one at a time*. Pairs 10 to 15 can
+# even do so together: over the story, 12 to 15 turn by a quarter of a radian or less. But pairs 5 to 8 together cost
+# 0.10, and pairs 1 to 4 together 0.50 (singly 0.02 or 0.03): each can stand in for another. A pair that stands
+# still can do more harm than one that is gone: pair 0 then says "here" of every token (0.17 against 0.10).
 #
-# Pair 9 makes half a turn in 559 tokens, a little more than the 512 of the training context. So if q and k point the
-# same way at distance 0, then over all distances of training what it adds to q·k only falls, and never comes back. The
-# pairs before it do come back, and those after it use less of the range. Whether that is *why* training made this pair
-# strong, from layer 2 on, these numbers cannot tell; that it did, they show.
+# Pair 9 makes half a turn in 559 tokens, a little more than the 512 of the training context. Why training made this
+# pair strong, from layer 2 on, these numbers cannot tell; that it did, they show.
 #
 # **Predict.** Layer 4 head 3 gives most of its weight to the token just before its own (lesson
-# [03](03_attention.ipynb)). If pair 0 stands still, will the weight that this token loses go to tokens beside it, or to
-# tokens far away? And if pair 9 stands still?
+# [03](03_attention.ipynb)). If pair 0 stands still, will the weight that the token before loses go to tokens beside it,
+# or to tokens far away? And if pair 9 stands still?
 
 # %%
 def weight_by_distance(speeds):
@@ -377,11 +383,15 @@ for apart in (5, 60, 200):
     nine = turned_q[:, [9, 9 + d // 2]] @ all_keys[0, [9, 9 + d // 2]] / np.sqrt(d)
     print(f"all {apart:3} back {for_keys[2:16, 0].mean():14.1f} {for_keys[-100:, 0].mean():14.1f} "
           f"{for_keys[:, 1:].mean():11.1f} {nine.mean():10.1f}")
+for i in (6, 7, 8, 9, 10):
+    pair, key = asking[0][:, [i, i + d // 2]].T, all_keys[0, [i, i + d // 2]]
+    near, far = (key @ turned(pair, apart * speed[i]).mean(axis=1) for apart in (5, 200))
+    print(f"from 5 to 200 back, the part of pair {i:2} changes by {(far - near) / np.sqrt(d):.1f}")
 
 # %% [markdown]
 # **Explain.** Early and late queries give `<s>` nearly the same score at the same distance. So it is the distance. The
 # other keys fade with it as well, so this head looks at what is near; near, `<s>` is ahead of the others by about ten,
-# at 200 back by nothing. Pair 9 does the largest part, 8.5 of about 20.
+# at 200 back by nothing. Pair 9 does the largest part, 8.5 of about 20; most of the rest is from pairs 7 and 8.
 #
 # The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. That is a
 # bound, for given sizes of q and k; what a head does with the distance is learned. For some q and k the product grows:
@@ -390,9 +400,9 @@ for apart in (5, 60, 200):
 # ## Two ways to pair
 #
 # The paper pairs neighbours: $(x_0, x_1), (x_2, x_3)$ and so on. So do Meta's files. Hugging Face's code pairs halves:
-# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on. Its files store `wq` and `wk` with the columns of each head in another
-# order, so that two numbers that were neighbours now stand d/2 apart. Both are right, each with its own files.
-# numpy_llama.py turns halves, and reorders Meta's files once, at load.
+# $(x_0, x_{d/2}), (x_1, x_{d/2+1})$ and so on. Its files store `wq` and `wk` with the numbers of each head in another
+# order (rows in its files, which are (H·d, D); columns in ours), so that neighbours now stand d/2 apart. Both are
+# right, each with its own files. numpy_llama.py turns halves, and reorders Meta's files once, at load.
 
 # %%
 figures.show(figures.pairings(), "Which of eight numbers turn together: neighbours in the paper "
@@ -531,11 +541,31 @@ figures.show(figure, "As trained, the model holds out past 512 and fails from ab
 #
 # ### Is it the half turn?
 #
-# 559 is where pair 9 has made half a turn. Beyond it, what is further away begins to look nearer again. If that is the
-# cause, the failure must move when the pair turns at another speed.
+# 559 is where pair 9 has made half a turn. What does the pair add to a score there? In layers 2 to 5, where it is the
+# strongest, we take the mean query and the mean key of each head, put them at distances of our choice, and print the
+# mean over the heads:
+
+# %%
+nine = [9, 9 + d // 2]
+distances = (0, 100, 200, 280, 400, 512, 559, 700)
+print("distance" + "".join(f"{n:7}" for n in distances))
+for i in range(2, 6):
+    mean_q = trace[f"layers.{i}.attn.q"].mean(axis=1)[:, nine].T              # (2, H)
+    mean_k = trace[f"layers.{i}.attn.k"].mean(axis=1)[:, nine]                # (G, 2)
+    mean_k = np.repeat(mean_k, config.n_heads // config.n_kv_heads, axis=0).T
+    adds = [(turned(mean_q, n * speed[9]) * mean_k).sum(axis=0) / np.sqrt(d) for n in distances]
+    print(f"layer {i} " + "".join(f"{add.mean():7.1f}" for add in adds))
+cosines = (mean_q * mean_k).sum(axis=0) / np.hypot(*mean_q) / np.hypot(*mean_k)
+print("degrees between q and k at distance 0 in layer 5:", np.degrees(np.arccos(cosines)).round())
+print(f"in training: up to {511 * speed[9] / np.pi:.2f} half turns of pair 9")
+
+# %% [markdown]
+# **Explain.** In layer 5, q and k of pair 9 stand about at right angles at distance 0. A quarter turn later, at 280,
+# they point opposite ways: that pushes far tokens down. At half a turn, 559, next to nothing is left of that. Beyond,
+# the pair *adds* to the score, far more than at distance 0: to it, the farthest tokens look nearest.
 #
-# **Predict.** Let pair 9 turn 0.8, 1.5 or 2 times as fast. Where will the model begin to fail? Can it fail *within* the
-# 512 positions of its training?
+# **Predict.** If that is the cause, the failure must move when the pair turns at another speed. Let pair 9 turn 0.8,
+# 1.5 or 2 times as fast. Where will the model begin to fail? Can it fail *within* the 512 positions of its training?
 
 # %%
 print("pair 9    half a turn at   fails from about   angle of pair 9 there")
@@ -547,8 +577,10 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
           f"{onset * factor * speed[9] / np.pi:17.2f} half turns")
 
 # %% [markdown]
-# **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the unknown
-# positions as such: it is this pair, past half a turn.
+# **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the
+# positions but the angle of this one pair. In training it never passed 0.91 half turns, so "past the half turn" and
+# "past every known angle" nearly coincide, and this test cannot tell the two apart. The rows above say what the pair
+# does to the scores there.
 #
 # That a single pair does it is a fact about this model, measured on one long text. Published methods for longer
 # contexts, such as YaRN (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is
@@ -556,17 +588,17 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 #
 # ## In the wild
 #
-# - **Which pairs turn** is what ports ask about most
+# - **Which pairs turn** is asked again and again
 #   ([transformers#25199](https://github.com/huggingface/transformers/issues/25199),
 #   [#31859](https://github.com/huggingface/transformers/issues/31859),
 #   [LLMs-from-scratch#747](https://github.com/rasbt/LLMs-from-scratch/issues/747),
 #   [llama3-from-scratch#20](https://github.com/naklecha/llama3-from-scratch/issues/20)). The files decide, not taste.
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
-# - **Angles in bfloat16** are useless at far positions
-#   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285); training in float16 was not affected
-#   there). A bfloat16 (in NumPy by the package `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows
-#   every eighth position only:
+# - **Angles in bfloat16** are wrong by up to half a turn, in the fastest pairs
+#   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285), which saw no harm in float16,
+#   although angles computed in it are off by up to 0.8 radians too). A bfloat16 (in NumPy by the package `ml_dtypes`)
+#   has 8 significant bits, so between 1,024 and 2,048 it knows every eighth position only:
 
 # %%
 print("2,001 to 2,008 in bfloat16:", np.arange(2001, 2009).astype(ml_dtypes.bfloat16).astype(int))
@@ -687,6 +719,6 @@ def halves_to_meta(w, d):
 #
 # 1. RoPE turns pair i of every query and key by position · θ^(−2i/d) radians; values are not turned.
 # 2. The product of a turned query and a turned key depends on their distance only: moving a text changes nothing.
-# 3. Fast pairs tell neighbours apart, slow ones near from far; this model needs the fastest and one slow pair most.
+# 3. Fast pairs tell neighbours apart, slow ones near from far; of single pairs, 0 and 9 are needed most in this model.
 # 4. Meta pairs neighbours, Hugging Face halves; with the wrong pairs, scores go wrong with the distance.
-# 5. This model fails where that slow pair has made half a turn; slowing it down mends the model.
+# 5. This model fails where that slow pair has made half a turn; slowing it down mends most of it.
