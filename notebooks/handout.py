@@ -9,6 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import io
+import math
 import re
 import textwrap
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ ROOT = HERE.parent
 InputError = pencil.nl.InputError
 PATH = HERE / "handout.pdf"
 WIDTH, HEIGHT = 842, 595                                  # A4 on its side, in points
-LEFT, RIGHT, HALF = 26, 436, 380                          # where the halves of page 1 begin, and how wide they are
-LINE, TIGHT = 13.2, 12.4                                  # from line to line; in the steps
-TOP = 205                                                 # where the steps begin, on page 1
-WITHIN = 0.03                                             # how far a pencil may be off: measured in test_handout.py
-SLOT = 30                                                 # a blank, or its number
+LEFT, FOLD, RIGHT = 26, 508, 516                          # page 1: where its halves begin, and the fold between them
+WIDE = 474                                                # how wide the left half is
+LINE, TIGHT = 13.2, 12                                    # from line to line; in what is given
+TOP = 253                                                 # where the steps begin, on page 1
+WITHIN = 0.04                                             # how far a pencil may be off: measured in test_handout.py
+SLOT, NUMBER = 40, 30                                     # a blank, 14 mm; the place of a number in the solution
 SMALL = figures.SMALLEST
 
 
@@ -55,6 +57,12 @@ def short(x):
     return f"{rounded:g}".replace("-", "−")
 
 
+def two_digits(x):
+    """A number with two digits after the point: 1.4 is 1.40."""
+    rounded = round(float(x), 2) + 0.0                    # no -0
+    return f"{rounded:.2f}".replace("-", "−")
+
+
 def pair(row):
     """(a, b) as text."""
     return f"({', '.join(map(short, row))})"
@@ -69,10 +77,16 @@ class Step:
     formula: str
     lines: list                       # of lines: [(label, numbers), ...]
     meaning: str                      # what the solution says of it
+    beside: int = 0                   # where its only line begins, if it stands beside the title
 
 
 def rms(x):
     return np.sqrt(np.mean(np.square(x), axis=-1))
+
+
+def labelled(letter, numbers):
+    """A number for every token: the fields of a line."""
+    return list(zip([f"{letter} {pencil.NAMES[0]}", *pencil.NAMES[1:]], numbers[:, None]))
 
 
 def steps(trace):
@@ -84,101 +98,114 @@ def steps(trace):
     scores, probs = layer["attn.scores"][0, -1], layer["attn.probs"][0, -1]
     below = scores - scores.max()
     logits = trace["logits"][-1]
+    below_best = logits - logits.max()
     chances = pencil.nl.softmax(logits)
     best = int(np.argmax(chances))
     words = [pencil.NAMES[i] for i in pencil.PROMPT]
     last = {name: values[-1] for name, values in layer.items() if values.ndim == 2}
+    gate, silu = last["ffn.gate"][1], last["ffn.silu"][1]
     return [
-        Step("Look up", "the rows of the three tokens",
-             [[(f"x{i} {word}", row) for i, word, row in zip("₀₁₂", words, x)]],
-             "First number: above 0 for nouns. Second: cats above 0, dogs below."),
-        Step("Norm", "rms = √((a² + b²)/2),  h = x / rms · g",
+        Step("Look up", "x₀, x₁, x₂ are the rows of the three tokens",
+             [[(f"x{i}", row) for i, row in zip("₀₁₂", x)]],
+             "First number: above 0 for nouns. Second: above 0 for cats, below for dogs."),
+        Step("Norm", "rms = √((a² + b²) / 2),  h = (x / rms) · g of attn_norm, number by number",
              [[(f"rms{i}", [size]) for i, size in zip("₀₁₂", rms(x))],
               [(f"h{i}", row) for i, row in zip("₀₁₂", h)]],
              "All rows have one size now. Their directions stay."),
-        Step("Query, keys, values", "q = h wq,  k = h wk,  v = h wv",
+        Step("Query, keys, values", "q = h @ wq,  k = h @ wk,  v = h @ wv",
              [[("q₂", q[-1]), *((f"k{i}", row) for i, row in zip("₀₁₂", k))],
               [(f"v{i}", row) for i, row in zip("₀₁₂", v)]],
-             "A key says: I am a noun. A value says which."),
-        Step("Turn by position p", "(a cos p − b sin p,  b cos p + a sin p);  k₀′ = k₀",
+             "The key keeps the first number of h, the value the second."),
+        Step("Turn", "by the position, pos:  (a cos pos − b sin pos,  b cos pos + a sin pos);  k₀′ = k₀",
              [[("q₂′", q_rope[-1]), ("k₁′", k_rope[1]), ("k₂′", k_rope[2])]],
              "Now a product depends on the distance of the two."),
-        Step("Scores", "s = q₂′ · k′ / √2,  t = s − the largest s",
+        Step("Scores", "s = q₂′ · k′ / √2 with k₀′, k₁′, k₂′;  t = s − the largest, so that no e grows large",
              [[*((f"s{i}", [score]) for i, score in zip("₀₁₂", scores)),
                *((f"t{i}", [score]) for i, score in zip("₀₁₂", below))]],
              f"The query fits the key of “{words[int(np.argmax(scores))]}”, one position back, best."),
-        Step("Softmax", "e to the power of t,  p = that divided by the sum",
-             [[*((f"e{i}", [e]) for i, e in zip("₀₁₂", np.exp(below))), ("sum", [np.exp(below).sum()])],
-              [(f"p{i}", [p]) for i, p in zip("₀₁₂", probs)]],
+        Step("Softmax", "e to the power of t;  p = that divided by the sum",
+             [[*((f"e{i}", [e]) for i, e in zip("₀₁₂", np.exp(below))), ("sum", [np.exp(below).sum()]),
+               *((f"p{i}", [p]) for i, p in zip("₀₁₂", probs))]],
              f"{probs[1]:.0%} of the weight is on “{words[1]}”. The last token sees all: no mask."),
-        Step("Mix, write, add", "heads = p₀v₀ + p₁v₁ + p₂v₂,  out = heads wo,  x = x₂ + out",
+        Step("Mix, write, add", "heads = p₀v₀ + p₁v₁ + p₂v₂,  out = heads @ wo,  x = x₂ + out",
              [[("heads", layer["attn.heads"][0, -1]), ("out", last["attn.out"]), ("x", last["x_attn"])]],
              f"Below 0 in the second number: not {words[1]}, the other noun."),
-        Step("Norm", "as in step 2",
+        Step("Norm", "as in step 2, g of ffn_norm",
              [[("rms", [rms(last["x_attn"])]), ("h", last["ffn_norm"])]],
-             "The feed-forward step reads this copy."),
-        Step("Gate", "h gate,  h up,  silu = gate · σ(gate), number by number",
-             [[("gate", last["ffn.gate"]), ("up", last["ffn.up"]), ("silu", last["ffn.silu"])]],
-             "Neuron 0 is open: after “and” comes a noun. Neuron 1 is closed."),
-        Step("Feed-forward", "hidden = silu · up,  out = hidden down,  x = x + out",
+             "The feed-forward step reads this copy.", beside=210),
+        Step("Gate", "gates = h @ gate,  ups = h @ up,  silu = gates · σ(gates), number by number",
+             [[("gates", last["ffn.gate"]), ("ups", last["ffn.up"]), ("silu", last["ffn.silu"])]],
+             f"Gate 0 is open. Gate 1 lets {two_digits(silu)} of {two_digits(gate)} through."),
+        Step("Feed-forward", "hidden = silu · ups, number by number;  out = hidden @ down;  x = x + out",
              [[("hidden", last["ffn.hidden"]), ("out", last["ffn.out"]), ("x", last["x_ffn"])]],
              "The first number is above 0 now: a noun comes next."),
-        Step("Norm", "as in step 2, with its own g",
+        Step("Norm", "as in step 2, g of norm",
              [[("rms", [rms(last["x_ffn"])]), ("y", trace["norm"][-1])]],
-             "The last row, ready to be compared with every token."),
-        Step("Logits", "y output",
+             "The last row, ready to be compared with every token.", beside=210),
+        Step("Logits", "y @ output",
              [list(zip(pencil.NAMES, logits[:, None]))],
-             f"The largest is that of “{pencil.NAMES[best]}”."),
-        Step("Softmax", "as in steps 5 and 6",
-             [list(zip(pencil.NAMES, chances[:, None]))],
+             f"The largest is that of “{pencil.NAMES[best]}”.", beside=126),
+        Step("Softmax", "t = logit − the largest (no √2);  e and p as in step 6",
+             [labelled("t", below_best),
+              [*labelled("e", np.exp(below_best)), ("sum", [np.exp(below_best).sum()])],
+              labelled("p", chances)],
              f"Next comes “{pencil.NAMES[best]}”, with probability {chances[best]:.2f}."),
     ]
 
 
-def draw_fields(ax, x, y, fields, filled):
-    """A line of blanks, or of the numbers in their places, in columns."""
-    pitch = (HALF - 16) / max(len(fields), 3)
-    room = 5.6 * max(len(label) for label, _ in fields) + 3
+def draw_field(ax, x, y, label, numbers, room, slot, draw_number):
+    """A label and, `room` points further, its number or its pair: blanks, or the numbers in their places."""
+    put(ax, x, y, label)
+    x += room
+    for i, mark in enumerate(["(", ",", ")"] if len(numbers) == 2 else []):
+        put(ax, x + (slot + 4) * i, y, mark)
+    for i, number in enumerate(numbers):
+        draw_number(ax, x + (slot + 4) * i + 4, y, number)
+
+
+def draw_blank(ax, x, y, number):
+    rule(ax, x + 1, y + 1.5, SLOT - 2)
+
+
+def draw_number(ax, x, y, number):
+    put(ax, x + NUMBER / 2 - 0.5, y, two_digits(number), ha="center", weight="bold")
+
+
+def draw_blanks(ax, x, y, fields):
+    """A line of blanks, in columns over the rest of the left half."""
+    pitch = (LEFT + WIDE - x) / max(len(fields), 3)
+    room = label_room(max((label for label, _ in fields), key=len))
     for i, (label, numbers) in enumerate(fields):
-        put(ax, x + pitch * i, y, label)
-        left = x + pitch * i + room
-        marks = ["(", ",", ")"] if len(numbers) == 2 else [""]
-        for j, mark in enumerate(marks):
-            put(ax, left + (SLOT + 5) * j, y, mark)
-        for j, number in enumerate(numbers):
-            at = left + (SLOT + 5) * j + 5
-            if filled:
-                put(ax, at + SLOT / 2, y, short(number), ha="center", weight="bold")
-            else:
-                rule(ax, at + 1, y + 1.5, SLOT - 2)
+        draw_field(ax, x + pitch * i, y, label, numbers, room, SLOT, draw_blank)
 
 
-def draw_matrix(ax, x, y, name, rows, columns=None, step=24):
-    """A small matrix with its name above, between two bars; returns where it ends."""
+def label_room(label):
+    return 5.5 * len(label) + 2
+
+
+def draw_matrix(ax, x, y, name, rows, step):
+    """A small matrix with its name, or those of its columns, above, between two bars; returns where it ends."""
     width = step * len(rows[0])
-    put(ax, x + width / 2, y, name, ha="center", family="monospace")
-    top = y + LINE
-    if columns:
-        for j, column in enumerate(columns):
-            put(ax, x + step * (j + 0.5), top, column, ha="center")
-        top += LINE
+    names = [name] if isinstance(name, str) else name
+    for i, one in enumerate(names):
+        put(ax, x + width * (i + 0.5) / len(names), y, one, ha="center")
     for i, row in enumerate(rows):
         for j, number in enumerate(row):
-            put(ax, x + step * (j + 0.5), top + LINE * i, short(number), ha="center")
+            put(ax, x + step * (j + 0.5), y + TIGHT * (i + 1), short(number), ha="center")
     for bar in (x, x + width):
-        ax.plot([bar, bar], [top - 9.5, top + LINE * (len(rows) - 1) + 3], color="black", linewidth=0.8, linestyle="-")
+        ax.plot([bar, bar], [y + 3, y + TIGHT * len(rows) + 3], color="black", linewidth=0.8, linestyle="-")
     return x + width
 
 
 def draw_table(ax, x, y, title, function, rows):
     """A table of a function for 0.0, 0.1 and so on: whole numbers down, tenths across, two digits."""
-    first, pitch = 22, 16.8
+    first, pitch = 20, 16.8
     put(ax, x, y, title)
     for tenth in range(10):
-        put(ax, x + first + pitch * tenth, y + LINE, f".{tenth}", ha="center", color=figures.GREY)
-    rule(ax, x, y + LINE + 3, first + pitch * 9.5)
+        put(ax, x + first + pitch * tenth, y + TIGHT, f".{tenth}", ha="center", color=figures.GREY)
+    rule(ax, x, y + TIGHT + 3, first + pitch * 9.5)
     for whole in range(rows):
-        at = y + LINE * (2 + whole)
+        at = y + TIGHT * (2 + whole) + 1
         put(ax, x + 3, at, f"{whole}", color=figures.GREY)
         for tenth in range(10):
             value = f"{function(whole + tenth / 10):.2f}".removeprefix("0").removesuffix(".00")
@@ -186,60 +213,99 @@ def draw_table(ax, x, y, title, function, rows):
 
 
 def draw_given(ax):
-    """The task, the sizes and all weights: upper left."""
+    """The task, the sizes, how to compute and round, and all weights: upper left."""
     weights, c = pencil.weights, pencil.config
     layer = weights["layers"][0]
     prompt = " ".join(pencil.NAMES[i] for i in pencil.PROMPT)
     put(ax, LEFT, 32, "A Llama for pencil", 14, weight="bold")
-    put(ax, LEFT + 170, 32, f"V {c.vocab_size}, D {c.dim}, H {c.n_heads}, G {c.n_kv_heads}, d {c.head_dim}, "
-                            f"F {c.hidden_dim}, L {c.n_layers};  half an hour")
-    put(ax, LEFT, 50, f"The prompt is  {prompt} , at positions 0, 1, 2. What comes next?")
-    put(ax, LEFT, 50 + LINE, "Row times matrix: (a, b) W = a · upper row of W + b · lower row of W.")
-    put(ax, LEFT, 54 + 2 * LINE, "embedding", family="monospace")
-    x = LEFT + 62
+    put(ax, LEFT + 160, 32, f"V {c.vocab_size}, D {c.dim}, H {c.n_heads}, G {c.n_kv_heads}, d {c.head_dim}, "
+                            f"F {c.hidden_dim}, L {c.n_layers};  45 minutes the first time")
+    for i, line in enumerate([
+            "All you need is on this side. Fold the solution back, along the dashed line.",
+            f"What comes after “{prompt}”, at positions 0, 1, 2? We follow the last token alone: one query, q₂.",
+            "(a, b) @ W = a · upper row of W + b · lower row.   (a, b) · (c, d) = ac + bd.   eps is left out.",
+            "Two digits after the point. In a table, take the nearest entry; of two as near, either.",
+            f"So you stay within {WITHIN}.   A root by trial: 2.6² = 6.76, 2.7² = 7.29, so √7.15 is about 2.67."]):
+        put(ax, LEFT, 48 + TIGHT * i, line)
+    x, y = LEFT + 62, 50 + 5 * TIGHT
+    put(ax, LEFT, y, "embedding")
     for name, row in zip(pencil.NAMES, weights["embedding"]):
-        text = f"{name} {pair(row)}"
-        put(ax, x, 54 + 2 * LINE, text)
-        x += 5.4 * len(text) + 12
-    x, y = LEFT, 60 + 3 * LINE
+        put(ax, x, y, f"{name} {pair(row)}")
+        x += 5.4 * len(f"{name} {pair(row)}") + 12
+    put(ax, LEFT, y + TIGHT, f"g of attn_norm {pair(layer['attn_norm'])}      g of ffn_norm {pair(layer['ffn_norm'])}"
+                             f"      g of norm {pair(weights['norm'])}")
+    x, y = LEFT, y + 2 * TIGHT + 3
     for name, matrix in (layer["attn"] | layer["ffn"]).items():
-        x = draw_matrix(ax, x, y, name, matrix) + 7
-    y += 3 * LINE + 6
-    draw_matrix(ax, LEFT, y, "output", weights["output"], pencil.NAMES, step=32)
-    put(ax, LEFT + 160, y + LINE, f"g of attn_norm:  {pair(layer['attn_norm'])}")
-    put(ax, LEFT + 160, y + 2 * LINE, f"g of ffn_norm:  {pair(layer['ffn_norm'])}")
-    put(ax, LEFT + 160, y + 3 * LINE, f"g of norm:  {pair(weights['norm'])}")
-    put(ax, LEFT, TOP - 6, "A root by trial: 2.6² = 6.76 and 2.7² = 7.29, so √7 = 2.65.")
+        longest = max(len(short(number)) for number in matrix.ravel())
+        x = draw_matrix(ax, x, y, name, matrix, step=max(16, 6 * longest)) + 5
+    put(ax, x + 5, y, "output")
+    draw_matrix(ax, x + 42, y, pencil.NAMES, weights["output"], step=27)
 
 
 def draw_tables(ax):
-    """How to round, and what a pencil cannot compute: upper right."""
-    put(ax, RIGHT, 32, "Cover everything below the line on this side.", weight="bold")
-    put(ax, RIGHT, 50, "Write results with two digits after the point; in a table, take the nearest tenth.")
-    put(ax, RIGHT, 50 + LINE, f"Then you are within {WITHIN} of the solution, which is a run of numpy_llama.py.")
-    angles = ",   ".join(f"cos {p} = {short(np.cos(p))},  sin {p} = {short(np.sin(p))}" for p in (1, 2))
-    put(ax, RIGHT, 54 + 2 * LINE, f"Radians:   {angles};   √2 = {short(np.sqrt(2))}.")
-    y = 60 + 3 * LINE
-    draw_table(ax, RIGHT, y, "e to the power of −x  (.27 is 0.27)", lambda x: np.exp(-x), 5)
-    draw_table(ax, RIGHT + 197, y, "sigmoid σ(x);  σ(−x) = 1 − σ(x)", lambda x: 1 / (1 + np.exp(-x)), 5)
+    """What a pencil cannot compute: below the weights."""
+    y = 55 + 10 * TIGHT
+    draw_table(ax, LEFT, y, "e to the power of −x  (.27 is 0.27)", lambda x: np.exp(-x), 5)
+    draw_table(ax, LEFT + 196, y, "sigmoid σ(x);  σ(−x) = 1 − σ(x)", lambda x: 1 / (1 + np.exp(-x)), 5)
+    known = [f"{name} {p} = {short(function(p))}" for p in (1, 2) for name, function in (("cos", np.cos),
+                                                                                      ("sin", np.sin))]
+    for i, line in enumerate(["radians:", *known, f"√2 = {short(np.sqrt(2))}"]):
+        put(ax, LEFT + 394, y + TIGHT * (i + 1), line)
+
+
+def draw_steps(ax, steps):
+    """The steps, with blanks: lower left."""
+    rule(ax, LEFT, TOP, WIDE, 1)
+    y, rows = TOP + LINE, sum(1 + len(step.lines) - bool(step.beside) for step in steps)
+    high = (HEIGHT - 20 - y) / (rows - 1)
+    for number, step in enumerate(steps, start=1):
+        put(ax, LEFT, y, f"{number}", weight="bold")
+        put(ax, LEFT + 16, y, f"{step.title}:  {step.formula}")
+        if step.beside:
+            draw_blanks(ax, LEFT + step.beside, y, step.lines[0])
+        else:
+            for fields in step.lines:
+                y += high
+                draw_blanks(ax, LEFT + 16, y, fields)
+        y += high
+
+
+def draw_solution(ax, steps):
+    """The numbers, and what they say: right."""
+    put(ax, RIGHT, 32, "Solution", 14, weight="bold")
+    put(ax, RIGHT, 48, "A run of numpy_llama.py, which keeps all digits. They are")
+    put(ax, RIGHT, 48 + TIGHT, "rounded in print only: what you see may not multiply out.")
+    y = 48 + 2.6 * TIGHT
+    for number, step in enumerate(steps, start=1):
+        put(ax, RIGHT, y, f"{number}", weight="bold")
+        for line in textwrap.wrap(step.meaning, 60):
+            put(ax, RIGHT + 16, y, line)
+            y += TIGHT
+        for fields in [part for line in step.lines for part in parts_of(line)]:
+            x = RIGHT + 14
+            for label, numbers in fields:
+                draw_field(ax, x, y, label, numbers, label_room(label), NUMBER, draw_number)
+                x += label_room(label) + (NUMBER + 4) * len(numbers) + 5
+            y += TIGHT
+        y += 3
+
+
+def parts_of(fields):
+    """A line of the steps as lines of the solution, about as long as each other."""
+    most = 3 if len(fields[0][1]) == 2 else 4
+    each = math.ceil(len(fields) / math.ceil(len(fields) / most))
+    return [fields[start:start + each] for start in range(0, len(fields), each)]
 
 
 def pencil_page():
-    """Page 1: what is given and the steps with blanks on the left, tables and the solution on the right."""
+    """Page 1: what is given and the steps with blanks on the left, the solution on the right of a fold."""
     figure, ax = sheet()
+    made = steps(pencil.run())
     draw_given(ax)
     draw_tables(ax)
-    for x in (LEFT, RIGHT):
-        rule(ax, x, TOP, HALF, 1)
-    ax.plot([421, 421], [20, HEIGHT - 20], color=figures.GREY, linewidth=0.6, linestyle=(0, (4, 3)))
-    y = TOP + LINE
-    for number, step in enumerate(steps(pencil.run()), start=1):
-        for x, filled in ((LEFT, False), (RIGHT, True)):
-            put(ax, x, y, f"{number}", weight="bold")
-            put(ax, x + 16, y, step.meaning if filled else f"{step.title}:  {step.formula}")
-            for i, fields in enumerate(step.lines, start=1):
-                draw_fields(ax, x + 16, y + TIGHT * i, fields, filled)
-        y += TIGHT * (1 + len(step.lines))
+    draw_steps(ax, made)
+    draw_solution(ax, made)
+    ax.plot([FOLD, FOLD], [20, HEIGHT - 20], color=figures.GREY, linewidth=0.6, linestyle=(0, (4, 3)))
     return figure
 
 

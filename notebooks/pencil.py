@@ -3,7 +3,8 @@
 Its weights are set by hand for one rule: after "cats and" comes "dogs", after "dogs and" comes "cats". Column 0 of the
 stream is above 0 for a noun, column 1 above 0 for cats and below for dogs. At the start they say which word stands
 here; attention writes into column 1 which noun comes next, and the feed-forward step into column 0 whether one does.
-handout.py draws the pass on a page; numpy_llama.py runs it like any other Llama.
+handout.py draws the pass on a page; numpy_llama.py runs it like any other Llama. The numbers are chosen so that all ways
+to read the page's tables lead to nearly the same: test_handout.py tries them.
 """
 import sys
 from pathlib import Path
@@ -31,12 +32,12 @@ weights = {
         },
         "ffn_norm": np.array([1.0, 1]),
         "ffn": {
-            "gate": np.array([[-2.0, 2], [0, -1]]),       # neuron 0: if "and" stands here; neuron 1: if a noun does
-            "up": np.array([[-1.0, 2], [0, 0]]),
-            "down": np.array([[2.0, 0], [-3, 0]]),        # then a noun comes next; then "and" does
+            "gate": np.array([[-2.5, 2.5], [0, -1]]),     # neuron 0: if "and" stands here; neuron 1: if a noun does
+            "up": np.array([[-1.5, 2], [0, 0]]),
+            "down": np.array([[2.0, 0], [-1.5, 0]]),      # then a noun comes next; then "and" does
         },
     }],
-    "norm": np.array([1.0, 2]),
+    "norm": np.array([1.5, 2]),
     "output": np.array([[0.0, 1, 1, -1], [0, 1, -1, 0]]),
 }
 

@@ -1,8 +1,9 @@
 """The handout: its numbers are those of a run, a pencil gets them, and its second page says what the files say."""
+import itertools
 import math
 import re
 import sys
-from decimal import ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import matplotlib
@@ -20,7 +21,7 @@ import pencil  # noqa: E402
 
 import numpy_llama as nl  # noqa: E402
 
-WITHIN = 0.03       # what the page promises; a pencil was off by at most 0.0221, on the other prompt by 0.0292
+WITHIN = 0.04       # what the page promises; of all ways below, the worst was off by 0.0306
 OTHER = [0, 2, 3]   # <s> dogs and
 LAYER = pencil.weights["layers"][0]
 
@@ -68,11 +69,12 @@ def test_it_needs_both_steps(ids, tap, said):
 
 # ---- Page 1 --------------------------------------------------------------------------------------------------
 
-def with_a_pencil(ids, rounded, products, tie):
+def with_a_pencil(ids, rounded, products, methods):
     """The numbers of the page's blanks, in their order, by its own steps in plain Python.
 
-    `rounded` is applied to what is written down, `products` to single products within a sum; `tie` says which way a
-    5 goes in looking up a table, to the nearest tenth. The tables, and cosines and sines, have two digits.
+    `rounded` is applied to what is written down, `products` to single products within a sum; `methods` are those by
+    which tables are read: in attention one for each of two entries (the third is e to the power of 0), in the
+    feed-forward step one for each gate, in the end one. Cosines and sines have two digits.
     """
     weights, attn, ffn, written = pencil.weights, LAYER["attn"], LAYER["ffn"], []
 
@@ -95,20 +97,20 @@ def with_a_pencil(ids, rounded, products, tie):
     def normed(x, rms, g):
         return [rounded(rounded(a / rms) * number(scale)) for a, scale in zip(x, g)]
 
-    def look_up(function, x):
-        if rounded is exactly:
-            return number(function(float(x)))
-        return rounded(number(function(float(x.quantize(Decimal("0.1"), tie)))))
-
-    def sigmoid(x):
-        positive = look_up(lambda x: 1 / (1 + math.exp(-x)), abs(x))
+    def sigmoid(x, method):
+        positive = method(lambda x: 1 / (1 + math.exp(-x)), abs(x))
         return positive if x >= 0 else 1 - positive
+
+    def to_the_e(below, methods):
+        methods = iter(methods)
+        return [next(methods)(lambda x: math.exp(-x), -t) if t else Decimal(1) for t in below]
 
     def turned(x, p):
         cos, sin = rounded(number(math.cos(p))), rounded(number(math.sin(p)))
         return [rounded(products(x[0] * cos) - products(x[1] * sin)),
                 rounded(products(x[1] * cos) + products(x[0] * sin))]
 
+    in_attention, at_gates, in_the_end = methods[:2], methods[2:4], methods[4]
     x = [note(*map(number, weights["embedding"][i])) for i in ids]
     rms = note(*map(size, x))
     h = [note(*normed(a, r, LAYER["attn_norm"])) for a, r in zip(x, rms)]
@@ -120,7 +122,7 @@ def with_a_pencil(ids, rounded, products, tie):
     root = rounded(Decimal(2).sqrt())
     scores = note(*(rounded(dot(q, a) / root) for a in k))
     below = note(*(s - max(scores) for s in scores))
-    e = [look_up(math.exp, s) for s in below]
+    e = to_the_e(below, in_attention)
     note(*e, sum(e))
     p = note(*(rounded(a / sum(e)) for a in e))
     heads = note(*(dot(p, [a[j] for a in v]) for j in range(2)))
@@ -130,14 +132,16 @@ def with_a_pencil(ids, rounded, products, tie):
     h = note(*normed(stream, rms, LAYER["ffn_norm"]))
     gate = note(*times(h, ffn["gate"]))
     up = note(*times(h, ffn["up"]))
-    silu = note(*(rounded(g * sigmoid(g)) for g in gate))
+    silu = note(*(rounded(g * sigmoid(g, method)) for g, method in zip(gate, at_gates)))
     hidden = note(*(rounded(a * b) for a, b in zip(silu, up)))
     out = note(*times(hidden, ffn["down"]))
     stream = note(*(a + b for a, b in zip(stream, out)))
     rms, = note(size(stream))
     y = note(*normed(stream, rms, weights["norm"]))
     logits = note(*times(y, weights["output"]))
-    e = [look_up(math.exp, a - max(logits)) for a in logits]
+    below = note(*(a - max(logits) for a in logits))
+    e = to_the_e(below, [in_the_end] * 3)
+    note(*e, sum(e))
     note(*(rounded(a / sum(e)) for a in e))
     return [float(a) for a in written]
 
@@ -146,8 +150,44 @@ def exactly(x):
     return x
 
 
-def to_two_digits(x):
+def fives_up(x):
     return x.quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def fives_down(x):
+    return x.quantize(Decimal("0.01"), ROUND_HALF_DOWN)
+
+
+def value(function, x):
+    return Decimal(repr(function(float(x))))
+
+
+def entry(function, tenths):
+    """What the page's table shows."""
+    return fives_up(value(function, tenths))
+
+
+def nearest(function, x):
+    """The nearest entry; of two as near, the upper."""
+    return entry(function, x.quantize(Decimal("0.1"), ROUND_HALF_UP))
+
+
+def nearest_lower(function, x):
+    return entry(function, x.quantize(Decimal("0.1"), ROUND_HALF_DOWN))
+
+
+def between(function, x):
+    """By the place of x between two entries."""
+    below = x.quantize(Decimal("0.1"), ROUND_DOWN)
+    weight = (x - below) * 10
+    return fives_up((1 - weight) * entry(function, below) + weight * entry(function, below + Decimal("0.1")))
+
+
+def calculator(function, x):
+    return fives_up(value(function, x))
+
+
+METHODS = [nearest, nearest_lower, between, calculator]
 
 
 def solution(ids, monkeypatch):
@@ -157,33 +197,57 @@ def solution(ids, monkeypatch):
 
 @pytest.mark.parametrize("ids", [pencil.PROMPT, OTHER], ids=["cats", "dogs"])
 def test_the_solution_is_what_plain_python_computes(ids, monkeypatch):
-    expected = with_a_pencil(ids, exactly, exactly, None)
+    expected = with_a_pencil(ids, exactly, exactly, [value] * 5)
     assert solution(ids, monkeypatch) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("products", [exactly, to_two_digits], ids=["sums rounded", "products rounded too"])
-@pytest.mark.parametrize("tie", [ROUND_HALF_UP, ROUND_HALF_DOWN], ids=["ties up", "ties down"])
+@pytest.mark.parametrize("rounded", [fives_up, fives_down])
+@pytest.mark.parametrize("products_too", [False, True], ids=["sums rounded", "products rounded too"])
 @pytest.mark.parametrize("ids", [pencil.PROMPT, OTHER], ids=["cats", "dogs"])
-def test_a_pencil_gets_the_solution(ids, tie, products, monkeypatch):
-    """By the page's steps, two digits and tables, within what the page says."""
-    written, exact = with_a_pencil(ids, to_two_digits, products, tie), solution(ids, monkeypatch)
-    apart = max(abs(a - b) for a, b in zip(written, exact, strict=True))
-    print(f"off by at most {apart:.4f}")
-    assert apart < WITHIN
-    assert written[-4:].index(max(written[-4:])) == int(np.argmax(exact[-4:]))
+def test_a_pencil_gets_the_solution(ids, products_too, rounded, monkeypatch):
+    """By the page's steps, within what the page says, whatever a reader does: every entry read by every method."""
+    products = rounded if products_too else exactly
+    exact, worst = solution(ids, monkeypatch), 0
+    for methods in itertools.product(METHODS, repeat=5):
+        written = with_a_pencil(ids, rounded, products, methods)
+        worst = max(worst, *(abs(a - b) for a, b in zip(written, exact, strict=True)))
+        assert written[-4:].index(max(written[-4:])) == int(np.argmax(exact[-4:]))
+    print(f"off by at most {worst:.4f}")
+    assert worst < WITHIN
+
+
+@pytest.mark.parametrize("ids", [pencil.PROMPT, OTHER], ids=["cats", "dogs"])
+def test_an_entry_further_is_noticed(ids, monkeypatch):
+    """The bound can fail: who takes the wrong row for both gates is outside of it."""
+    def a_tenth_off(function, x):
+        return nearest(function, x + Decimal("0.3"))
+    written = with_a_pencil(ids, fives_up, exactly, [nearest, nearest, a_tenth_off, a_tenth_off, nearest])
+    assert max(abs(a - b) for a, b in zip(written, solution(ids, monkeypatch), strict=True)) > WITHIN
 
 
 def test_the_page_shows_the_solution_and_as_many_blanks(pages):
     steps = handout.steps(pencil.run())
-    left, right = ([text for text in texts(pages[0]) if text.get_position()[1] > handout.TOP and
-                    (text.get_position()[0] > handout.WIDTH / 2) == side] for side in (False, True))
-    shown = [float(text.get_text().replace("−", "-")) for text in right if text.get_fontweight() == "bold" and
-             text.get_position()[0] > handout.RIGHT]
+    right = [text for text in texts(pages[0]) if text.get_position()[0] > handout.RIGHT]
+    bold = [text.get_text() for text in right if text.get_fontweight() == "bold"]
+    assert all(re.fullmatch(r"−?\d+\.\d\d", text) for text in bold)
+    shown = [float(text.replace("−", "-")) for text in bold]
     assert shown == pytest.approx(printed(steps), abs=0.00501)
     rules = [line.get_xdata() for line in pages[0].axes[0].lines]
     blanks = [x for x in rules if math.isclose(x[1] - x[0], handout.SLOT - 2)]
-    assert len(blanks) == len(shown) >= 60 and all(x[1] < handout.WIDTH / 2 for x in blanks)
-    assert not [text for text in left if text.get_fontweight() == "bold" and text.get_position()[0] > handout.LEFT]
+    assert len(blanks) == len(shown) >= 60
+
+
+def test_nothing_crosses_the_fold(pages):
+    """What is needed stands on the left: numbers of the steps on the right alone."""
+    renderer = pages[0].canvas.get_renderer()
+    scale = 72 / pages[0].dpi
+    for text in texts(pages[0]):
+        box = text.get_window_extent(renderer)
+        assert (box.x1 * scale < handout.FOLD - 3) or (box.x0 * scale > handout.FOLD + 3), text
+        is_on_the_left = text.get_position()[0] < handout.FOLD
+        assert not (is_on_the_left and re.fullmatch(r"−?\d+\.\d\d", text.get_text()))
+    for line in pages[0].axes[0].lines:
+        assert max(line.get_xdata()) <= handout.FOLD
     assert handout.WITHIN == WITHIN and f"within {WITHIN}" in " ".join(text.get_text() for text in texts(pages[0]))
 
 
@@ -196,17 +260,21 @@ def test_what_the_solution_says_is_so():
     assert run["attn.scores"][0, -1].argmax() == run["attn.probs"][0, -1].argmax() == 1
     assert run["x_attn"][-1, 1] < 0 < run["x_ffn"][-1, 0] and run["x_attn"][-1, 0] < 0
     assert run["ffn.gate"][-1, 0] > 0 > run["ffn.gate"][-1, 1]
+    k, v = run["attn.k"][0], run["attn.v"][0]
+    assert np.array_equal(k[:, 0], run["attn_norm"][:, 0]) and np.array_equal(v[:, 1], run["attn_norm"][:, 1])
 
 
 def test_what_is_given_is_the_models(pages):
     """Every number of every weight stands above the line; the tables are right to two digits."""
-    above = [text for text in texts(pages[0]) if text.get_position()[1] < handout.TOP]
+    above = [text for text in texts(pages[0]) if text.get_position()[1] < handout.TOP
+             and text.get_position()[0] < handout.FOLD]
     given = re.findall(r"−?\d+\.?\d*", " ".join(text.get_text() for text in above))
     arrays = [pencil.weights["embedding"], pencil.weights["output"], *LAYER["attn"].values(), *LAYER["ffn"].values()]
     for number in {handout.short(x) for array in arrays for x in array.ravel()}:
         assert number in given
-    black = [text for text in above if text.get_position()[0] > handout.RIGHT and text.get_color() == "black"]
+    black = [text for text in above if text.get_color() == "black"]
     table = [float(text) for text in (one.get_text() for one in black) if re.fullmatch(r"\.\d\d|1", text)]
+    table = table[-100:]                                  # a weight can be 1 too
     steps = [n / 10 for n in range(50)]
     expected = [math.exp(-x) for x in steps] + [1 / (1 + math.exp(-x)) for x in steps]
     assert table == pytest.approx(expected, abs=0.00501)

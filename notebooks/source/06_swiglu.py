@@ -151,9 +151,9 @@ print("the model's function does the same:",
 #
 # In steps 9 and 10 of the [handout](handout.pdf) the row of *and* arrives as $(-1.3, -0.56)$, and meets
 #
-# $$\mathrm{gate} = \begin{pmatrix} -2 & 2 \\ 0 & -1 \end{pmatrix}, \quad
-# \mathrm{up} = \begin{pmatrix} -1 & 2 \\ 0 & 0 \end{pmatrix}, \quad
-# \mathrm{down} = \begin{pmatrix} 2 & 0 \\ -3 & 0 \end{pmatrix}$$
+# $$\mathrm{gate} = \begin{pmatrix} -2.5 & 2.5 \\ 0 & -1 \end{pmatrix}, \quad
+# \mathrm{up} = \begin{pmatrix} -1.5 & 2 \\ 0 & 0 \end{pmatrix}, \quad
+# \mathrm{down} = \begin{pmatrix} 2 & 0 \\ -1.5 & 0 \end{pmatrix}$$
 #
 # A first number above 0 says that a noun stands here. So neuron 0 is the rule "if no noun stands here, a noun comes
 # next", and neuron 1 "if one does, *and* comes next". Which of the two gates is open? Do the steps with a pencil; then
@@ -175,7 +175,7 @@ for label, tap in (("with the step", nl.ignore), ("without it", no_feed_forward)
     print(f"{label:13}", after)
 
 # %% [markdown] tags=["result"]
-# Gate 0 is open, gate 1 closed, and the first number rises from $-3.5$ to $0.94$: a noun comes next. Without the step
+# Gate 0 is open, gate 1 nearly shut, and the first number rises from $-3.5$ to $8$: a noun comes next. Without the step
 # the row still says what stands here: after *and* the model expects *and*.
 
 # %% [markdown]

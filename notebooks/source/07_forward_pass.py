@@ -133,7 +133,7 @@ print("shares", *[y / size @ (w_he - w_she) for y in (e, a, f)])
 # ### The Llama for pencil
 #
 # Now the whole pass of the [handout](handout.pdf), to its last three steps. For *and*, the stream starts at
-# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(4.44, 0)$. Its logits of *dogs* and *and* differ
+# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(11.5, 0)$. Its logits of *dogs* and *and* differ
 # by the columns $(1, -1) - (-1, 0) = (2, -1)$, those of *dogs* and *cats* by $(1, -1) - (1, 1) = (0, -2)$. Which of the
 # three addends can matter for *dogs* against *cats*, and which for *dogs* against *and*?
 
