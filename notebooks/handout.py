@@ -225,7 +225,8 @@ def draw_given(ax):
             f"What comes after “{prompt}”, at positions 0, 1, 2? We follow the last token alone: one query, q₂.",
             "(a, b) @ W = a · upper row of W + b · lower row.   (a, b) · (c, d) = ac + bd.   eps is left out.",
             "Two digits after the point. In a table, take the nearest entry; of two as near, either.",
-            f"So you stay within {WITHIN} of the solution.   A root by trial: 2.6² = 6.76, 2.7² = 7.29, so √7.15 ≈ 2.67."]):
+            f"So you stay within {WITHIN} of the solution.   A root by trial: 2.6² = 6.76, 2.7² = 7.29, "
+            "so √7.15 ≈ 2.67."]):
         put(ax, LEFT, 48 + TIGHT * i, line)
     x, y = LEFT + 62, 50 + 5 * TIGHT
     put(ax, LEFT, y, "embedding")
