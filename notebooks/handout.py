@@ -225,7 +225,8 @@ def draw_given(ax):
             f"What comes after “{prompt}”, at positions 0, 1, 2? We follow the last token alone: one query, q₂.",
             "(a, b) @ W = a · upper row of W + b · lower row.   (a, b) · (c, d) = ac + bd.   eps is left out.",
             "Two digits after the point. In a table, take the nearest entry; of two as near, either.",
-            f"So you stay within {WITHIN}.   A root by trial: 2.6² = 6.76, 2.7² = 7.29, so √7.15 is about 2.67."]):
+            f"So you stay within {WITHIN} of the solution.   A root by trial: 2.6² = 6.76, 2.7² = 7.29, "
+            "so √7.15 ≈ 2.67."]):
         put(ax, LEFT, 48 + TIGHT * i, line)
     x, y = LEFT + 62, 50 + 5 * TIGHT
     put(ax, LEFT, y, "embedding")
@@ -313,14 +314,18 @@ def pencil_page():
 
 SYMBOLS = [
     "x  the residual stream, (T, D); every row is a token      h  a normalised copy of it      g  what a norm "
-    "multiplies each column by",
-    "q, k, v  queries, keys, values      p  a position      θ  rope_theta      i  a layer, or a pair, counted from 0"
-    "      σ(x) = 1 / (1 + e to the −x)",
-    "W, V, W₂  gate, up, down      Swish₁(x) = silu(x) = x σ(x)      ⊗  number by number      rms(x)  the root of the "
-    "mean of x²",
+    "multiplies each column by      ⊗  number by number",
+    "rms(x) = √(mean of x² + eps)      σ(x) = 1 / (1 + e to the −x)      silu(x) = x σ(x), Swish₁ in GLU      "
+    "gate, up, down  W, V, W₂ in GLU",
+    "θ  rope_theta, the base; in RoPE θᵢ is what is θ^(−2i/d) here, its i counts from 1, ours from 0      "
+    "pairs  (x_i, x_{i + d/2})",
+    "keys and values pass through the cache: (G, T, d) → (G, S, d)      query head h reads key head h // (H/G)      "
+    "probabilities = softmax(logits)",
+    "matrices here are (in, out), in files (out, in)      in feed_forward of numpy_llama.py, x is h, and opened is "
+    "silu(h @ gate)",
 ]
-COLUMNS = {"name in a trace": (26, 30), "shape": (153, 12), "what it is": (200, 43), "where it is defined": (405, 34),
-           "line": (554, 4), "in numpy_llama.py": (577, 40)}      # where it begins, in points; characters
+COLUMNS = {"name in a trace": (26, 30), "shape": (153, 12), "what it is": (200, 43), "where it is defined": (392, 33),
+           "line": (551, 4), "in numpy_llama.py": (577, 40)}      # where it begins, in points; characters
 
 
 def explorer():
@@ -371,6 +376,7 @@ def formula(value, function, is_tap):
 def letters():
     """The size letters, as numpy_llama.py declares them: lines of text."""
     block = re.search(r"^Size letters.*?\n\n(.*?)\n\n", read("numpy_llama.py"), re.M | re.S)[1]
+    block = block.replace("(section 5)", "(section 5 of numpy_llama.py)")
     return [re.sub(r" {3,}", "      ", line.strip()) for line in block.splitlines()]
 
 
@@ -391,7 +397,8 @@ def names_page():
     figure, ax = sheet()
     put(ax, LEFT, 32, "Symbols and names of a Llama", 14, weight="bold")
     y = 50
-    for line in [*letters(), *SYMBOLS]:
+    tokens, *sizes = letters()
+    for line in [tokens, "      ".join(sizes), *SYMBOLS]:
         put(ax, LEFT, y, line)
         y += LINE
     y += 4

@@ -3,7 +3,7 @@
 Its weights are set by hand for one rule: after "cats and" comes "dogs", after "dogs and" comes "cats". Column 0 of the
 stream is above 0 for a noun, column 1 above 0 for cats and below for dogs. At the start they say which word stands
 here; attention writes into column 1 which noun comes next, and the feed-forward step into column 0 whether one does.
-handout.py draws the pass on a page; numpy_llama.py runs it like any other Llama. The numbers are chosen so that all ways
+handout.py draws the pass on a page; numpy_llama.py runs it like any other Llama. Its numbers are such that all ways
 to read the page's tables lead to nearly the same: test_handout.py tries them.
 """
 import sys
