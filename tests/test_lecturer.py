@@ -112,6 +112,12 @@ def test_plans_name_lessons():
         assert named <= {int(path.stem[:2]) for path in SOURCES}, plan
 
 
+@pytest.mark.parametrize("path", build.sources(), ids=lambda path: path.stem)
+def test_a_lesson_states_about_the_minutes_that_its_sections_add_up_to(path):
+    stated = int(re.search(r"\*\*Minutes\*\* \| (\d+) \|", path.read_text(encoding="utf-8"))[1])
+    assert abs(stated - sum(build.section_minutes(path).values())) <= 10
+
+
 def test_minutes_of_a_section(tmp_path, monkeypatch):
     """Counted by hand: 300 words, 24 lines and a figure; a prediction, a formula, a question; two exercises."""
     path = tmp_path / "98_minutes.py"
