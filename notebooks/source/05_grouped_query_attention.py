@@ -478,8 +478,8 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
 
 # %% [markdown] tags=["result"]
 # "No such head" is loud: NumPy stops with an IndexError. (In llama.cpp's converter H/G was a number of heads in a
-# reordering, and nothing stopped.) The silent mistake, in turn, shows only with 1 < G < H. So test with such a G, *and*
-# with G other than H/G.
+# reordering, and nothing stopped.) Dealing in turn is always silent, and shows only with 1 < G < H. So test with such a
+# G, *and* with G other than H/G.
 
 # %% [markdown]
 # ## Questions

@@ -352,9 +352,9 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
           f"{16 * n / 2**30:18.0f} GiB")
 
 # %% [markdown]
-# **Explain.** The 13B, 2.5 times: it has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80, and $40
-# \cdot 40 / (8 \cdot 80) = 2.5$ (lesson [05](05_grouped_query_attention.ipynb)). In this arrangement no GPU of 80 GB
-# holds the training of even the smallest: it is spread over many.
+# **Explain.** The 13B, 2.5 times: it has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80:
+# $40 \cdot 40 / (8 \cdot 80) = 2.5$ (lesson [05](05_grouped_query_attention.ipynb)). In this arrangement no GPU of
+# 80 GB holds the training of even the smallest: it is spread over many.
 #
 # ## What changed from Llama 1 to Llama 2
 #
