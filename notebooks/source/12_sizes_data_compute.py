@@ -21,7 +21,8 @@
 # | **Minutes** | 80 |
 #
 # T tokens, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers;
-# N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12.
+# N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12 (in
+# printouts T after a number).
 
 # %% tags=["hide"]
 import csv
@@ -94,8 +95,9 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
                                     "takes about two thirds or more. The norms are too few to see.")
 
 # %% [markdown]
-# **Explain.** The matrices of a layer grow with D·D (F is proportional to D), and there are more layers; embedding and
-# output grow with D only.
+# **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
+# layers. The feed-forward share rises to two thirds, as F is about 2.7 D: $3DF \approx 8 D^2$ stand against $4 D^2$ of
+# attention. In the 70B F is 3.5 D; that is the next question.
 #
 # **Predict.** From 65B to 70B attention's share falls from 33 to 18 percent. Two things changed: the 70B shares its
 # keys and values, and its F is wider. Which of the two matters more?
@@ -118,12 +120,12 @@ for name, said in zip(list(models)[:4], (6.7, 13.0, 32.5, 65.2)):         # L1 t
 #
 # ## How they were trained
 #
-# L1 table 2 and L2 table 1 (T after a number: trillion):
+# L1 table 2 and L2 table 1:
 #
 # | | 7B | 13B | 33B / 34B | 65B / 70B |
 # | --- | --- | --- | --- | --- |
-# | Llama 1: tokens | 1.0T | 1.0T | 1.4T | 1.4T |
-# | Llama 2: tokens | 2.0T | 2.0T | 2.0T | 2.0T |
+# | Llama 1: trillion tokens | 1.0 | 1.0 | 1.4 | 1.4 |
+# | Llama 2: trillion tokens | 2.0 | 2.0 | 2.0 | 2.0 |
 # | learning rate, both | 3e-4 | 3e-4 | 1.5e-4 | 1.5e-4 |
 # | context, Llama 1 and 2 | 2048, 4096 | 2048, 4096 | 2048, 4096 | 2048, 4096 |
 # | batch | 4M tokens | 4M tokens | 4M tokens | 4M tokens |
@@ -143,15 +145,15 @@ for name, T in tokens.items():
 # %% [markdown]
 # **Explain.** In Llama 1 the number per parameter falls by a factor of 7 from the smallest model to the largest: small
 # models were trained far longer, for their size. They cost less to use, and L1 (section 1) makes that its aim: the best
-# model for a given cost of *inference*. In Llama 2 it falls with N alone, as all sizes read the same 2.0T.
+# model for a given cost of *inference*, that is, use. In Llama 2 it falls with N alone, as all sizes read the same.
 #
 # ## The data
 #
 # L1 table 1 gives, for each source of Llama 1's data, its share of the training tokens, how many times it was read
-# (*epochs*), and its size on disk. The epochs are those of a run of 1.4T tokens; the runs of 1.0T drew their tokens in
-# the same proportions. (Llama 2's mix is not published.)
+# (*epochs*), and its size on disk. The epochs are those of a run of 1.4 trillion tokens; the runs of 1.0 trillion drew
+# theirs in the same proportions. (Llama 2's mix is not published.)
 #
-# **Predict.** The 65B read Wikipedia 2.45 times and CommonCrawl 1.10 times. And the 7B, with its 1.0T tokens?
+# **Predict.** The 65B read Wikipedia 2.45 times and CommonCrawl 1.10 times. And the 7B, with its 1.0 trillion tokens?
 
 # %%
 sources = {  # L1 table 1: share in percent, epochs, gigabytes on disk
@@ -175,21 +177,22 @@ axes[1].axvline(1, color=figures.BLACK, linestyle="--", linewidth=1)
 axes[0].set(xlabel="percent of the training tokens")
 axes[1].set(xlabel="epochs in 1.4T tokens (dashed: once)")
 axes[1].invert_yaxis()                                    # once is enough for a shared axis
-figures.show(figure, "A run of 1.4T tokens: most comes from the web; two small sources were read "
-                     "more than twice, code not even once (hatched).")
+figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two small "
+                     "sources were read more than twice, code not even once (hatched).")
 
 # %% [markdown]
 # **Explain.** $2.45 / 1.4 = 1.75$ times and $1.10 / 1.4 = 0.79$ times. In the 33B and the 65B, Wikipedia and the books
 # were read more than twice, and more than a third of the code was never read. In the 7B and the 13B only those two were
 # read in full; of the web pages, a fifth to a quarter was never seen.
 #
-# The last column checks the disk sizes against the rest: about three to four bytes for each token, in every source. So
-# no disk size is off by a factor.
+# The last column checks the table against itself: about three to four bytes for each token, in every source. So if a
+# token has that many bytes everywhere, no size, share or number of epochs can be wrong by a factor of two or more.
 #
 # ## FLOPs
 #
-# With a pencil: a row of 2 numbers times a (2, 3) matrix. Each of the 3 results takes 2 multiplications and 2 additions
-# (the first is added to zero): $12$ FLOPs for 6 weights, 2 for each.
+# A *FLOP* is one multiplication or addition of two numbers. With a pencil: a row of 2 numbers times a (2, 3) matrix.
+# Each of the 3 results takes 2 multiplications and 2 additions (the first is added to zero): $12$ FLOPs for 6 weights,
+# 2 for each.
 #
 # Training also goes *backward*. It is given how much the loss changes with each result, the *gradient* g: 3 numbers. It
 # needs two more products: how much the loss changes with the row (g times the transposed matrix: 2 numbers), and with
@@ -262,8 +265,8 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 #
 # ## Three weeks
 #
-# L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4T tokens
-# take about 21 days.
+# L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4
+# trillion tokens take about 21 days.
 #
 # **Predict.** Do these three numbers agree? And of the 312 trillion FLOPs per second that the maker states for such a
 # GPU (an A100, numbers of 16 bits), does the training use about $10$, $50$ or $90$ percent?
@@ -323,11 +326,12 @@ figures.show(figure, "Size times tokens sets the scale: 1.5 to 2 times as much o
                      "(hatched) 1.7 to 2.7 times the GPU-hours.")
 
 # %% [markdown]
-# **Explain.** Within a factor of 1.5: from 108 to 160 by the rule. In every pair Llama 2 took more than N·T says. Is it
-# the longer context? Count the scores, skipped in Llama 1, and either way in Llama 2. Then the two 7B are 139 against
-# 129 or 139: the context may explain it all. But the 13B falls from 164 to 124 or 131, and 33B to 34B from 146 to 113
-# or 118. So something else is slower too, and these tables do not say what. There is one hint: the 34B is the slowest
-# in each column, and the only one whose GPUs were limited to 350 W; the others had 400 (L2 table 2).
+# **Explain.** Within a factor of 1.5: by the rule from 108 (Llama 2's 34B) to 160 (Llama 1's 13B). In every pair Llama
+# 2 took more than N·T says. Is it the longer context? Count the scores, skipped in Llama 1, and either way in Llama 2.
+# Then the two 7B are 139 against 129 or 139: the context may explain it all. But the 13B falls from 164 to 124 or 131,
+# and 33B to 34B from 146 to 113 or 118. So something else is slower too, and these tables do not say what. The 34B is
+# the slowest in each column, and the only one whose GPUs were limited to 350 W; the others had 400 (L2 table 2). But by
+# L2 section 2.2.1 that is another cluster, with another network too; so power alone is not shown to be the reason.
 #
 # ## Memory
 #
@@ -337,7 +341,7 @@ figures.show(figure, "Size times tokens sets the scale: 1.5 to 2 times as much o
 # of the weight and $4 + 4$ for AdamW, which keeps a running mean of the gradient and one of its square. (The
 # intermediate results that the backward pass needs come on top; they grow with the batch.)
 #
-# **Predict.** Of Llama 2's four sizes, which has the largest cache for a text of 4,096 tokens?
+# **Predict.** In Llama 2, which has the larger cache for a text of 4,096 tokens, 13B or 70B, and by about what factor?
 
 # %%
 print("                16-bit weights   cache, 4,096 tokens   training, 16 bytes each")
@@ -348,17 +352,16 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
           f"{16 * n / 2**30:18.0f} GiB")
 
 # %% [markdown]
-# **Explain.** The 13B. It has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80 (lesson
-# [05](05_grouped_query_attention.ipynb)). And no GPU of 80 GB holds the training of even the smallest: it is spread
-# over many.
+# **Explain.** The 13B, 2.5 times: it has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80:
+# $40 \cdot 40 / (8 \cdot 80) = 2.5$ (lesson [05](05_grouped_query_attention.ipynb)). In this arrangement no GPU of
+# 80 GB holds the training of even the smallest: it is spread over many.
 #
 # ## What changed from Llama 1 to Llama 2
 #
-# Context 2048 to 4096; 2.0T tokens for all sizes; 33B and 65B gave way to 34B and 70B, which share keys and values.
-# RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
+# Context 2048 to 4096; 2.0 trillion tokens for all sizes; 33B and 65B gave way to 34B and 70B, which share keys and
+# values. RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
 #
 # **Predict.** From 65B to 70B, D, L and H stayed, and G fell from 64 to 8. What made the model larger all the same?
-# And does eps, the small number in the norms, tell the two generations apart?
 
 # %%
 names = {"dim": "D", "n_layers": "L", "n_heads": "H", "n_kv_heads": "G", "hidden_dim": "F",
@@ -377,7 +380,8 @@ print(f"rounded up to a multiple of 256, as in the other sizes: "
 
 # %% [markdown]
 # **Explain.** F grew from 22016 to 28672: what attention gave up went to the feed-forward step, and more (L2 section
-# A.2.1). eps is 1e-6 in the published files of Llama 1 up to 33B, but 1e-5 in its 65B: it does not tell the two apart.
+# A.2.1). eps, the small number in the norms, is 1e-6 in the published files of Llama 1 up to 33B, but 1e-5 in its 65B:
+# it does not tell the generations apart.
 #
 # ## In the wild
 #
@@ -388,8 +392,8 @@ print(f"rounded up to a multiple of 256, as in the other sizes: "
 #   [#336](https://github.com/meta-llama/llama/issues/336)).
 # - **"Llama 2 has the same architecture"**: a loader that thinks so wants 8192 rows of keys from a 70B that has 1024
 #   ([LlamaFactory#459](https://github.com/hiyouga/LlamaFactory/issues/459)).
-# - **Sizes of another model**: a list in Meta's llama-models gave Llama 2 7B 8 key/value heads, a multiplier of 1.3 for
-#   F and a RoPE base of $500000$
+# - **Sizes of another model**: a list in Meta's llama-models gave Llama 2 7B what belongs to Llama 3 8B: 8 key/value
+#   heads, a multiplier of 1.3 for F and a RoPE base of $500000$
 #   ([llama-models#246](https://github.com/meta-llama/llama-models/issues/246)). How large would that be?
 # - **"Each token was seen once"**: half of a sentence. L1 (section 2.1) goes on: except Wikipedia and the books.
 # - **A total that does not add up**: the table in Llama 2's [model
@@ -517,6 +521,6 @@ def count_relative(config):
 #
 # 1. Seven numbers give a Llama's parameters; in large ones about two thirds or more are feed-forward.
 # 2. Training costs about 6·N·T FLOPs: 2 forward and 4 backward; the scores of a long context come on top.
-# 3. The 65B took three weeks on 2,048 GPUs, each of which delivered half of what its maker states.
+# 3. The 65B took three weeks on 2,048 GPUs, each of which delivered about half (48 percent) of what its maker states.
 # 4. Most of Llama 1's data is from the web; its 65B read Wikipedia and books more than twice, code less than once.
 # 5. Llama 2 has more data, a longer context and, in its two large sizes, shared keys and values.
