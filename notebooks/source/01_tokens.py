@@ -18,7 +18,7 @@
 # | **The question** | How does a text become numbers, and how do numbers become a text again? |
 # | **You will be able to** | turn a text into token ids by hand, merge by merge; say what becomes of a space, a digit, an emoji and a Chinese character; read off what the embedding alone knows of a token |
 # | **It assumes** | lesson [00](00_start_here.ipynb); lists and dictionaries in Python |
-# | **Minutes** | 75 |
+# | **Minutes** | 85 |
 #
 # T tokens, D model width, V vocabulary.
 

@@ -18,7 +18,7 @@
 # | **The question** | What do a model's inner numbers show, and which conclusions do they not bear? |
 # | **You will be able to** | say what an early reading of the stream misses; split a logit into heads, and a head into tokens; test with a counter-prompt what a value carries; find attention sinks, previous-token and induction heads, or show that there are none; choose an ablation; fit three features into two dimensions |
 # | **It assumes** | lessons [03](03_attention.ipynb), [06](06_swiglu.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 80 |
+# | **Minutes** | 135 |
 #
 # T tokens (S is the same here), D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads,
 # d head width, L layers.

@@ -18,7 +18,7 @@
 # | **The question** | How does a model write token after token without computing everything again? |
 # | **You will be able to** | say what a cache saves, to the FLOP; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
 # | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 100 |
+# | **Minutes** | 115 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.

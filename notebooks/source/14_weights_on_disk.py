@@ -18,7 +18,7 @@
 # | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
 # | **It assumes** | lessons [00](00_start_here.ipynb) and [04](04_rope.ipynb); what a bit and a byte are |
-# | **Minutes** | 100 |
+# | **Minutes** | 110 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
 
