@@ -428,9 +428,10 @@ for i in range(config.n_layers):
     held[i] = share_of_tokens(test_runs, test_ids, i)[favourite[i], range(config.hidden_dim)]
     by_luck = share_of_tokens(find_runs, shuffled, i).max(axis=0)
     good = np.flatnonzero((found[i] > 0.3) & (held[i] > 0.3))
-    names = sorted({vocabulary[favourite[i][j]].strip() for j in good})
+    good = good[np.argsort(-found[i][good])]              # the clearest first
+    names = dict.fromkeys(vocabulary[favourite[i][j]].strip() for j in good)      # each once
     print(f"layer {i} {np.sum(by_luck > 0.3):31} {np.sum(found[i] > 0.3):7} {len(good):7}   "
-          + "  ".join(names[:8]))
+          + "  ".join(list(names)[:8]))
 
 # %% [markdown]
 # So there are candidates. But a name such as "the neuron for *the*" says more than "active there". It says that the
@@ -464,7 +465,7 @@ untouched = [nats(ids) for ids in test]
 
 
 def mean_change(layer, neuron, token, there):
-    """Mean |change| of the loss of all tokens; a neuron is silent at one token, or at all others."""
+    """Mean |change| of the loss at all places, with a neuron silent at a token, or at all others."""
     changes = []
     for ids, before in zip(test, untouched):
         places = (np.array(ids) == token) == there
