@@ -465,7 +465,7 @@ untouched = [nats(ids) for ids in test]
 
 
 def mean_change(layer, neuron, token, there):
-    """Mean |change| of the loss at all places, with a neuron silent at a token, or at all others."""
+    """Mean |change| of the loss at all places; the neuron is silent at a token, or elsewhere."""
     changes = []
     for ids, before in zip(test, untouched):
         places = (np.array(ids) == token) == there
