@@ -219,9 +219,9 @@ for label, x in sizes.items():
 
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
-             "Left, the product for every gate and up, as lines of equal height (dashed: negative): "
-             "small on the whole left half. Right, where this layer's T times F pairs (gate, up) "
-             "lie: most are near the middle, where the product is small.")
+             "Left, the product for every gate and up, as lines of equal height (dashed: "
+             "negative): small on the whole left half. Right, where this layer's T times F pairs "
+             "(gate, up) lie: most are near the middle, where the product is small.")
 
 # %% [markdown]
 # **Explain.** Swish(g) is nearly g for a large gate, so it says how much just as the up does; here it even spreads
@@ -416,7 +416,8 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 # %% [markdown]
 # **Explain.** Much less: the best line is just as linear as a held gate and costs a fifth as much. So linearity is not
 # the main reason: a gate held at its mean is simply a bad line, hardly better than the same row at every token. And the
-# best line costs *at most* what is printed: it was fitted to the step's output, not to the loss.
+# best line costs *at most* what is printed: it was fitted to the step's output, not to the loss. (In layer 4 it even
+# does worse than "deleted", which is a line, too.)
 #
 # Layer 0's step does not need the context: it is close to a table with one row for each token, written as a formula.
 # That is partly a fact about the attention before it, which adds rows so short that there is little to read.
@@ -460,9 +461,10 @@ for i in range(config.n_layers):
     held[i] = share_of_tokens(test_runs, test_ids, i)[favourite[i], range(config.hidden_dim)]
     by_luck = share_of_tokens(find_runs, shuffled, i).max(axis=0)
     good = np.flatnonzero((found[i] > 0.3) & (held[i] > 0.3))
-    names = sorted({vocabulary[favourite[i][j]] for j in good})
+    good = good[np.argsort(-found[i][good])]              # the clearest first
+    names = dict.fromkeys(vocabulary[favourite[i][j]].strip() for j in good)      # each once
     print(f"layer {i} {np.sum(by_luck > 0.3):31} {np.sum(found[i] > 0.3):7} {len(good):7}   "
-          + " ".join(names)[:36])
+          + "  ".join(list(names)[:8]))
 
 # %% [markdown]
 # So there are candidates. But a name such as "the neuron for *the*" says more than "active there". It says that the
@@ -496,7 +498,7 @@ untouched = [nats(ids) for ids in test]
 
 
 def mean_change(layer, neuron, token, there):
-    """Mean |change| of the loss if a neuron is silent at a token only, or at all others only."""
+    """Mean |change| of the loss at all places; the neuron is silent at a token, or elsewhere."""
     changes = []
     for ids, before in zip(test, untouched):
         places = (np.array(ids) == token) == there
@@ -574,8 +576,8 @@ print(f"70B with multiple_of 256 would have F {width(8192, 256, 1.3):,}")
 #   w2. If you take w1, w2, w3 for gate, up, down, a shape stops you; if you take gate for up, nothing does. A library
 #   computed silu(up) · gate for a while
 #   ([mlx-lm#767](https://github.com/ml-explore/mlx-lm/pull/767)).
-# - **Fused matrices.** Some files store gate and up as one matrix, side by side (exercise 2) or column by column in
-#   turns. A program that expected the one and was given the other wrote garbage
+# - **Fused matrices.** Some files store gate and up as one matrix, side by side (exercise 2) or one column of each
+#   in turns. A program that expected the one and was given the other wrote garbage
 #   ([vllm#29273](https://github.com/vllm-project/vllm/pull/29273)).
 #
 # What the exchange costs here, and what another activation costs:

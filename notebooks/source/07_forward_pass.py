@@ -210,7 +210,7 @@ def he_minus_she(logits):                                 # (T, V) -> number
 def shares_of(trace):
     """{addend: its share of he minus she at the last token}"""
     row = trace[last][-1]                                 # (D,)
-    size = np.sqrt(np.mean(row * row) + config.norm_eps)
+    size = np.sqrt(np.mean(row * row) + config.norm_eps)              # each run has its own
     return {name: float(trace[name][-1] / size * weights["norm"] @ direction) for name in added}
 
 
@@ -362,10 +362,10 @@ print(f"copy {milliseconds(lambda: scores.copy()):.2f} ms, "
 
 # %% [markdown]
 # **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into the rest (and a
-# little of "scores, mix" into dividing and masking). Is it spent on moving numbers? The last cell is the control:
-# adding 1 to every score takes about as long as copying them, so there the arithmetic is free. But an exponential takes
-# many times as long. It is a computation of its own, softmax and Swish need one for each number, and the count leaves
-# them out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
+# little of "scores, mix" into dividing and masking). A usual guess: it is spent on moving numbers. The last cell is the
+# control: adding 1 to every score takes about as long as copying them, so there the arithmetic is free. But an
+# exponential takes many times as long. It is a computation of its own, softmax and Swish need one for each number, and
+# the count leaves them out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
 #
 # With T tokens at once, each weight that is read serves T times; with one token it serves once. Lesson
 # [09](09_decoding_and_cache.ipynb) is about that.
@@ -531,15 +531,15 @@ print("place among 48 (and moved by)       head 1      head 3   largest other  m
 for he_prompt, she_prompt in pairs:
     donor, own = nl.Trace(), nl.Trace()
     nl.forward(tokenizer.encode(he_prompt), weights, config, tap=donor)
-    tokens = tokenizer.encode(she_prompt)
-    nl.forward(tokens, weights, config, tap=own)
-    heads = by_head(tokens, own, donor)
-    ours = "".join(f"{1 + np.sum(heads > heads[3, h]):6} ({heads[3, h]:3.0%})" for h in (1, 3))
-    others = heads.copy()
+    ids = tokenizer.encode(she_prompt)
+    nl.forward(ids, weights, config, tap=own)
+    moves = by_head(ids, own, donor)
+    ours = "".join(f"{1 + np.sum(moves > moves[3, h]):6} ({moves[3, h]:3.0%})" for h in (1, 3))
+    others = moves.copy()
     others[3, [1, 3]] = -np.inf
     i, h = np.unravel_index(others.argmax(), others.shape)
-    both = moved(tokens, own, donor, "layers.3.attn.heads", ([1, 3], -1))
-    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} (layer {i}, {h}) {np.median(heads):6.1%} "
+    both = moved(ids, own, donor, "layers.3.attn.heads", ([1, 3], -1))
+    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} (layer {i}, {h}) {np.median(moves):6.1%} "
           f"{both:8.0%}")
 
 # %% [markdown]
