@@ -625,7 +625,7 @@ for name in steps:
 dearer = np.sum(np.array(ways["shuffled"]) > ways["mean"])
 print(f"shuffled costs more than the mean in {dearer} of {len(steps)} steps")
 print("nats per token lost, sum" + "".join(f"{way:>14}" for way in ways))
-parts = {"layer 0, attention": slice(0, 1), "layer 0, feed-forward": slice(1, 2),
+parts = {"layer 0, feed-forward": slice(1, 2),
          "layers 1 to 4, 8 steps": slice(2, 10), "layer 5, 2 steps": slice(10, 12)}
 for label, chosen in parts.items():
     print(f"{label:24}" + "".join(f"{np.sum(costs[chosen]):14.2f}" for costs in ways.values()))
