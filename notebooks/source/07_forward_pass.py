@@ -229,7 +229,8 @@ print(f"{'in the logits':20} {he_minus_she(king['logits']):+9.2f} "
 # queen: 45, 23 and 19 % of the difference. Only attention can bring the word over from its own row.
 #
 # A share says what a step *wrote*. It does not say what would happen without the step: later steps read what it wrote,
-# and the size by which all are divided would be another. Lesson 08 splits further, down to single heads, and measures
+# and the size by which all are divided would be another. Lesson
+# [08](08_looking_inside.ipynb) splits further, down to single heads, and measures
 # how far shares and effects agree.
 #
 # ## The prediction after every layer
@@ -277,7 +278,7 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
 # layers, then *daughter* again.
 #
 # One warning. The output matrix was trained on the stream's *last* form: what it cannot read in the middle may be there
-# all the same. Lesson 08 shows how much is.
+# all the same. Lesson [08](08_looking_inside.ipynb) shows how much is.
 #
 # ## What it costs
 #
@@ -546,7 +547,7 @@ for he_prompt, she_prompt in pairs:
 # **Explain.** Three of 48. In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth
 # places 5 and 2; a typical head moves nothing. So they carry *part* of the fact in these prompts, a quarter to a good
 # half of it. The rest takes other ways, often by head 2 of layer 4. What is it that they carry: the word *king*, or
-# only *he or she*? That needs prompts made for the question: lesson 08.
+# only *he or she*? That needs prompts made for the question: lesson [08](08_looking_inside.ipynb).
 #
 # ## In the wild
 #
