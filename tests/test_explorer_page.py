@@ -614,7 +614,7 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     _, right = run_with(model, SHORT)
     assert number(page) == pytest.approx(right["layers.0.attn.scores"][head, t, s], abs=1e-6)
     assert "in the file:" in page.inner_text("#number .big")
-    drawn(page, lambda: page.select_option("#tensor select", "file"))
+    assert page.input_value("#tensor select") == "file"
     difference = right["layers.0.attn.scores"][head, t, s] - trace["layers.0.attn.scores"][head, t, s]
     click_cell(page, head, t, s, "hover")
     assert shown_number(page.inner_text(".tip").split(": ")[-1]) == pytest.approx(difference, abs=1e-4)
@@ -625,6 +625,21 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     }"""
     drawn(page, lambda: page.evaluate(drop))
     assert "is not .safetensors" in page.inner_text(".traces .report")
+    assert "mistakes" not in page.inner_text(".traces .report")       # nothing was compared
+    drawn(page, lambda: page.click("button:has-text('close it')"))
+
+
+def test_a_trace_of_another_prompt_says_what_to_do(page, model, tmp_path):
+    tokens, trace = run_with(model, OTHER)
+    show(page, link(SHORT, tab="traces"))
+    for names, way_out in ((["norm"], "Type the file’s prompt"), (list(trace), f"“{OTHER}”")):
+        save_file({name: np.ascontiguousarray(trace[name]) for name in names}, tmp_path / "other.safetensors")
+        drawn(page, lambda: page.set_input_files("#file", tmp_path / "other.safetensors"))
+        report = page.inner_text(".traces .report")
+        assert f"The file has {len(tokens)} tokens, this run 6: nothing was compared." in report and way_out in report
+        assert "None of the mistakes" not in report
+    drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
+    assert page.input_value("#prompt") == OTHER and "agree with this run" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click("button:has-text('close it')"))
 
 
