@@ -509,7 +509,33 @@ def test_without_each_head(page, model):
             _, without = run_with(model, text, times(f"layers.{layer}.attn.heads", head, factor=0))
             kl[layer, head] = np.sum(was * np.log(was / nl.next_token_probs(without["logits"][-1])))
     layer, head = max(kl, key=kl.get)
-    assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .sentence")
+    assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .lead")
+    assert "without head 3 of layer 2" in page.get_attribute("[data-key='cell 2 3']", "aria-label")
+
+
+def test_the_sentence_about_a_token_names_the_parts(page, model):
+    weights, _, _ = model
+    _, trace = run_with(model, PROMPT)
+    token = int(trace["logits"][9].argmax())
+    show(page, link(name="logits", index=(9, token), tab="logit"))
+    page.wait_for_selector(".logit .lead >> text=/goes from/")
+    words = page.inner_text(".logit .lead")
+    layer, head = map(int, re.search(r"Without head (\d) of layer (\d)", words).groups()[::-1])
+    _, without = run_with(model, PROMPT, times(f"layers.{layer}.attn.heads", head, factor=0))
+    was, now = (100 * nl.next_token_probs(t["logits"][9])[token] for t in (trace, without))
+    assert f"goes from {was:.0f} to {now:.0f} %" in words
+    stream = trace["layers.5.x_ffn"][9].astype(np.float64)
+    direction = weights["norm"] * weights["output"][:, token] / np.sqrt(np.mean(stream ** 2) + 1e-5)
+    best = max(range(6), key=lambda i: trace[f"layers.{i}.ffn.out"][9] @ direction)
+    shares = trace[f"layers.{best}.ffn.out"][9] * direction
+    drawn(page, lambda: page.click(f"[data-key='cell {best} ffn']"))
+    assert page.evaluate("explorer.now.index") == [9, abs(shares).argmax()]
+    words = page.inner_text(".logit .lead >> nth=1")
+    assert f"together adds {shares.sum():.2f}" in words
+    added = trace[f"layers.{best}.ffn.hidden"][9] * (weights["layers"][best]["ffn"]["down"] @ direction)
+    drawn(page, lambda: page.click("#tab-neuron"))
+    first = abs(added).argmax()
+    assert f"neuron {first} adds {added[first]:.3f}".replace("-", "−") in page.inner_text(".neuron")
 
 
 def test_a_neuron_over_the_text(page, model):
@@ -777,7 +803,7 @@ def test_by_keyboard_why_a_token_is_likely(page, model):
     press(page, "Tab", "Tab", "Tab")                      # the panel, the token, the token to compare with
     drawn(page, lambda: page.keyboard.type("was"))
     assert "logit of “had” minus that of “was”" in page.inner_text(".logit .sentence")
-    press(page, "Tab", "Tab", "Tab", "ArrowDown", "ArrowDown", "ArrowRight")      # head 1 of layer 2
+    press(page, *["Tab"] * 5, "ArrowDown", "ArrowDown", "ArrowRight")             # head 1 of layer 2
     drawn(page, lambda: press(page, "Enter"))
     most = trace["layers.2.attn.probs"][1, 9].argmax()   # where the head looks
     assert page.inner_text("#number h2") == f"layers.2.attn.probs[1, 9, {most}]"

@@ -118,7 +118,7 @@ async function compute() {
   }
   const began = performance.now();
   const base = runs.run(tokens, []), run = changes.length ? runs.run(tokens, changes) : base;
-  if (run !== made?.run) for (const jobs of [sweeps, texts, trials]) jobs.stop();
+  if (run !== made?.run) for (const jobs of [sweeps, singles, texts, trials]) jobs.stop();
   made = { run, base, tokens, promptLength: promptTokens().length };
   times.compute = performance.now() - began;
 }
@@ -212,7 +212,7 @@ const actions = {
   setSampling: patch => setState({ sampling: { ...state.sampling, ...patch } }, { push: false }),
   setSeed: seed => setState({ seed }),
   onlyPrompt: () => setState({ keep: null, extra: [], index: atEnd() }),
-  branch, drawTokens, runText, sweep, continuation, tryMistakes, openFile,
+  branch, drawTokens, runText, sweep, withoutOne, continuation, tryMistakes, openFile,
   closeFile: () => {
     file = null;
     setState({ show: state.show === "file" ? "run" : state.show });
@@ -268,12 +268,18 @@ async function openFile(chosen) {
 
 // ---- Many runs in a row --------------------------------------------------------------------------------------
 
-const [sweeps, texts, trials] = [0, 1, 2].map(() => makeBackground(say, update));
+const [sweeps, singles, texts, trials] = [0, 1, 2, 3].map(() => makeBackground(say, update));
 
 function sweep({ run, tokens, position }) {               // Map(part -> probabilities without it), or null: not yet
   const parts = new Map(everyPart(model.config));
   const work = key => runs.probsWithout(tokens, run.changes, parts.get(key), position);
   return sweeps.results(`${run.id} ${position}`, [...parts.keys()], work, "running without each part");
+}
+
+function withoutOne({ run, tokens, position }, key) {      // probabilities without one of these parts, or null: not yet
+  const part = new Map(everyPart(model.config)).get(key);
+  const work = () => runs.probsWithout(tokens, run.changes, part, position);
+  return singles.results(`${run.id} ${position} ${key}`, [key], work, "running without a head")?.get(key) ?? null;
 }
 
 function continuation({ run, base, tokens }, count) {     // {now, trained}: texts, or null: not yet
