@@ -809,6 +809,13 @@ def test_by_keyboard_why_a_token_is_likely(page, model):
     assert page.inner_text("#number h2") == f"layers.2.attn.probs[1, 9, {most}]"
 
 
+def test_what_goes_on_below_has_an_edge(page):
+    show(page, link(SHORT, tab="mistakes"))
+    assert page.locator(".bugs.more").count() == 1
+    page.evaluate("document.querySelector('.bugs').scrollTop = 1e6")
+    page.wait_for_function("!document.querySelector('.bugs').classList.contains('more')")
+
+
 def test_a_phone_gets_a_sentence(context, page_file):
     phone = context.new_page()
     phone.set_viewport_size({"width": 390, "height": 800})

@@ -12,6 +12,7 @@ import { lookAt } from "./look.js";
 import { makeBackground } from "./background.js";
 import { makeTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
+import { markMore, watchMore } from "./more.js";
 import { openHelp } from "./help.js";
 import { makePrompt } from "./prompt.js";
 import { makeChips } from "./chips.js";
@@ -130,6 +131,7 @@ function drawAll(push) {
   writeHash(push);
   now.canGoBack = depth > 0;
   for (const draw of views) draw(now);
+  markMore();
   say(`${run.tokens.length} tokens in ${run.ms.toFixed(0)} ms`);
   byId("say").textContent = `${now.name}, ${placeWords(now, now.name, now.index)}: ${num(valueAt(now.x, now.index))}`;
   times.draw = performance.now() - began;
@@ -309,6 +311,7 @@ const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring
 
 function listen() {
   listenToKeys({ openHelp, stepLayer });
+  watchMore();
   byId("help").onclick = openHelp;
   byId("anyway").onclick = () => document.documentElement.classList.add("anyway");
   addEventListener("popstate", () => {
