@@ -509,7 +509,33 @@ def test_without_each_head(page, model):
             _, without = run_with(model, text, times(f"layers.{layer}.attn.heads", head, factor=0))
             kl[layer, head] = np.sum(was * np.log(was / nl.next_token_probs(without["logits"][-1])))
     layer, head = max(kl, key=kl.get)
-    assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .sentence")
+    assert f"without head {head} of layer {layer} ({kl[layer, head]:.3f} nats)" in page.inner_text(".logit .lead")
+    assert "without head 3 of layer 2" in page.get_attribute("[data-key='cell 2 3']", "aria-label")
+
+
+def test_the_sentence_about_a_token_names_the_parts(page, model):
+    weights, _, _ = model
+    _, trace = run_with(model, PROMPT)
+    token = int(trace["logits"][9].argmax())
+    show(page, link(name="logits", index=(9, token), tab="logit"))
+    page.wait_for_selector(".logit .lead >> text=/goes from/")
+    words = page.inner_text(".logit .lead")
+    layer, head = map(int, re.search(r"Without head (\d) of layer (\d)", words).groups()[::-1])
+    _, without = run_with(model, PROMPT, times(f"layers.{layer}.attn.heads", head, factor=0))
+    was, now = (100 * nl.next_token_probs(t["logits"][9])[token] for t in (trace, without))
+    assert f"goes from {was:.0f} to {now:.0f} %" in words
+    stream = trace["layers.5.x_ffn"][9].astype(np.float64)
+    direction = weights["norm"] * weights["output"][:, token] / np.sqrt(np.mean(stream ** 2) + 1e-5)
+    best = max(range(6), key=lambda i: trace[f"layers.{i}.ffn.out"][9] @ direction)
+    shares = trace[f"layers.{best}.ffn.out"][9] * direction
+    drawn(page, lambda: page.click(f"[data-key='cell {best} ffn']"))
+    assert page.evaluate("explorer.now.index") == [9, abs(shares).argmax()]
+    words = page.inner_text(".logit .lead >> nth=1")
+    assert f"together adds {shares.sum():.2f}" in words
+    added = trace[f"layers.{best}.ffn.hidden"][9] * (weights["layers"][best]["ffn"]["down"] @ direction)
+    drawn(page, lambda: page.click("#tab-neuron"))
+    first = abs(added).argmax()
+    assert f"neuron {first} adds {added[first]:.3f}".replace("-", "−") in page.inner_text(".neuron")
 
 
 def test_a_neuron_over_the_text(page, model):
@@ -614,7 +640,7 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     _, right = run_with(model, SHORT)
     assert number(page) == pytest.approx(right["layers.0.attn.scores"][head, t, s], abs=1e-6)
     assert "in the file:" in page.inner_text("#number .big")
-    drawn(page, lambda: page.select_option("#tensor select", "file"))
+    assert page.input_value("#tensor select") == "file"
     difference = right["layers.0.attn.scores"][head, t, s] - trace["layers.0.attn.scores"][head, t, s]
     click_cell(page, head, t, s, "hover")
     assert shown_number(page.inner_text(".tip").split(": ")[-1]) == pytest.approx(difference, abs=1e-4)
@@ -625,6 +651,21 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     }"""
     drawn(page, lambda: page.evaluate(drop))
     assert "is not .safetensors" in page.inner_text(".traces .report")
+    assert "mistakes" not in page.inner_text(".traces .report")       # nothing was compared
+    drawn(page, lambda: page.click("button:has-text('close it')"))
+
+
+def test_a_trace_of_another_prompt_says_what_to_do(page, model, tmp_path):
+    tokens, trace = run_with(model, OTHER)
+    show(page, link(SHORT, tab="traces"))
+    for names, way_out in ((["norm"], "Type the file’s prompt"), (list(trace), f"“{OTHER}”")):
+        save_file({name: np.ascontiguousarray(trace[name]) for name in names}, tmp_path / "other.safetensors")
+        drawn(page, lambda: page.set_input_files("#file", tmp_path / "other.safetensors"))
+        report = page.inner_text(".traces .report")
+        assert f"The file has {len(tokens)} tokens, this run 6: nothing was compared." in report and way_out in report
+        assert "None of the mistakes" not in report
+    drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
+    assert page.input_value("#prompt") == OTHER and "agree with this run" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click("button:has-text('close it')"))
 
 
@@ -762,10 +803,17 @@ def test_by_keyboard_why_a_token_is_likely(page, model):
     press(page, "Tab", "Tab", "Tab")                      # the panel, the token, the token to compare with
     drawn(page, lambda: page.keyboard.type("was"))
     assert "logit of “had” minus that of “was”" in page.inner_text(".logit .sentence")
-    press(page, "Tab", "Tab", "Tab", "ArrowDown", "ArrowDown", "ArrowRight")      # head 1 of layer 2
+    press(page, *["Tab"] * 5, "ArrowDown", "ArrowDown", "ArrowRight")             # head 1 of layer 2
     drawn(page, lambda: press(page, "Enter"))
     most = trace["layers.2.attn.probs"][1, 9].argmax()   # where the head looks
     assert page.inner_text("#number h2") == f"layers.2.attn.probs[1, 9, {most}]"
+
+
+def test_what_goes_on_below_has_an_edge(page):
+    show(page, link(SHORT, tab="mistakes"))
+    assert page.locator(".bugs.more").count() == 1
+    page.evaluate("document.querySelector('.bugs').scrollTop = 1e6")
+    page.wait_for_function("!document.querySelector('.bugs').classList.contains('more')")
 
 
 def test_a_phone_gets_a_sentence(context, page_file):

@@ -1,7 +1,7 @@
 // Above each small map: the head's name, which shows it alone, and its switch.
 import { el, redraw } from "./dom.js";
 
-const ROOM_FOR_GROUP = 130;                               // pixels that "head 3 · key 0" and the switch need
+const ROOM_FOR_GROUP = 155;                               // pixels that "head 3 · K/V head 0" and the switch need
 
 export function makeHeadBars(root, { showHead, toggleHead }) {
   let drawn = "";

@@ -32,6 +32,7 @@ const KEYS = {
   "+ and −": "zoom, in the matrix",
   "PageUp, PageDown": "another head, in the matrix",
   t: "the row as a table, in the matrix",
+  "arrows, Home, End": "in tables, boxes and tokens: the next one, the first, the last",
   "Alt + ←": "back to what was shown before",
   "?": "this explanation",
 };

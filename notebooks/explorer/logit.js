@@ -1,20 +1,22 @@
 // One logit taken apart: what each head and feed-forward adds to it, and what happens without each of them.
-import { contributions } from "./logits.js";
-import { join } from "./names.js";
+import { columnShares, contributions } from "./logits.js";
+import { join, split } from "./names.js";
 import { likeliest } from "./sampling.js";
 import { cellStyle } from "./colours.js";
-import { choice, columnHead, el, field, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
+import { choice, columnHead, el, field, link, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, percent, shown } from "./format.js";
 import { divergence, probsAt } from "./next.js";
 import { oneStop, rovingKeys } from "./roving.js";
 
 const CHOICES = 12;
-const MODES = [["adds", "what each adds to the logit"], ["moves", "how far the answer moves without it (KL, nats)"],
+const MODES = [["adds", "what each adds to the logit"],
+  ["moves", "how far the answer moves without it (KL, nats; 0: the same answer)"],
   ["leaves", "the token's probability without it (%)"]];
 
-export function makeLogit(root, { go, setState, sweep }) {
+export function makeLogit(root, { go, setState, sweep, withoutOne }) {
   const controls = row(), place = scrolled("parts of the model"), words = el("p", { className: "sentence" });
-  root.append(controls, place, words);
+  const lead = el("p", { className: "lead" }), open = el("p", { className: "lead" });
+  root.append(controls, lead, place, open, words);
   rovingKeys(place);
 
   function drawControls(now, token) {
@@ -26,34 +28,48 @@ export function makeLogit(root, { go, setState, sweep }) {
     const pickRival = event => setState({ rival: event.target.value === "" ? null : Number(event.target.value) });
     const pickMode = event => setState({ mode: event.target.value });
     redraw(controls, field("next token", choice(tokens, token, { key: "token", onchange: pickToken })),
-      field("minus", choice([["", "nothing"], ...tokens], rival ?? "", { key: "rival", onchange: pickRival })),
+      field("compared with",
+        choice([["", "no other token"], ...tokens], rival ?? "", { key: "rival", onchange: pickRival })),
       field("show", choice(MODES, mode, { key: "mode", onchange: pickMode })));
   }
   return function draw(now) {
     const token = now.state.token ?? likeliest(probsAt(now.run, now.position))[0];
     drawControls(now, token);
-    const parts = partsShown(now, token, sweep);
-    words.textContent = parts?.sentence ?? "Running the model once for each part …";
-    redraw(place, ...(parts ? [partsTable(now, parts, go)] : []));
+    const goTo = key => goToPart(now, token, key, go);
+    const toPart = key => link(partName(key), key, "see this part", () => goTo(key));
+    const parts = partsShown(now, token, { sweep, withoutOne, toPart });
+    redraw(lead, ...(parts?.lead ?? ["Running the model once for each part …"]));
+    redraw(place, ...(parts ? [partsTable(now, parts, goTo)] : []));
+    open.textContent = openWords(now, token);
+    words.textContent = parts?.sentence ?? "";
     place.dataset.columns = now.model.config.n_heads + 1;
     oneStop(place, document.activeElement);
   };
 }
 
-// {values: Map(key of a part -> number), unit: number -> text, limit, share, sentence}, or null: not yet
-function partsShown(now, token, sweep) {
+// {values: Map(key of a part -> number), unit: number -> text, says: (part, text) -> name of a cell, limit, share,
+// lead: [what stands above the table], sentence: what stands below}, or null: not yet
+function partsShown(now, token, { sweep, withoutOne, toPart }) {
   const { mode } = now.state;
-  if (mode === "adds") return added(now, token);
+  if (mode === "adds") return added(now, token, withoutOne, toPart);
   const without = sweep(now);
   if (!without) return null;
-  return mode === "moves" ? movedWithout(now, without, token) : leftWithout(now, without, token);
+  return mode === "moves" ? movedWithout(now, without, token, toPart) : leftWithout(now, without, token, toPart);
 }
 
 const partKey = (layer, head) => head === null ? `${layer} ffn` : `${layer} ${head}`;
+const isHead = key => !key.endsWith("ffn");
+
+function partName(key) {
+  const [layer, head] = key.split(" ");
+  return isHead(key) ? `head ${head} of layer ${layer}` : `the feed-forward step of layer ${layer}`;
+}
+
+const keyOfLargest = (values, keys) => keys.reduce((a, b) => values.get(b) > values.get(a) ? b : a);
 const largestSize = values => Math.max(1e-9, ...[...values.values()].map(Math.abs));
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−").replace(/^−(0\.0*)$/, "$1");
 
-function added(now, token) {
+function added(now, token, withoutOne, toPart) {
   const { rival } = now.state, first = contributions(now.run, now.position, token);
   const second = rival === null ? null : contributions(now.run, now.position, rival);
   const value = k => first.list[k].value - (second ? second.list[k].value : 0);
@@ -66,28 +82,83 @@ function added(now, token) {
   const name = id => `“${shown(now.model.tokenizer, id)}”`;
   const what = second ? `logit of ${name(token)} minus that of ${name(rival)}` : `logit of ${name(token)}`;
   const total = num(first.logit - (second ? second.logit : 0), 3);
-  const sentence = `With ${others.join(", ")}, they sum to ${total}, the ${what}. ` +
-    "All are divided by one number, that of the final norm. Later parts read what a part writes: choose above to see " +
-    "what happens without it.";
-  return { values, unit: v => fixed(v, 2), share: false, limit: largestSize(values), sentence };
+  const share = percent(probsAt(now.run, now.position)[token]), { vocab_size } = now.model.config;
+  const softmax = second ? "" : `${share} % = e^${total} / the sum of e^logit over all ${vocab_size} pieces. `;
+  const sentence = `With ${others.join(", ")}, they sum to ${total}, the ${what}. ${softmax}` +
+    "All are divided by one number, that of the final norm. Later parts read what a part writes: choose under “show” " +
+    "to see what happens without it.";
+  const keys = [...values.keys()], most = keyOfLargest(values, keys), head = keyOfLargest(values, keys.filter(isHead));
+  const lead = ["Of all heads and feed-forward steps, ", toPart(most), ` adds most: ${fixed(values.get(most), 2)} of ` +
+    `${fixed(first.logit - (second ? second.logit : 0), 2)}. `, ...withoutHead(now, token, head, withoutOne, toPart)];
+  const unit = v => fixed(v, 2), says = (part, text) => `${part} adds ${text}`;
+  return { values, unit, says, share: false, limit: largestSize(values), lead, sentence };
 }
 
-function movedWithout(now, without, token) {
+function withoutHead(now, token, key, withoutOne, toPart) {
+  const name = id => `“${shown(now.model.tokenizer, id)}”`, [layer, head] = key.split(" ").map(Number);
+  const { at, share } = mostSeen(now, layer, head), without = withoutOne(now, key);
+  const looks = `, the head that adds most, which looks most at ${name(now.run.tokens[at])} (${percent(share)} %), `;
+  const effect = without ? `${name(token)} goes ${fromTo(now, without, token)}.` : "…";
+  return ["Without ", toPart(key), looks + effect];
+}
+
+const fromTo = (now, without, token) =>
+  `from ${percent(probsAt(now.run, now.position)[token])} to ${percent(without[token])} %`;
+
+function mostSeen(now, layer, head) {                     // {at: key that a head looks at most, share}
+  const x = now.run.trace.get(join(layer, "attn.probs")), at = largestIn(x, head, now.position);
+  return { at, share: x.data[(head * x.shape[1] + now.position) * x.shape[2] + at] };
+}
+
+// What the open number is to the token's logit, where it belongs to a part.
+function openWords(now, token) {
+  const { layer, short } = split(now.name), row = now.position, column = now.index.at(-1);
+  const name = `“${shown(now.model.tokenizer, token)}”`;
+  if (short === "attn.probs") {
+    const { at, share } = mostSeen(now, layer, now.index[0]);
+    return `Open: where head ${now.index[0]} of layer ${layer} looks, most at ` +
+      `“${shown(now.model.tokenizer, now.run.tokens[at])}” (${percent(share)} %).`;
+  }
+  if (short !== "ffn.out") return "";
+  const shares = columnShares(now.run, row, token, now.name), sum = shares.reduce((a, b) => a + b);
+  return `Open: what the feed-forward step of layer ${layer} writes. The whole row together adds ${fixed(sum, 2)} to ` +
+    `the logit of ${name}; column ${column} alone adds ${fixed(shares[column], 2)}` +
+    `${column === farthestFrom0(shares) ? ", the largest share of the row" : ""}.`;
+}
+
+const farthestFrom0 = shares => shares.reduce((best, v, k) => Math.abs(v) > Math.abs(shares[best]) ? k : best, 0);
+
+const smallOr = (v, digits) => v > 0 && v < 0.5 * 10 ** -digits ? `<${10 ** -digits}` : fixed(v, digits);
+
+function movedWithout(now, without, token, toPart) {
   const was = probsAt(now.run, now.position), values = new Map();
   for (const [key, probs] of without) values.set(key, divergence(was, probs));
-  const heads = [...values.keys()].filter(key => !key.endsWith("ffn"));
-  const worst = heads.sort((a, b) => values.get(b) - values.get(a))[0], [layer, head] = worst.split(" ");
-  const sentence = `Of all heads, the answer moves most without head ${head} of layer ${layer} ` +
-    `(${num(values.get(worst), 3)} nats): “${shown(now.model.tokenizer, token)}” goes from ${percent(was[token])} ` +
-    `to ${percent(without.get(worst)[token])} %.`;
-  return { values, unit: v => fixed(v, 3), share: true, limit: values.get(worst) || 1, sentence };
+  const heads = [...values.keys()].filter(isHead), unit = v => smallOr(v, 3);
+  const worst = heads.sort((a, b) => values.get(b) - values.get(a))[0];
+  const lead = ["Of all heads, the answer moves most without ", toPart(worst), ` (${unit(values.get(worst))} nats)`,
+    ...asMuch(worst, heads, key => unit(values.get(key)), toPart),
+    `: “${shown(now.model.tokenizer, token)}” goes ${fromTo(now, without.get(worst), token)}.`];
+  const sentence = "Nats (KL) measure how far the whole answer moved. How far one token's share falls is another " +
+    "measure, and may name another head: choose the token's probability under “show”.";
+  const says = (part, text) => `without ${part}: ${text} nats`;
+  return { values, unit, says, share: true, limit: values.get(worst) || 1, lead, sentence };
 }
 
-function leftWithout(now, without, token) {
+// Other heads whose number reads the same.
+function asMuch(key, heads, text, toPart) {
+  const others = heads.filter(other => other !== key && text(other) === text(key)).slice(0, 3);
+  return others.flatMap(other => [", as much without ", toPart(other)]);
+}
+
+function leftWithout(now, without, token, toPart) {
   const values = new Map([...without].map(([key, probs]) => [key, probs[token]]));
-  const was = percent(probsAt(now.run, now.position)[token]);
-  const sentence = `“${shown(now.model.tokenizer, token)}” has ${was} % with everything as it is in this run.`;
-  return { values, unit: percent, share: true, limit: 1, sentence };
+  const was = percent(probsAt(now.run, now.position)[token]), heads = [...values.keys()].filter(isHead);
+  const least = heads.reduce((a, b) => values.get(b) < values.get(a) ? b : a);
+  const lead = [`“${shown(now.model.tokenizer, token)}” has ${was} % with everything as it is in this run; of all ` +
+    "heads, least without ", toPart(least), ` (${percent(values.get(least))} %)`,
+  ...asMuch(least, heads, key => percent(values.get(key)), toPart), "."];
+  return { values, unit: percent, says: (part, text) => `without ${part}: ${text} %`, share: true, limit: 1, lead,
+    sentence: "" };
 }
 
 // The column of a row in which the largest number stands.
@@ -97,22 +168,27 @@ function largestIn(x, head, row) {
   return sizes.indexOf(sizes.reduce((a, b) => Math.max(a, b)));
 }
 
-function partsTable(now, { values, unit, limit, share }, go) {
+function goToPart(now, token, key, go) {
+  const [layer, head] = key.split(" ").map(Number);
+  if (isHead(key)) {
+    go(join(layer, "attn.probs"), [head, now.position, mostSeen(now, layer, head).at]);
+    return;
+  }
+  const name = join(layer, "ffn.out"), shares = columnShares(now.run, now.position, token, name);
+  go(name, [now.position, farthestFrom0(shares)]);
+}
+
+function partsTable(now, { values, unit, says, limit, share }, goTo) {
   const { n_layers, n_heads } = now.model.config;
   const heads = Array.from({ length: n_heads }, (_, head) => head);
-  const cell = (key, title, onclick) => {
-    const value = values.get(key);
-    const button = el("button", { className: "cell", textContent: unit(value), key, title, onclick });
+  const cell = (key, title) => {
+    const value = values.get(key), text = unit(value);
+    const button = el("button", { className: "cell", textContent: text, key: `cell ${key}`, title,
+      "aria-label": says(partName(key), text), onclick: () => goTo(key) });
     return el("td", { style: cellStyle(value, limit, share, now.ramps) }, button);
   };
-  const goToLargest = (name, head) => {
-    const x = now.run.trace.get(name), column = largestIn(x, head, now.position);
-    go(name, [head, now.position, column].slice(-x.shape.length));
-  };
-  const headCell = (layer, head) => cell(partKey(layer, head), `head ${head} of layer ${layer}: see where it looks`,
-    () => goToLargest(join(layer, "attn.probs"), head));
-  const ffnCell = layer => cell(partKey(layer, null), `feed-forward of layer ${layer}: see what it adds`,
-    () => goToLargest(join(layer, "ffn.out"), 0));
+  const headCell = (layer, head) => cell(partKey(layer, head), `head ${head} of layer ${layer}: see where it looks`);
+  const ffnCell = layer => cell(partKey(layer, null), `feed-forward of layer ${layer}: see what it adds`);
   const lines = Array.from({ length: n_layers }, (_, layer) =>
     [rowHead(`layer ${layer}`), ...heads.map(head => headCell(layer, head)), ffnCell(layer)]);
   const titles = [...heads.map(head => `head ${head}`), "feed-forward"];

@@ -35,7 +35,7 @@ export function contributions(run, position, token) {
   const { trace, weights, config } = run;
   const at = name => rows(trace.get(name), [position]).data;
   const stream = at(streamInto(config.n_layers));
-  const share = toLogit(stream, weights, config, token);
+  const direction = logitDirection(run, position, token), share = part => innerProduct(part, direction);
   const list = [];
   const add = (part, name, label, value, more = {}) => list.push({ part, name, label, value, ...more });
   const addChange = (name, value) => {
@@ -68,13 +68,30 @@ export function contributions(run, position, token) {
 
 const total = numbers => numbers.reduce((a, b) => a + b, 0);
 
-// A function that says what a part of the stream (D) adds to the token's logit.
-function toLogit(stream, weights, config, token) {
-  const D = config.dim;
+const innerProduct = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+
+// By what each column of the last stream is multiplied on its way into the token's logit: (D).
+function logitDirection({ trace, weights, config }, position, token) {
+  const D = config.dim, stream = rows(trace.get(streamInto(config.n_layers)), [position]).data;
   const rms = Math.sqrt(total(Array.from(stream, x => x * x)) / D + config.norm_eps);
-  const direction = Float64Array.from({ length: D },
+  return Float64Array.from({ length: D },
     (_, i) => weights.norm.data[i] * weights.output.data[token * D + i] / rms);
-  return part => part.reduce((sum, x, i) => sum + x * direction[i], 0);
+}
+
+// What each column of a part of the stream, "ffn.out" for example, adds to a token's logit: (D).
+export function columnShares(run, position, token, name) {
+  const direction = logitDirection(run, position, token);
+  return Float64Array.from(rows(run.trace.get(name), [position]).data, (x, i) => x * direction[i]);
+}
+
+// What each neuron of a layer adds to a token's logit: (F).
+export function neuronShares(run, position, token, layer) {
+  const hidden = rows(run.trace.get(join(layer, "ffn.hidden")), [position]).data, F = hidden.length;
+  const { data } = run.weights.layers[layer].ffn.down, shares = new Float64Array(F);
+  logitDirection(run, position, token).forEach((factor, i) => {
+    for (let j = 0; j < F; j++) shares[j] += factor * data[i * F + j];
+  });
+  return shares.map((share, j) => share * hidden[j]);
 }
 
 // Each head's own share of attn.out: (H, T, d) -> H times (D).

@@ -12,6 +12,7 @@ import { lookAt } from "./look.js";
 import { makeBackground } from "./background.js";
 import { makeTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
+import { markMore, watchMore } from "./more.js";
 import { openHelp } from "./help.js";
 import { makePrompt } from "./prompt.js";
 import { makeChips } from "./chips.js";
@@ -118,7 +119,7 @@ async function compute() {
   }
   const began = performance.now();
   const base = runs.run(tokens, []), run = changes.length ? runs.run(tokens, changes) : base;
-  if (run !== made?.run) for (const jobs of [sweeps, texts, trials]) jobs.stop();
+  if (run !== made?.run) for (const jobs of [sweeps, singles, texts, trials]) jobs.stop();
   made = { run, base, tokens, promptLength: promptTokens().length };
   times.compute = performance.now() - began;
 }
@@ -130,6 +131,7 @@ function drawAll(push) {
   writeHash(push);
   now.canGoBack = depth > 0;
   for (const draw of views) draw(now);
+  markMore();
   say(`${run.tokens.length} tokens in ${run.ms.toFixed(0)} ms`);
   byId("say").textContent = `${now.name}, ${placeWords(now, now.name, now.index)}: ${num(valueAt(now.x, now.index))}`;
   times.draw = performance.now() - began;
@@ -212,7 +214,7 @@ const actions = {
   setSampling: patch => setState({ sampling: { ...state.sampling, ...patch } }, { push: false }),
   setSeed: seed => setState({ seed }),
   onlyPrompt: () => setState({ keep: null, extra: [], index: atEnd() }),
-  branch, drawTokens, runText, sweep, continuation, tryMistakes, openFile,
+  branch, drawTokens, runText, sweep, withoutOne, continuation, tryMistakes, openFile,
   closeFile: () => {
     file = null;
     setState({ show: state.show === "file" ? "run" : state.show });
@@ -268,12 +270,18 @@ async function openFile(chosen) {
 
 // ---- Many runs in a row --------------------------------------------------------------------------------------
 
-const [sweeps, texts, trials] = [0, 1, 2].map(() => makeBackground(say, update));
+const [sweeps, singles, texts, trials] = [0, 1, 2, 3].map(() => makeBackground(say, update));
 
 function sweep({ run, tokens, position }) {               // Map(part -> probabilities without it), or null: not yet
   const parts = new Map(everyPart(model.config));
   const work = key => runs.probsWithout(tokens, run.changes, parts.get(key), position);
   return sweeps.results(`${run.id} ${position}`, [...parts.keys()], work, "running without each part");
+}
+
+function withoutOne({ run, tokens, position }, key) {      // probabilities without one of these parts, or null: not yet
+  const part = new Map(everyPart(model.config)).get(key);
+  const work = () => runs.probsWithout(tokens, run.changes, part, position);
+  return singles.results(`${run.id} ${position} ${key}`, [key], work, "running without a head")?.get(key) ?? null;
 }
 
 function continuation({ run, base, tokens }, count) {     // {now, trained}: texts, or null: not yet
@@ -303,6 +311,7 @@ const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring
 
 function listen() {
   listenToKeys({ openHelp, stepLayer });
+  watchMore();
   byId("help").onclick = openHelp;
   byId("anyway").onclick = () => document.documentElement.classList.add("anyway");
   addEventListener("popstate", () => {

@@ -6,6 +6,7 @@ import { SLANT_BELOW, centreOf } from "./matrix_layout.js";
 const READABLE = [40, 13];                                // a cell from which a number can be read
 const MARKED = 7;                                         // a cell that has room for a minus
 const LONGEST_LABEL = 13;
+const HATCH = 9;                                          // pixels between two lines
 const STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FONT = "11px system-ui, sans-serif";
 
@@ -25,6 +26,7 @@ export function paintPanel(g, panel, spec, pixels) {
   const left = panel.x - panel.px, top = panel.y - panel.py;
   g.drawImage(pixels, 0, from, columns, rows, left, top, columns * panel.cw, rows * panel.ch);
   paintCells(g, panel, spec);
+  if (spec.off?.has(panel.head)) paintOff(g, panel, spec);
   if (!spec.heads || panel.head === spec.at[0]) paintChosen(g, panel, spec);
   g.restore();
   g.strokeStyle = spec.ramps.dim;
@@ -60,6 +62,16 @@ function paintCell(g, panel, spec, row, column, numbers) {
   g.fillStyle = inkOn(colourOf(value, spec.limit, spec.share, spec.ramps));
   if (numbers) g.fillText(short(value), x, y);
   else g.fillRect(x - 2, y - 0.5, 4, 1);
+}
+
+function paintOff(g, panel, spec) {                       // a head that is switched off is hatched
+  Object.assign(g, { strokeStyle: spec.ramps.dim, lineWidth: 1.5 });
+  g.beginPath();
+  for (let x = -panel.h; x < panel.w; x += HATCH) {
+    g.moveTo(panel.x + x, panel.y + panel.h);
+    g.lineTo(panel.x + x + panel.h, panel.y);
+  }
+  g.stroke();
 }
 
 function paintChosen(g, panel, spec) {

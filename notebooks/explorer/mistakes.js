@@ -20,7 +20,7 @@ export function makeMistakes(root, { change, undo, go, continuation }) {
   }
   function describe(now, active) {
     const bugs = active.flatMap(({ what, symptom, fix }) =>
-      [el("h2", { textContent: what }), para(`Symptom: ${symptom}.`), para(`Mended: ${fix}.`)]);
+      [el("h2", { textContent: what }), para(`Symptom: ${symptom}.`), para(`To mend it: ${fix}.`)]);
     return [...bugs, para(...firstWords(now)), ...written(continuation(now, NEW_TOKENS))];
   }
   function firstWords(now) {

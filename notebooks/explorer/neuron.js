@@ -1,10 +1,13 @@
 // SwiGLU: one neuron of the feed-forward over the text: its gate, the gate's curve, what goes through, and the product.
 import { flatIndex } from "./explain.js";
+import { neuronShares } from "./logits.js";
 import { join, letters } from "./names.js";
 import { cellStyle, limitOf } from "./colours.js";
 import { columnHead, el, field, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, short, shown } from "./format.js";
+import { probsAt } from "./next.js";
 import { oneStop, rovingKeys } from "./roving.js";
+import { likeliest } from "./sampling.js";
 
 const BUSIEST = 6;
 const ROWS = { "ffn.gate": "gate = x W", "ffn.silu": "silu(gate)", "ffn.up": "up = x V", "ffn.hidden": "silu · up" };
@@ -55,13 +58,13 @@ export function makeNeuron(root, { change, go, setState }) {
     oneStop(place, document.activeElement);
   }
   function drawBusiest(now) {
-    const x = now.run.trace.get(join(now.openLayer, "ffn.hidden")), F = x.shape[1];
-    const products = x.data.subarray(now.position * F, (now.position + 1) * F);
-    const ids = Array.from(products.keys()).sort((a, b) => Math.abs(products[b]) - Math.abs(products[a]));
-    const button = j => el("button", { textContent: `neuron ${j}: ${num(products[j], 2)}`, key: `busy ${j}`,
+    const token = now.state.token ?? likeliest(probsAt(now.run, now.position))[0];
+    const shares = neuronShares(now.run, now.position, token, now.openLayer);
+    const ids = Array.from(shares.keys()).sort((a, b) => Math.abs(shares[b]) - Math.abs(shares[a]));
+    const button = j => el("button", { textContent: `neuron ${j} adds ${num(shares[j], 3)}`, key: `busy ${j}`,
       onclick: () => pick(now, j) });
-    const token = shown(now.model.tokenizer, now.run.tokens[now.position]);
-    const title = el("span", { textContent: `Largest products at “${token}”:` });
+    const next = shown(now.model.tokenizer, token), last = shown(now.model.tokenizer, now.run.tokens[now.position]);
+    const title = el("span", { textContent: `Of this layer, to the logit of “${next}” after “${last}”:` });
     redraw(busiest, title, ...ids.slice(0, BUSIEST).map(button));
   }
   return function draw(now) {

@@ -63,7 +63,7 @@ function drawBars(root, now, answer, best, { branch, go }) {
   };
   const after = shown(tokenizer, now.run.tokens[now.position]);
   const key = el("p", { className: "key" }, el("b"), " this run ", ...(now.isChanged ? [el("u"), " as trained "] : []),
-    el("s"), " to draw from · click a bar to go on, a number to see where it comes from",
+    el("s"), " after temperature, top-k and top-p · click a bar to go on, a number to see where it comes from",
     ...(actual === undefined ? [] : [" · ✓ in the text"]));
   redraw(root, el("h2", { textContent: `After “${after}”, in percent` }),
     el("div", { className: "bars" }, ...best.map(bar)), key);
@@ -84,6 +84,7 @@ function effect(now, answer) {                            // one or two sentence
   const nats = loss(now.run).toFixed(2);
   if (!now.isChanged) return `${nats} nats per token of this text`;
   const trained = now.base.tokens.length < 2 ? "" : ` (as trained ${loss(now.base).toFixed(2)})`;
-  const far = divergence(answer.was, answer.now).toFixed(3);
+  const distance = divergence(answer.was, answer.now);
+  const far = distance > 0 && distance < 0.0005 ? "less than 0.001" : distance.toFixed(3);
   return `${nats} nats per token${trained}; the answer moved by ${far} nats (KL)`;
 }

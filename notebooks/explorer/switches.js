@@ -6,7 +6,7 @@ import { num } from "./format.js";
 export function makeSwitches({ change }) {
   const root = byId("switches"), row = el("div", { className: "row" });
   const factor = el("input", { type: "number", step: 0.25, value: 0, title: "0 is off, 1 as trained" });
-  const scale = field("switch to ×", factor);
+  const scale = field("switched-off parts are multiplied by", factor);
   root.append(row, scale);
 
   function toggle(now, part) {

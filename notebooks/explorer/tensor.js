@@ -70,7 +70,7 @@ function wordsOf(now, { ids, place }) {
   return {
     rowLabels: tokens,
     columnLabels: isAttentionMap(name) ? tokens : ids?.map(id => shown(tokenizer, id)) ?? null,
-    headLabel: head => isQuery ? `head ${head} · key ${keyHeadOf(config, head)}` : `key head ${head}`,
+    headLabel: head => isQuery ? `head ${head} · K/V head ${keyHeadOf(config, head)}` : `K/V head ${head}`,
     aria: `${name}: ${placeWords(now, name, index)}: ${numberAt(index)}. ${KEYS_HERE}`,
     tell: (value, ...where) => `${placeWords(now, name, place(...where))}: ${num(value)}`,
   };
@@ -84,10 +84,10 @@ function headsOff(now) {
 function legendText({ share, limit, largest, masked }) {
   const mark = v => num(v, v >= 10 ? 0 : 1 + (v < 1) + (v < 0.1));
   const bar = el("i", { className: share ? "share" : "signed" });
-  const beyond = largest > 1.02 * limit ? `, largest ${mark(largest)}` : "";
+  const beyond = largest > 1.02 * limit ? `; largest ${mark(largest)}` : "";
   const grey = masked ? " · grey: masked" : "";
   if (share) return [`0 `, bar, " 1"];
-  return [`−${mark(limit)} `, bar, ` +${mark(limit)}${beyond}${grey}`];
+  return [`−${mark(limit)} `, bar, ` +${mark(limit)}${beyond && `: colours end there${beyond}`}${grey}`];
 }
 
 export function makeTensor(root, { go, showHead, toggleHead, setShow }) {

@@ -72,7 +72,8 @@ function largestTerms(explained, token, link) {
     [rowHead(label(explained, k, token)), ...factors(k).map(ref => el("td", {}, link(ref))), cell(products[k])];
   const left = rest.reduce((total, k) => total + products[k], 0);
   const more = rest.length ? [[rowHead(`${rest.length} more`), between.cloneNode(), cell(left)]] : [];
-  const heads = B ? ["largest", "row", "column", "product"] : ["largest", "from", names[2]];
+  const second = B?.[0].weight === undefined ? "value" : "weight";
+  const heads = B ? ["largest", "value", second, "product"] : ["largest", "from", names[2]];
   const total = [rowHead("sum"), between, cell(sum, 6)];
   const table = tableOf("", heads.map(columnHead), [...listed.map(term), ...more, total]);
   table.querySelector("tbody tr:last-child").className = "total";

@@ -89,6 +89,37 @@ export function readTrace(buffer, trace, aliases = {}) {
   return { tensors, dtype, ignored };
 }
 
+// Whose tokens a file is of: {count, ids}; ids are null where no embedding tells them. null: the file does not say.
+export function promptInFile(buffer, trace, embedding, aliases = {}) {
+  const tables = [...readSafetensors(buffer)].map(([theirs, x]) => ({ name: ourName(theirs, aliases), x }))
+    .filter(({ name, x }) => isTableLike(x.shape, trace.get(name)?.shape));
+  if (tables.length === 0) return null;
+  const { name, x } = tables.find(table => table.name === "embedding") ?? tables[0];
+  const count = x.shape.at(-2);
+  return { count, ids: name === "embedding" ? idsOf(x.data, count, embedding) : null };
+}
+
+const isTableLike = (theirs, ours) => ours?.length === 2 && theirs.length > 1 && theirs.at(-1) === ours[1];
+
+const SAME_ROW = 0.05;                                    // of its size: bfloat16 moves a row by less than 0.01
+
+// The token of each row, null if one of them is no row of the embedding matrix.
+function idsOf(data, count, { shape: [V, D], data: matrix }) {
+  const ids = [];
+  for (let t = 0; t < count; t++) {
+    const row = data.subarray(t * D, (t + 1) * D), size = row.reduce((sum, x) => sum + x * x, 0);
+    let best = null, nearest = SAME_ROW ** 2 * size;
+    for (let id = 0; id < V; id++) {
+      let distance = 0;
+      for (let i = 0; i < D && distance <= nearest; i++) distance += (row[i] - matrix[id * D + i]) ** 2;
+      if (distance <= nearest) [best, nearest] = [id, distance];
+    }
+    if (best === null) return null;
+    ids.push(best);
+  }
+  return ids;
+}
+
 function ourName(name, aliases) {
   const layer = name.match(/(?<=layers\.)\d+(?=\.|$)/)?.[0];
   const general = layer === undefined ? name : name.replace(`layers.${layer}`, "layers.{}");
