@@ -26,7 +26,7 @@ Size letters, the same everywhere. (T, D), (D,) -> (T, D) means: arrays of these
 
     T tokens of this call    S tokens seen so far: these T, and those kept in a cache (section 5)
     V vocabulary             D model width           F feed-forward width     L layers
-    H query heads            G key/value heads, shared    d head width: numbers in a query, key or value (section 5)
+    H query heads            G key/value heads       d head width (section 5)
 
 Papers: LLaMA (arXiv 2302.13971), Llama 2 (2307.09288), RMSNorm (1910.07467), RoPE (2104.09864),
 attention (1706.03762), multi-query attention (1911.02150), GQA (2305.13245), GLU variants (2002.05202).

@@ -333,7 +333,7 @@ def student(source):
         if cell.cell_type == "code":
             cell.source, captions = without_captions(cell.source, source.stem[:2], captions)
             continue
-        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png|pdf)\b)", "](../", cell.source)
+        cell.source = re.sub(r"\]\((?!https?:)(?=[\w./-]+\.(?:py|md|png|pdf|json)\b)", "](../", cell.source)
         if cell.source.startswith("**Explain.**") or "result" in tags(cell):
             text = cell.source.removeprefix("**Explain.** ")
             summary = "<summary><b>Explain.</b> Open this after the run.</summary>"

@@ -103,7 +103,8 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 # (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
 #
 # The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right, to
-# be folded back. It takes about 45 minutes the first time, now or bit by bit: lessons 02 to 07 come back to its steps.
+# be folded back. It takes about three quarters of an hour the first time, now or bit by bit: lessons
+# 02 to 07 come back to its steps.
 # Its second page lists every symbol and name of a Llama, for later.
 #
 # ## From a prompt to its next token
