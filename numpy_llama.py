@@ -740,7 +740,8 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
             give_up(keys_cached[c])                       # after an error, those behind would wait for ever
 
     progress = tqdm(total=len(chunks) * len(cache), desc="reading", unit="layer", delay=2, leave=False)
-    one_blas_thread = ONE_BLAS_THREAD if n_threads > 1 else contextlib.nullcontext()
+    ours = n_threads > 1 or isinstance(weights["output"], LazyMatrix)        # threads of ours compute, not BLAS's
+    one_blas_thread = ONE_BLAS_THREAD if ours else contextlib.nullcontext()
     with progress, one_blas_thread, ThreadPoolExecutor(n_threads) as threads:
         try:
             running = deque()

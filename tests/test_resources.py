@@ -290,6 +290,19 @@ def test_a_lazy_product_has_one_blas_thread_and_gives_the_others_back(monkeypatc
         assert set(before) == {2} == set(blas_threads()) and inside and all(set(count) == {1} for count in inside)
 
 
+def test_a_short_prompt_with_lazy_weights_has_one_blas_thread_all_the_way(monkeypatch):
+    """Attention too: BLAS's own threads, once started, would spin and take the cores from those of the products."""
+    inside, attention = [], nl.attention
+    monkeypatch.setattr(nl, "attention", lambda *args: inside.append(blas_threads()) or attention(*args))
+    with nl.blas().limit(limits=2):
+        for lazy, threads in ((True, 1), (False, 2)):
+            weights, config = nl.load(FAIRYTALES, lazy=lazy)
+            inside.clear()
+            nl.prefill([1, 2, 3], weights, config, nl.new_cache(weights, config, 3))
+            assert len(inside) == config.n_layers and all(set(count) == {threads} for count in inside)
+            assert set(blas_threads()) == {2}
+
+
 @pytest.mark.parametrize("n_wanted", [1, 3])
 def test_a_prompt_given_up_leaves_a_cache_that_can_go_on(n_wanted):
     """After an early end all layers hold the same tokens, and what follows them is what follows them without it."""
