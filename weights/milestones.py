@@ -11,7 +11,6 @@ what the models say.
 import argparse
 import copy
 import json
-import random
 import sys
 import tempfile
 from pathlib import Path
@@ -34,25 +33,9 @@ PROMPT = "Once upon a time"
 SAYS = dict(max_new_tokens=40, temperature=0.8, top_p=0.95)
 
 
-def new_optimizer(model):
-    """AdamW as train.py sets it up: weight decay on matrices alone."""
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    gains = [p for p in model.parameters() if p.dim() == 1]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}],
-                             lr=train.PEAK_RATE, betas=(0.9, 0.95), fused=True)
-
-
 def take_step(model, optimizer, batch, rate):
-    """One step of train.py's loop, in float32: its loss in nats per token."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    logits = model(batch[:, :-1]).logits
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+    """One step of train.py, in float32."""
+    return train.take_step(model, optimizer, batch, rate, lambda tokens: model(tokens).logits)
 
 
 def said(model, tokenizer, seed=0):
@@ -74,17 +57,15 @@ def main():
     args = parser.parse_args()
 
     train.WARMUP, train.BATCH = WARMUP, BATCH
-    books = train.read_books(args.books)
-    held_out = sorted(random.Random(train.SEED).sample(sorted(books), train.HELD_OUT))
-    valid = [story for book in held_out for story in books[book]][::8]
+    _, stories, held_out = train.split(train.read_books(args.books))
+    valid = held_out[::8]
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(FAIRYTALES / "tokenizer.model"))
     tokenizer = nl.Tokenizer(FAIRYTALES / "tokenizer.model")
-    stories = train.encode([story for book, stories in books.items() if book not in held_out for story in stories],
-                           pieces)
+    stories = train.encode(stories, pieces)
 
     torch.manual_seed(train.SEED)
     model = LlamaForCausalLM(LlamaConfig(**SISTER))
-    optimizer = new_optimizer(model)
+    optimizer = train.new_optimizer(model)
     falls = int(args.steps * (1 - train.DECAY))           # where the learning rate begins to fall
     milestones, level = [], None
 
@@ -98,7 +79,7 @@ def main():
     for step, (_, batch) in zip(tqdm(range(args.steps), unit="step"), train.batches(stories, skip=0)):
         if step == falls:
             level = copy.deepcopy(model)
-            level_optimizer = new_optimizer(level)
+            level_optimizer = train.new_optimizer(level)
             level_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         recent.append(take_step(model, optimizer, batch, train.learning_rate(step, args.steps)))
         if step >= falls:

@@ -92,6 +92,13 @@ def windows(stories, epoch):
         yield stream[at:at + CONTEXT + 1]
 
 
+def split(books):
+    """(names of the books held out, stories to train on, stories held out)."""
+    held_out = sorted(random.Random(SEED).sample(sorted(books), HELD_OUT))
+    train = [story for book, stories in books.items() if book not in held_out for story in stories]
+    return held_out, train, [story for book in held_out for story in books[book]]
+
+
 def batches(stories, skip):
     """Endless batches (BATCH, CONTEXT + 1) in an order that SEED fixes; `skip` of them have been used already."""
     step, batch, epoch = 0, [], 0
@@ -109,6 +116,27 @@ def learning_rate(step, steps):
     """Linear warm-up, level, linear decay to zero over the last DECAY of the run."""
     decay = DECAY * steps
     return PEAK_RATE * min((step + 1) / WARMUP, 1.0, (steps - step) / decay)
+
+
+def new_optimizer(model):
+    """AdamW, with weight decay on matrices alone."""
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    gains = [p for p in model.parameters() if p.dim() == 1]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}],
+                             lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+
+
+def take_step(model, optimizer, batch, rate, logits_of):
+    """One step at this learning rate; logits_of(tokens) runs the model. Returns the loss, in nats per token."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    logits = logits_of(batch[:, :-1])
+    loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
 
 
 @torch.no_grad()
@@ -172,9 +200,7 @@ def main():
     args = parser.parse_args()
 
     books = read_books(args.books)
-    held_out = sorted(random.Random(SEED).sample(sorted(books), HELD_OUT))
-    train = [story for book, stories in books.items() if book not in held_out for story in stories]
-    valid = [story for book in held_out for story in books[book]]
+    held_out, train, valid = split(books)
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = args.out / "checkpoint.pt", args.out / "training.csv"
 
@@ -189,10 +215,7 @@ def main():
 
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(LlamaConfig(**MODEL))
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    gains = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": gains, "weight_decay": 0.0}],
-                                  lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+    optimizer = new_optimizer(model)
     done, rows = 0, []
     if args.resume:
         saved = torch.load(checkpoint, weights_only=True)
@@ -202,22 +225,17 @@ def main():
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {done} to {args.steps}")
 
     compiled = torch.compile(model)
+
+    def in_bfloat16(tokens):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return compiled(tokens).logits
+
     data = batches(stories, skip=done)
     bar = tqdm(range(done, args.steps), initial=done, total=args.steps, unit="step", smoothing=0.05, mininterval=5)
     recent, began = [], time.time()
     for step in bar:
         epoch, batch = next(data)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = compiled(batch[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-        recent.append(loss.item())
+        recent.append(take_step(model, optimizer, batch, learning_rate(step, args.steps), in_bfloat16))
         bar.set_postfix_str(f"epoch {epoch}, loss {np.mean(recent[-50:]):.3f}", refresh=False)
         last = step + 1 == args.steps
         if (step + 1) % args.checkpoint_every == 0 or last:
