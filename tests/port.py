@@ -46,14 +46,18 @@ class Port:
             total += value * value
         return x * np.float32(1 / math.sqrt(total / len(x) + self.c.norm_eps)) * gain
 
+    def angle(self, i, position):
+        """By how much numbers i and i + 1 of a head are turned: position * theta^(-i/d), i even."""
+        return position * self.c.rope_theta ** (-i / self.c.head_dim)
+
     def turn(self, x, position):
-        """Neighbours (x_2i, x_2i+1) are turned by position * theta^(-2i/d)."""
-        d, wrong = self.c.head_dim, x.copy()
+        """Neighbours are turned, head after head."""
+        turned = x.copy()
         for i in range(0, len(x), 2):
-            angle = position * self.c.rope_theta ** (-(i % d) / d)
+            angle = self.angle(i % self.c.head_dim, position)
             cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-            wrong[i], wrong[i + 1] = x[i] * cos - x[i + 1] * sin, x[i] * sin + x[i + 1] * cos
-        return wrong
+            turned[i], turned[i + 1] = x[i] * cos - x[i + 1] * sin, x[i] * sin + x[i + 1] * cos
+        return turned
 
     def token(self, token, position):
         c = self.c

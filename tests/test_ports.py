@@ -3,7 +3,6 @@
 What they use of the allowed distances is printed; the table in tests/reference/README.md is these numbers.
 """
 import json
-import math
 from collections import Counter
 
 import bugs
@@ -86,25 +85,13 @@ def ours_of(theirs):
 
 
 class IntegerDivision(Port):
-    def turn(self, x, position):
-        d, wrong = self.c.head_dim, x.copy()
-        for i in range(0, len(x), 2):
-            angle = position * self.c.rope_theta ** -(i % d // d)
-            a, b = x[i], x[i + 1]
-            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
-            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
-        return wrong
+    def angle(self, i, position):
+        return position * self.c.rope_theta ** -(i // self.c.head_dim)
 
 
 class PairsFromOne(Port):
-    def turn(self, x, position):
-        d, wrong = self.c.head_dim, x.copy()
-        for i in range(0, len(x), 2):
-            angle = position * self.c.rope_theta ** -((i % d + 2) / d)
-            a, b = x[i], x[i + 1]
-            wrong[i] = a * math.cos(angle) - b * math.sin(angle)
-            wrong[i + 1] = a * math.sin(angle) + b * math.cos(angle)
-        return wrong
+    def angle(self, i, position):
+        return position * self.c.rope_theta ** -((i + 2) / self.c.head_dim)
 
 
 class Deviation(Port):
