@@ -7,7 +7,6 @@ numpy_llama.py, read as the explorer reads them. Black on white, A4, no text bel
 """
 import ast
 import hashlib
-import importlib.util
 import io
 import math
 import re
@@ -51,16 +50,15 @@ def rule(ax, x, y, length, width=0.6):
     ax.plot([x, x + length], [y, y], color="black", linewidth=width, linestyle="-", solid_capstyle="butt")
 
 
-def short(x):
+def short(x, style="g"):
     """A number with at most two digits after the point, and a minus that is as wide as a plus."""
     rounded = round(float(x), 2) + 0.0                    # no -0
-    return f"{rounded:g}".replace("-", "−")
+    return f"{rounded:{style}}".replace("-", "−")
 
 
 def two_digits(x):
     """A number with two digits after the point: 1.4 is 1.40."""
-    rounded = round(float(x), 2) + 0.0                    # no -0
-    return f"{rounded:.2f}".replace("-", "−")
+    return short(x, ".2f")
 
 
 def pair(row):
@@ -328,17 +326,9 @@ COLUMNS = {"name in a trace": (26, 30), "shape": (153, 12), "what it is": (200, 
            "line": (551, 4), "in numpy_llama.py": (577, 40)}      # where it begins, in points; characters
 
 
-def explorer():
-    """The explorer's build.py as a module: it reads the README's table and the taps of numpy_llama.py."""
-    spec = importlib.util.spec_from_file_location("explorer_build", HERE / "explorer" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def names():
     """[(name in a trace, shape, what it is, where it is defined, line, code)] of every name, in order."""
-    build = explorer()
+    from explorer import build  # here, as it takes time to import
     known, rows = build.reference(), []
     functions = [node for node in ast.parse(read("numpy_llama.py")).body if isinstance(node, ast.FunctionDef)]
     taps = {(call.lineno, call.args[0].value): (call.args[1], function) for function in functions
@@ -381,7 +371,7 @@ def letters():
 
 
 def weights_lines():
-    """The weights and their shapes, as the comment of numpy_llama.py's section 6 shows them: lines of text."""
+    """The weights and their shapes, as a comment in numpy_llama.py's section 1 shows them: lines of text."""
     block = re.search(r"^#     embedding \(V, D\).*\n(?:#     .*\n)+", read("numpy_llama.py"), re.M)[0]
     return [line.removeprefix("#     ") for line in block.splitlines()]
 

@@ -1,5 +1,4 @@
 """What all tests share: where the project is, and the model that ships with it."""
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Another folder holds a numpy_llama.py that is wrong on purpose: test_mutations.py.
 sys.path[:0] = [os.environ.get("NUMPY_LLAMA_DIR", str(ROOT)), str(ROOT / "tests")]
+sys.path.append(str(ROOT / "notebooks"))                  # `from explorer import build`; the course has a build too
 if "PYTEST_XDIST_WORKER" in os.environ:               # files of tests run side by side: a core for each
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests need is in the repository
@@ -16,14 +16,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"                    # everything the tests nee
 import numpy_llama  # noqa: E402
 
 FAIRYTALES = ROOT / "weights" / "fairytales"
-
-
-def explorer_build():
-    """notebooks/explorer/build.py as a module: notebooks/build.py has the same name."""
-    spec = importlib.util.spec_from_file_location("explorer_build", ROOT / "notebooks" / "explorer" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,14 @@ import compare
 import numpy as np
 import playwright
 import pytest
-from conftest import FAIRYTALES, ROOT, explorer_build
+from conftest import FAIRYTALES, ROOT
+from explorer import build as explorer
 from safetensors.numpy import load_file, save_file
 
 import numpy_llama as nl
 
 EXPLORER = ROOT / "notebooks" / "explorer"
 REFERENCE = ROOT / "tests" / "reference"
-explorer = explorer_build()
 DRIVER = Path(playwright.__file__).parent / "driver"
 NODE = next(DRIVER.glob("node*"))                         # node, or node.exe
 CASES = json.loads((REFERENCE / "cases.json").read_text())["cases"]

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import shutil
 from dataclasses import replace
 from urllib.parse import parse_qsl, quote
 
@@ -15,16 +14,14 @@ import bugs
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import FAIRYTALES, ROOT, explorer_build
+from conftest import FAIRYTALES, ROOT
+from explorer import build as explorer
+from explorer import measure
 from playwright.sync_api import sync_playwright
 from safetensors.numpy import load_file, save_file
 
 import numpy_llama as nl
 
-explorer = explorer_build()
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 PROMPT = "Once upon a time there was a king who"
 OTHER = "The old wolf went into the dark wood and"
 PROMPTS = (PROMPT, "“Where is my apple?”", "Königin 株")
@@ -40,7 +37,7 @@ DIGIT = 5.1e-7                                            # half of the last dig
 
 def browser_path():
     """The machine's browser. Without one: skip the test, or fail in the gate."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = measure.browser_path()
     if path is None:
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up("no Chromium or Chrome on this machine: `apt-get install chromium`, or your system's way")
@@ -59,7 +56,7 @@ def page_file(tmp_path_factory):
 def context():
     """A browser without a network."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=measure.FLAGS)
         yield browser.new_context(offline=True, viewport={"width": 1440, "height": 900}, accept_downloads=True)
         browser.close()
 

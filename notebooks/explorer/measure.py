@@ -12,8 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import build
 from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from explorer import build  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -44,6 +46,11 @@ PAN_AND_ZOOM = """async frames => {
     }
     return taken;
 }"""
+
+
+def browser_path():
+    """The machine's own browser, or None."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def open_page(browser, url):
@@ -84,7 +91,7 @@ def report(what, value, target, unit):
 
 
 def main():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = browser_path()
     if path is None:
         print("error: no Chromium or Chrome on this machine", file=sys.stderr)
         return 2
