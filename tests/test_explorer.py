@@ -2,10 +2,12 @@
 
 Node runs it; playwright's wheel brings one. What the page shows is tested in a browser, by test_explorer_page.py.
 """
+import base64
 import contextlib
 import hashlib
 import io
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import compare
 import numpy as np
 import playwright
 import pytest
+import wasmtime
 from conftest import FAIRYTALES, ROOT
 from explorer import build as explorer
 from safetensors.numpy import load_file, save_file
@@ -127,6 +130,25 @@ def test_a_wrong_engine_is_refused(mutation, run, tmp_path):
     case = "gqa-float32/chunk"
     run([trace_job(case, tmp_path / "x.safetensors")], REFERENCE / CASES[case]["checkpoint"], MUTATIONS[mutation])
     assert judge(tmp_path / "x.safetensors", case)[0] == 1
+
+
+PLAIN = ("if (!kernel || n % 2) return false;", "return false;")
+
+
+@pytest.mark.parametrize("mutation", [None, PLAIN], ids=["WebAssembly", "JavaScript"])
+@pytest.mark.parametrize(("T", "m", "n"), [(1, 1, 2), (1, 4, 2), (2, 3, 6), (3, 9, 7), (16, 64, 256), (65, 10, 1026)])
+def test_a_product_is_that_of_float64_rounded_once(T, m, n, mutation, run):
+    """Even and odd rows, columns and lengths; 1e-12 and half a unit of float32's last place, 2^-24, are allowed."""
+    rng = np.random.default_rng(T)
+    x, w = rng.standard_normal((T, n), np.float32), rng.standard_normal((m, n), np.float32)
+    [found] = run([{"do": "matmul", "x": x.tolist(), "w": w.tolist()}], mutation=mutation)
+    np.testing.assert_allclose(found, (x.astype(np.float64) @ w.T.astype(np.float64)).ravel(), rtol=2**-24, atol=1e-12)
+
+
+def test_the_kernel_in_the_page_is_its_source_assembled():
+    text = (EXPLORER / "fast_matmul.js").read_text()
+    code = "".join(re.findall(r'^  "([\w+/=]+)"', text, re.M))
+    assert base64.b64decode(code) == wasmtime.wat2wasm((EXPLORER / "matmul.wat").read_text())
 
 
 @pytest.mark.parametrize("model", ["weights/fairytales", "tests/reference/checkpoints/mqa-float16-meta",

@@ -5,6 +5,7 @@
 //
 //   T new tokens   S tokens seen so far   D model width    F feed-forward width   V vocabulary
 //   H query heads  G key/value heads      d head width     L layers
+import { fastMatmul } from "./fast_matmul.js";
 
 export function tensor(shape, data = null) {
   const size = shape.reduce((product, n) => product * n, 1);
@@ -58,41 +59,13 @@ export function rmsNorm(x, weight, eps) {
   return y;
 }
 
-// x @ w.T: (T, n), (m, n) -> (T, m). The speed of the page is decided here: two rows of x times four rows of w at a
-// time, so that each number that is read is used more than once.
+// x @ w.T: (T, n), (m, n) -> (T, m).
 export function matmul(x, w) {
-  const [T, n] = x.shape;
-  const m = w.shape[0];
+  const [T, n] = x.shape, [m] = w.shape;
   const y = tensor([T, m]);
-  const X = x.data, W = w.data, Y = y.data;
-  const wholeT = T - T % 2, wholeM = m - m % 4;
-  for (let o = 0; o < wholeM; o += 4) {
-    const w0 = o * n, w1 = w0 + n, w2 = w1 + n, w3 = w2 + n;
-    for (let t = 0; t < wholeT; t += 2) {
-      const x0 = t * n, x1 = x0 + n;
-      let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
-      for (let i = 0; i < n; i++) {
-        const a = X[x0 + i], b = X[x1 + i];
-        const p = W[w0 + i], q = W[w1 + i], r = W[w2 + i], s = W[w3 + i];
-        a0 += a * p; a1 += a * q; a2 += a * r; a3 += a * s;
-        b0 += b * p; b1 += b * q; b2 += b * r; b3 += b * s;
-      }
-      const y0 = t * m + o, y1 = y0 + m;
-      Y[y0] = a0; Y[y0 + 1] = a1; Y[y0 + 2] = a2; Y[y0 + 3] = a3;
-      Y[y1] = b0; Y[y1 + 1] = b1; Y[y1 + 2] = b2; Y[y1 + 3] = b3;
-    }
-    if (wholeT < T) {
-      const x0 = wholeT * n, y0 = wholeT * m + o;
-      let a0 = 0, a1 = 0, a2 = 0, a3 = 0;
-      for (let i = 0; i < n; i++) {
-        const a = X[x0 + i];
-        a0 += a * W[w0 + i]; a1 += a * W[w1 + i]; a2 += a * W[w2 + i]; a3 += a * W[w3 + i];
-      }
-      Y[y0] = a0; Y[y0 + 1] = a1; Y[y0 + 2] = a2; Y[y0 + 3] = a3;
-    }
-  }
+  if (fastMatmul(x.data, w.data, y.data, T, m, n)) return y;
   for (let t = 0; t < T; t++) {
-    for (let o = wholeM; o < m; o++) Y[t * m + o] = dot(X, t * n, W, o * n, n);
+    for (let o = 0; o < m; o++) y.data[t * m + o] = dot(x.data, t * n, w.data, o * n, n);
   }
   return y;
 }

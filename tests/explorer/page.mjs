@@ -4,8 +4,8 @@ import os from "node:os";
 import path from "node:path";
 
 // What computes; all other modules of the page draw.
-const MODULES = ["engine", "names", "dtypes", "weights", "tokenizer", "sampling", "random", "bugs", "changes", "run",
-  "logits", "differ", "explain", "trace_file"];
+const MODULES = ["fast_matmul", "engine", "names", "dtypes", "weights", "tokenizer", "sampling", "random", "bugs", "changes",
+  "run", "logits", "differ", "explain", "trace_file"];
 
 const between = (text, before, after) => text.split(before, 2)[1].split(after, 1)[0];
 

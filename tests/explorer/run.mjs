@@ -37,6 +37,10 @@ const DO = {
       : Object.entries(node).flatMap(([key, child]) => walk(child, [...path, key]));
     return Object.fromEntries(walk(page.model.weights, []));
   },
+  matmul: (page, { x, w }) => {
+    const [a, b] = [x, w].map(rows => page.tensor([rows.length, rows[0].length], Float32Array.from(rows.flat())));
+    return Array.from(page.matmul(a, b).data);
+  },
   encode: (page, { texts }) => texts.map(text => page.tokenizer.encode(text)),
   decode: (page, { ids }) => ids.map(some => page.tokenizer.decode(some)),
   merges: (page, { texts }) => texts.map(text => page.tokenizer.merges(text)),
