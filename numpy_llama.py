@@ -7,7 +7,7 @@
 
     x = embedding[tokens]                             one row of D numbers (the width) for each token id
     for each layer:
-        x = x + self_attention(rms_norm(x))           a token gathers what it needs from the tokens before it
+        x = x + self_attention(rms_norm(x))           a token gathers what it needs from itself and those before it
         x = x + feed_forward(rms_norm(x))             and works on what it has, alone
     logits = rms_norm(x) @ output                     a score for every token that could come next
 
@@ -47,8 +47,8 @@ class InputError(ValueError):
 class Config:
     """The numbers that define a Llama (D, L and H: LLaMA, table 2).
 
-    Raises InputError for a number that is not positive, if G does not divide H, and if d is not given and H does not
-    divide D.
+    Raises InputError for a number that is not positive, for an odd d, if G does not divide H, and if d is not given and
+    H does not divide D.
     """
     dim: int                     # D
     n_layers: int                # L
@@ -58,7 +58,7 @@ class Config:
     vocab_size: int              # V
     max_seq_len: int = 4096      # the context, in tokens
     norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
-    rope_theta: float = 10000.0  # RoPE's base: the larger, the more slowly all pairs but the first turn (section 4)
+    rope_theta: float = 10000.0  # RoPE's base (section 4): the larger, the more slowly all pairs but the first turn
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
@@ -131,14 +131,14 @@ def under(prefix, tap):
 #
 # Attention (section 5) runs as H heads side by side. In each, a token has a query and a key, rows of d numbers that are
 # compared by dot product. To tell where a token stands, each row is read as d/2 pairs, number i with number i + d/2:
-# points in a plane, each turned by an angle that grows with the token's position.
+# points in a plane, each turned by an angle that grows with the position. This is RoPE, rotary position embedding.
 
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
     Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, with i - 1 for i).
     """
-    # Rounded where Hugging Face's code rounds: one bit of a frequency changes a cosine at position 4095 by up to 2e-4.
+    # Rounded where Hugging Face's code rounds: one bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
     # But the power is computed in float64 and then rounded, because float32 powers differ from library to library.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
@@ -150,10 +150,10 @@ def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
     The query at position m and the key at position n are both turned, so that their dot product depends on the
-    positions only through m - n.
+    positions only through m - n: turned by equal angles, two points keep their dot product.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
-    differ only in the order of each head's columns in wq and wk, which make queries and keys; `load` reorders Meta's.
+    differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
     """
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]                   # (heads, T, d/2); cos and sin serve every head
@@ -162,9 +162,9 @@ def rope(x, cos, sin):
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
-# Products with wq, wk and wv make of each token's row H queries (what each head looks for), G keys (what it can be
+# Products with wq, wk and wv turn each token's row into H queries (what each head looks for), G keys (what it can be
 # found by) and G values (what it hands over). A head is a query with a key and a value, which heads may share. No token
-# looks at a later one, so a new token changes no earlier row in any layer: a cache keeps their keys and values.
+# looks at a later one, so a new token changes no earlier row in any layer: a cache keeps all keys and values so far.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -194,7 +194,7 @@ def attention(q, k, v, mask, tap=ignore):
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # q·k spreads like the root of d; undivided, one key gets most
+    scores /= math.sqrt(d)                                # else one key gets nearly all: q·k grows like the root of d
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -245,7 +245,7 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): what each gate multiplies `up` by
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): what x @ up is multiplied by
     hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
@@ -267,12 +267,12 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0               # all caches are equally long
+    start = cache[0].length if cache else 0               # the layer that comes first is extended first
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # of the computation; the embedding may have fewer bits
+    dtype = weights["norm"].dtype                         # of the computation; a lazy embedding may have fewer bits
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -309,7 +309,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow. Tokens below (1 - top_p) / V hold less than 1 - top_p together: the others reach top_p.
+        # Sorting all V is slow. Tokens below (1 - top_p) / V add up to less than 1 - top_p: the others reach top_p.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
@@ -348,11 +348,11 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
     if max_new_tokens < 1:
         return
     rng = rng or np.random.default_rng()
-    cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens, config.max_seq_len))
+    cache = cache or new_cache(weights, config, min(len(tokens) + max_new_tokens - 1, config.max_seq_len))
     room = min(cache[0].max_len, config.max_seq_len) - cache[0].length - len(tokens)
     n_max = min(max_new_tokens, room + 1)                 # the last token never goes through forward: it takes no room
 
-    logits = prefill(tokens, weights, config, cache)      # forward(tokens, ..., cache)[-1], in chunks (section 11)
+    logits = prefill(tokens, weights, config, cache)      # forward(..., cache)[-1], checked, in chunks (section 11)
     for n in range(1, n_max + 1):
         token = sample(logits, rng, temperature, top_k, top_p)
         yield token
@@ -360,7 +360,7 @@ def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), tempera
             return
         position = cache[0].length
         logits = forward([token], weights, config, cache)[-1]
-        check_finite(logits, position)                    # `sample` could not name the position
+        check_finite(logits, position)                    # as `prefill` does; `sample` could not name the position
 
 
 # ==== Behind the model: from here on, more than NumPy =========================================================
