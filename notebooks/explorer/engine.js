@@ -84,7 +84,18 @@ export function elementwise(f, a, b = a) {
   return y;
 }
 
-const add = (a, b) => elementwise((x, y) => x + y, a, b);
+// a + b and a * b have loops of their own: browsers do not inline an f that is not always the same.
+function add(a, b) {
+  const y = tensor(a.shape);
+  for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] + b.data[i];
+  return y;
+}
+
+function multiply(a, b) {
+  const y = tensor(a.shape);
+  for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] * b.data[i];
+  return y;
+}
 
 // ---- Positions -----------------------------------------------------------------------------------------------
 
@@ -231,6 +242,7 @@ function weightedValues(probs, v) {
       sums.fill(0);
       for (let s = 0; s < S; s++) {
         const p = probs.data[(h * T + t) * S + s];
+        if (p === 0) continue;                            // half of them: the future
         for (let i = 0; i < d; i++) sums[i] += p * v.data[(g * S + s) * d + i];
       }
       heads.data.set(sums, (h * T + t) * d);
@@ -256,7 +268,7 @@ function selfAttention(x, { wq, wk, wv, wo }, cos, sin, start, pairing, cache, t
 // SwiGLU: (T, D) -> (T, D).
 function feedForward(x, { gate, up, down }, tap) {
   const siluGate = tap("silu", elementwise(silu, tap("gate", matmul(x, gate))));        // (T, F)
-  const hidden = tap("hidden", elementwise((a, b) => a * b, siluGate, tap("up", matmul(x, up))));
+  const hidden = tap("hidden", multiply(siluGate, tap("up", matmul(x, up))));
   return tap("out", matmul(hidden, down));
 }
 

@@ -333,7 +333,6 @@ function stepLayer(step) {
 async function start() {
   readHash();
   listen();
-  await nextPaint();                                      // the empty page is seen first
   const node = byId("weights"), { weights } = JSON.parse(byId("data").textContent);
   model.weights = await unpackWeights(node.textContent, weights, model.config);
   node.remove();
