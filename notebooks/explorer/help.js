@@ -10,7 +10,8 @@ const PARAGRAPHS = {
     the tokens before them; the feed-forward step, its lower half, works on each token alone. Both add what they find to
     the stream. Each box is a tensor, a table of numbers; choose one. Dashed boxes are what it is computed from.`,
   "In the middle": `The tensor that you chose. A row is a token. Orange with a minus is negative, white is zero, blue is
-    positive. Zoom with the wheel or with + until you can read the numbers; drag to move. Click a number.`,
+    positive. Zoom with the wheel or with + until you can read the numbers; drag to move. Behind a thick black edge
+    there is more. Click a number.`,
   "On the right": `That number: its formula, first in general, then with its own numbers; what was added up; and the
     lines of numpy_llama.py that compute it. Underlined numbers are links: follow them back, step by step, to the
     embedding.`,

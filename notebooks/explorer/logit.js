@@ -122,7 +122,7 @@ function openWords(now, token) {
   if (short !== "ffn.out") return "";
   const shares = columnShares(now.run, row, token, now.name), sum = shares.reduce((a, b) => a + b);
   return `Open: what the feed-forward step of layer ${layer} writes. The whole row together adds ${fixed(sum, 2)} to ` +
-    `the logit of ${name}; column ${column} alone adds ${fixed(shares[column], 2)}` +
+    `the logit of ${name}; column ${column} alone adds ${num(shares[column], 3)}` +
     `${column === farthestFrom0(shares) ? ", the largest share of the row" : ""}.`;
 }
 

@@ -7,6 +7,7 @@ const READABLE = [40, 13];                                // a cell from which a
 const MARKED = 7;                                         // a cell that has room for a minus
 const LONGEST_LABEL = 13;
 const HATCH = 9;                                          // pixels between two lines
+const EDGE = 4;                                           // pixels of an edge with more behind it
 const STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FONT = "11px system-ui, sans-serif";
 
@@ -32,6 +33,7 @@ export function paintPanel(g, panel, spec, pixels) {
   g.strokeStyle = spec.ramps.dim;
   g.lineWidth = 1;
   g.strokeRect(panel.x - 0.5, panel.y - 0.5, panel.w + 1, panel.h + 1);
+  paintMore(g, panel, spec);
   if (panel.labelled) paintRowLabels(g, panel, spec);
   if (!spec.heads || spec.head !== null) paintColumnLabels(g, panel, spec);
 }
@@ -62,6 +64,17 @@ function paintCell(g, panel, spec, row, column, numbers) {
   g.fillStyle = inkOn(colourOf(value, spec.limit, spec.share, spec.ramps));
   if (numbers) g.fillText(short(value), x, y);
   else g.fillRect(x - 2, y - 0.5, 4, 1);
+}
+
+// A thick edge: the matrix goes on behind it.
+function paintMore(g, panel, spec) {
+  const { x, y, w, h, px, py } = panel, right = x + w, bottom = y + h;
+  const [hiddenRight, hiddenBelow] = [spec.columns * panel.cw - w - px, spec.rows * panel.ch - h - py];
+  g.fillStyle = spec.ramps.ink;
+  if (px > 0.5) g.fillRect(x - EDGE, y, EDGE, h);
+  if (hiddenRight > 0.5) g.fillRect(right, y, EDGE, h);
+  if (py > 0.5) g.fillRect(x, y - EDGE, w, EDGE);
+  if (hiddenBelow > 0.5) g.fillRect(x, bottom, w, EDGE);
 }
 
 function paintOff(g, panel, spec) {                       // a head that is switched off is hatched
