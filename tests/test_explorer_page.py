@@ -813,6 +813,34 @@ def test_what_goes_on_below_has_an_edge(page):
     page.wait_for_function("!document.querySelector('.bugs').classList.contains('more')")
 
 
+# How many columns of pixels of the big matrix are nearly all black, [in its left half, in its right half].
+EDGES = """() => {
+    const canvas = document.querySelector("#matrix canvas"), { width, height } = canvas;
+    const copy = Object.assign(document.createElement("canvas"), { width, height });
+    const g = copy.getContext("2d", { willReadFrequently: true });
+    g.drawImage(canvas, 0, 0);
+    const pixels = new Uint32Array(g.getImageData(0, 0, width, height).data.buffer);
+    const black = new Array(width).fill(0);
+    pixels.forEach((colour, i) => { black[i % width] += colour === 0xff000000; });
+    const xs = [...black.keys()].filter(x => black[x] > 0.8 * height);
+    return [xs.filter(x => x < width / 2).length, xs.filter(x => x > width / 2).length];
+}"""
+
+
+def test_a_matrix_that_goes_on_has_a_thick_edge(page):
+    def edges(column):
+        show(page, link(SHORT, name="layers.1.ffn.gate", index=(1, column)))
+        return page.evaluate(EDGES)
+
+    show(page, link(SHORT, name="layers.1.attn_norm", index=(1, 0)))
+    assert page.evaluate(EDGES) == [0, 0]                 # 256 columns have room
+    show(page, link(SHORT, name="layers.1.ffn.gate", index=(1, 0)))
+    for _ in range(4):
+        page.click("button[title^='zoom in']")
+    thick = [[pixels >= 3 for pixels in edges(column)] for column in (0, 350, 703)]       # 4, or 3 and two halves
+    assert thick == [[False, True], [True, True], [True, False]]
+
+
 def test_a_phone_gets_a_sentence(context, page_file):
     phone = context.new_page()
     phone.set_viewport_size({"width": 390, "height": 800})
@@ -849,6 +877,8 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
         "head = Math.floor(j / n);\n    return x.data[(head * T + t)",
         "head = heads - 1 - Math.floor(j / n);\n    return x.data[(head * T + t)",
         test_wiring_chooses_tensors_and_marks_their_inputs),
+    "edges say that there is more where there is not": (
+        "if (hiddenRight > 0.5)", "if (hiddenRight >= 0)", test_a_matrix_that_goes_on_has_a_thick_edge),
     "the table has the row above": (
         "textContent: num(spec.value(head, row, column), 6)", "textContent: num(spec.value(head, row - 1, column), 6)",
         test_a_row_is_a_table_on_demand),
