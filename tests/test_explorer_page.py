@@ -827,7 +827,7 @@ EDGES = """() => {
 }"""
 
 
-def test_a_matrix_that_goes_on_has_a_thick_edge(page):
+def test_a_matrix_that_goes_on_has_a_thick_edge(page, model):
     def edges(column):
         show(page, link(SHORT, name="layers.1.ffn.gate", index=(1, column)))
         return page.evaluate(EDGES)
