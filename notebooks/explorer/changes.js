@@ -119,7 +119,7 @@ function decode(field) {
 }
 
 // Throw an Error in one sentence for a change that this model cannot have.
-export function checkChange(change, config) {
+function checkChange(change, config) {
   const sizes = { H: config.n_heads, G: config.n_kv_heads, D: config.dim, d: config.head_dim, F: config.hidden_dim,
     V: config.vocab_size, T: config.max_seq_len, S: config.max_seq_len };
   const isIndex = (value, size) => Number.isInteger(value) && value >= 0 && value < size;

@@ -25,9 +25,9 @@ export const RAMPS = {
   },
 };
 
-export const css = abgr => `rgb(${abgr & 255},${abgr >> 8 & 255},${abgr >> 16 & 255})`;
+const css = abgr => `rgb(${abgr & 255},${abgr >> 8 & 255},${abgr >> 16 & 255})`;
 
-export function colourIndex(value, limit, share) {
+function colourIndex(value, limit, share) {
   const part = share ? value / limit : (value / limit + 1) / 2;
   return Math.max(0, Math.min(255, Math.round(255 * part)));
 }

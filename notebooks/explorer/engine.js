@@ -36,7 +36,7 @@ export function newTrace(inner = ignore) {
 // ---- Primitives ----------------------------------------------------------------------------------------------
 
 // x[from..to) to probabilities, in place; -Infinity gives 0.
-export function softmaxRow(x, from, to) {
+function softmaxRow(x, from, to) {
   let largest = -Infinity;
   for (let i = from; i < to; i++) largest = Math.max(largest, x[i]);
   let sum = 0;
@@ -143,7 +143,7 @@ export function rope(x, cos, sin, pairing = "halves") {
 // ---- Attention -----------------------------------------------------------------------------------------------
 
 // (T, heads * d) -> (heads, T, d)
-export function splitHeads(x, d) {
+function splitHeads(x, d) {
   const [T, width] = x.shape;
   const heads = width / d;
   const y = tensor([heads, T, d]);

@@ -1,6 +1,6 @@
 // What the trace's names mean: their order, their axes in size letters, and what each is computed from.
 
-export const LAYER = ["attn_norm", "attn.q", "attn.k", "attn.v", "attn.q_rope", "attn.k_rope", "attn.scores",
+const LAYER = ["attn_norm", "attn.q", "attn.k", "attn.v", "attn.q_rope", "attn.k_rope", "attn.scores",
   "attn.probs", "attn.heads", "attn.out", "x_attn", "ffn_norm", "ffn.gate", "ffn.silu", "ffn.up", "ffn.hidden",
   "ffn.out", "x_ffn"];
 

@@ -2,7 +2,7 @@
 
 import { refuse } from "./engine.js";
 
-export function checkSampling(temperature, top_k, top_p) {
+function checkSampling(temperature, top_k, top_p) {
   refuse(!(temperature >= 0 && temperature < Infinity),
     `temperature must be 0 (greedy) or a positive number, not ${temperature}`);
   refuse(!(top_k >= 0), `top_k must be 0 (off) or a positive integer, not ${top_k}`);

@@ -3,7 +3,7 @@ import { fromText, toText } from "./changes.js";
 import { namesOf } from "./names.js";
 
 export const MAX_TOKENS = 128;
-export const SAMPLING = { temperature: 0.8, top_k: 0, top_p: 0.95 };
+const SAMPLING = { temperature: 0.8, top_k: 0, top_p: 0.95 };
 export const TOOLS = {                                    // at the bottom: what the link calls it, what its tab says
   next: "Next token", logit: "Why this token", rotation: "Rotation", neuron: "One neuron", tokens: "Tokens",
   cache: "Cache", patch: "Second prompt", mistakes: "Mistakes", traces: "Traces",

@@ -33,7 +33,7 @@ function largestOf(data) {
 }
 
 // All that the canvas, the table of a row and the legend need to know.
-export function matrixSpec(now) {
+function matrixSpec(now) {
   const grid = gridOf(now);
   return { ...grid, ...numbersOf(now, grid), ...wordsOf(now, grid), head: now.state.head, ramps: now.ramps,
     off: letters(now.name)[0] === "H" ? headsOff(now) : null };

@@ -113,7 +113,7 @@ function characterOf(bytes) {
 }
 
 // For a model without a tokenizer: "1 5 23" is the tokens 1, 5 and 23.
-export class TokenIds {
+class TokenIds {
   constructor(size) {
     this.pieces = Array.from({ length: size }, (_, id) => String(id));
     this.kinds = "n".repeat(size);

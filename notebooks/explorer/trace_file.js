@@ -25,7 +25,7 @@ export function writeTrace(trace) {
 }
 
 // The bytes of a .safetensors file, to Map name -> {shape, data, dtype}. Throws an Error in one sentence.
-export function readSafetensors(buffer) {
+function readSafetensors(buffer) {
   const { header, start } = readHeader(buffer);
   const found = new Map();
   for (const [name, entry] of Object.entries(header)) {
