@@ -328,13 +328,15 @@ def draw_families(families, points, ax):
         xy = points[start:start + len(words)]
         start += len(words)
         ax.scatter(*xy.T, color=colour, marker=marker, s=28, label=name, zorder=3)
-        taken = []                                        # where labels stand: they move up rather than meet
+        taken = {-1: [], 1: []}                           # where labels stand, on either side: they move up rather than meet
         for (x, y), word in sorted(zip(xy.tolist(), words), key=lambda item: item[0][1]):
+            side = 1 if x > np.median(xy[:, 0]) else -1
             height = y
-            while any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken):
+            while any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken[side]):
                 height += gap / 4
-            taken.append((x, height))
-            ax.annotate(word, (x, y), (x + 0.035, height), va="center", fontsize=9,
+            taken[side].append((x, height))
+            ax.annotate(word, (x, y), (x + 0.035 * side, height), va="center", fontsize=9,
+                        ha="left" if side == 1 else "right",
                         arrowprops=dict(arrowstyle="-", color=GREY, linewidth=0.5, shrinkA=0, shrinkB=2))
     ax.legend(loc="lower right")
 

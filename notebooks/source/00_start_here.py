@@ -18,7 +18,7 @@
 # | **The question** | What happens between a prompt and its next token? |
 # | **You will be able to** | compute the smallest language model by hand; run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
-# | **Minutes** | 80 |
+# | **Minutes** | 75 |
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
 # would do as the next one. This course computes that function step by step, with one file of NumPy,
@@ -350,12 +350,12 @@ def subtract_embedding(place, of):
 for place in ("layers.0.x_attn", "layers.0.x_ffn"):
     for of in ("the token itself", "the one before"):
         left = loss(subtract_embedding(place, of))
-        print(f"{place:15}, minus the embedding of {of:16} loss {left:.1f}")
+        print(f"at {place:15} minus the embedding of {of:16} loss {left:.1f}")
 
 # %% [markdown]
 # **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself, and another
 # token's little. After the step, neither changes anything. So the step reads the embedding, and what it writes drowns it:
-# a row of length 1.4 does not matter beside one of about 40, whichever it is. What the later layers know of the token,
+# a row of length 1.4 does not matter beside one of about 40, whichever of the two it is. What the later layers know of the token,
 # they have from what this step wrote. Another model may divide the work otherwise.
 #
 # ## A map of the course
