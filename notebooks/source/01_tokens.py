@@ -124,11 +124,11 @@ def learn(text, steps):
 
 print(f"the story has he {STORY.count('he')} times, th {STORY.count('th')} times")
 print(f"learned from its {len(STORY.split())} words", *learn(STORY, 16))
-print("from 115 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
+print("from 112 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
 print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 
 # %% [markdown]
-# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find ten of the same
+# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find eleven of the same
 # sixteen pieces; the books go on until rare words are pieces.
 #
 # ## A word, merge by merge
@@ -221,24 +221,21 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # **Predict.** How likely does the model find `n` after `I`, and after `▁I`: about 0, 20 or 60 percent?
 
 # %%
-def expected(ids, count=6):
-    """{piece: percent} of the likeliest next tokens."""
+def expected(ids):
+    """{piece: percent} of the next token, the likeliest first."""
     probs = nl.next_token_probs(nl.forward(ids, weights, config)[-1])
-    return {vocabulary[i]: 100 * probs[i] for i in np.argsort(-probs)[:count]}
+    return {vocabulary[i]: 100 * probs[i] for i in np.argsort(-probs)}
 
 
 right, wrong = tokenizer.encode("I"), [tokenizer.bos, number_of["I"]]
 for ids in (right, wrong):
-    percent = expected(ids, count=config.vocab_size)["n"]
-    print([vocabulary[i] for i in ids], f"then n: {percent:.0f} %")
+    percents = expected(ids)
+    best = "  ".join(f"{piece} {percents[piece]:.0f}" for piece in list(percents)[:5])
+    print(f"{vocabulary[ids[-1]]:3} then n: {percents['n']:3.0f} %    the likeliest: {best}")
 
-# %%
-figure, axes = figures.new(2.3, columns=2)
-for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
-    figures.bars(ax, expected(ids), ".0f", marked=["n"])
-    ax.set(title=title, xlabel="percent", xlim=(0, 30))
-figures.show(figure, "The same letter, two tokens: without the space a fifth of the probability "
-                     "goes to n (hatched), for the word In; the rest is much as after the word I.")
+# %% [markdown]
+# **Explain.** To the model the same letter is two tokens. After the one without the space, a fifth of the probability goes
+# to `n`, for the word *In*; the rest is much the same.
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
