@@ -328,14 +328,19 @@ def draw_families(families, points, ax):
         xy = points[start:start + len(words)]
         start += len(words)
         ax.scatter(*xy.T, color=colour, marker=marker, s=28, label=name, zorder=3)
-        taken = []                                        # where labels stand: they move up rather than meet
-        for (x, y), word in sorted(zip(xy.tolist(), words), key=lambda item: item[0][1]):
-            height = y
-            while any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken):
-                height += gap / 4
-            taken.append((x, height))
-            ax.annotate(word, (x, y), (x + 0.035, height), va="center", fontsize=9,
-                        arrowprops=dict(arrowstyle="-", color=GREY, linewidth=0.5, shrinkA=0, shrinkB=2))
+        for side, mine in ((-1, xy[:, 0] <= np.median(xy[:, 0])), (1, xy[:, 0] > np.median(xy[:, 0]))):
+            taken = []                                    # where labels stand: they move up rather than meet
+            for i in sorted(np.flatnonzero(mine), key=lambda i: xy[i, 1]):
+                x, height = xy[i]
+                beside = [y for other, y in xy if 0.01 < side * (other - x) < 0.16]       # points under its label
+                while (any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken)
+                       or any(abs(height - y) < gap / 2 for y in beside)):
+                    height += gap / 4
+                taken.append((x, height))
+                ax.annotate(words[i], xy[i], (x + 0.035 * side, height), va="center", fontsize=9,
+                            ha="left" if side == 1 else "right",
+                            arrowprops=dict(arrowstyle="-", color=GREY, linewidth=0.5, shrinkA=0, shrinkB=2))
+    ax.margins(x=0.13)
     ax.legend(loc="lower right")
 
 

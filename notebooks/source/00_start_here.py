@@ -18,15 +18,18 @@
 # | **The question** | What happens between a prompt and its next token? |
 # | **You will be able to** | compute the smallest language model by hand; run a Llama on a prompt and read its answer; name every step on the way and the shape of what it makes; watch, record or change any number inside |
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
-# | **Minutes** | 80 |
+# | **Minutes** | 75 |
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
 # would do as the next one. This course computes that function step by step, with one file of NumPy,
 # [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales. Nothing needs to be
 # downloaded, and no step is hidden.
 #
+# At each **Predict**, stop and write down a guess. Run the cell (Shift+Enter), and compare with the **Explain** below it.
+# Then change a number in the cell, and run it again.
+#
 # In this lesson T is the number of tokens, D how many numbers the model keeps for each of them, and V the number of
-# tokens in the vocabulary. Six more letters come with the drawing of the whole model; all mean the same in every lesson.
+# tokens in the vocabulary. The other letters come with the drawing of the whole model.
 
 # %% tags=["hide"]
 import textwrap
@@ -103,9 +106,8 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 # (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
 #
 # The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right, to
-# be folded back. It takes about three quarters of an hour the first time, now or bit by bit: lessons
-# 02 to 07 come back to its steps.
-# Its second page lists every symbol and name of a Llama, for later.
+# be folded back. It takes about three quarters of an hour the first time, now or bit by bit: lessons 02 to 07 come back
+# to its steps. Its second page lists every symbol and name of a Llama.
 #
 # ## From a prompt to its next token
 #
@@ -138,11 +140,10 @@ for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(l
 
 # %% [markdown]
 # **Explain.** *a* stands twice in the prompt, with the same id, and the rows after it differ: after *upon a* the model
-# is sure of *time*, after *there was a* it is not sure of *king*. The layers do that: they let a token read what stands
-# before it. The first token, `<s>`, says that a text begins. A space belongs to the piece that follows it.
+# is sure of *time*, after *there was a* it is not sure of *king*. So a row depends on more than its own token. `<s>` says
+# that a text begins. A space belongs to the piece that follows it.
 #
-# In pictures: the best eight pieces after the whole prompt. (`figures` is the drawing helper of this course; its lines
-# can be skipped.)
+# In a picture: the best eight pieces after the whole prompt. (`figures` draws for this course; skip its lines.)
 
 # %%
 def after(n):
@@ -160,14 +161,13 @@ def after(n):
 after(len(tokens))
 
 # %% [markdown]
-# Some lessons have sliders. They need a running kernel (JupyterLab), and the figure above each of them shows what it
-# draws, so that a page without a kernel loses little. This one moves through the prompt.
+# The slider below moves through the prompt. Sliders need a running kernel (JupyterLab).
 
 # %% tags=["sliders"]
 ipywidgets.interact(after, n=(1, len(tokens)));
 
 # %% [markdown]
-# And this is choosing again and again: a story, one token at a time. The seed fixes what is drawn; change it. (A
+# And this is step 4 again and again: a story, one token at a time. The seed, 3, fixes what is drawn; change it. (A
 # temperature below 1 makes likely tokens likelier still: lesson [10](10_objective_and_sampling.ipynb).)
 
 # %%
@@ -175,15 +175,15 @@ new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), tempera
 print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# It is a small model: its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with
-# larger matrices, trained on far more text.
+# Its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with larger matrices,
+# trained on far more text.
 #
 # ## The whole model, from a run
 #
-# The rows of D numbers, one for each token, run through the whole model. Layers read them and *add* to them; that is
-# why they are called the *residual stream*. Think of a sheet of notes for each token that is passed from hand to hand:
-# everybody reads it, and writes something more on it. A layer does so in two *steps*: attention, where tokens read
-# each other, and the feed-forward step, where each token is worked on by itself.
+# The rows of D numbers, one for each token, run through the whole model as its *residual stream*. Layers read them and
+# *add* to them. Think of a sheet of notes for each token that is passed from hand to hand: everybody reads it, and
+# writes something more on it. A layer does so in two *steps*: attention, where tokens read each other, and the
+# feed-forward step, where each token is worked on by itself.
 #
 # Every value on the way has a name. A *trace* is the record of one run: every value under its name, in the order in
 # which it was computed.
@@ -219,9 +219,9 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 #
 #     python notebooks/explorer/build.py --open "#t=logits&i=9.345"
 #
-# The letters: D numbers in a row of the stream, F in the middle of the feed-forward step, V pieces in the vocabulary,
-# H query heads and G key/value heads of d numbers each, L layers. Here are their values in this model and in two that
-# were published:
+# The letters: T tokens read S tokens (here the same ones). D numbers in a row of the stream, F in the middle of the
+# feed-forward step, V pieces in the vocabulary, H query heads and G key/value heads of d numbers each, L layers. They
+# mean the same in every lesson. Here are their values in this model and in two that were published:
 
 # %%
 print("              " + "".join(f"{letter:>7}" for letter in "DFVHGdL") + "     parameters")
@@ -254,8 +254,8 @@ print("the logits are the same:", np.array_equal(same, logits))
 # %% [markdown]
 # And here is one that changes: it *silences* steps, that is, what they would add to the stream is set to zero.
 #
-# **Predict.** *a* stands twice in the prompt, and the two rows of logits after it differ. If all attention steps are
-# silenced, do they still differ? And if all feed-forward steps are silenced instead?
+# **Predict.** Write *wolf* instead of *king*. Both prompts end with *who*, and the rows of logits after it differ. If all
+# attention steps are silenced, do they still differ? And if all feed-forward steps are silenced instead?
 
 # %%
 def silence(chosen):
@@ -268,15 +268,16 @@ def silence(chosen):
 
 
 steps = [name for name in trace if name.endswith(".out")]
-first, second = [t for t, piece in enumerate(figures.pieces(tokenizer, tokens)) if piece == " a"]
-for kind in ("attn", "ffn"):
-    silenced = nl.forward(tokens, weights, config,
-                          tap=silence([name for name in steps if kind in name]))
-    difference = np.abs(silenced[first] - silenced[second]).max()
-    print(f"without all {kind:4} steps, the two rows differ by at most {difference:.1f}")
+groups = {"none": [], "attention": [name for name in steps if "attn" in name],
+          "feed-forward": [name for name in steps if "ffn" in name]}
+other = tokenizer.encode(prompt.replace("king", "wolf"))      # T ids again, all but one the same
+for kind, chosen in groups.items():
+    king = nl.forward(tokens, weights, config, tap=silence(chosen))[-1]
+    wolf = nl.forward(other, weights, config, tap=silence(chosen))[-1]
+    print(f"silenced: {kind:13} the two rows differ by at most {np.abs(king - wolf).max():.1f}")
 
 # %% [markdown]
-# **Explain.** Without attention the two rows are equal: no row knows anything but its own token. Without the
+# **Explain.** Without attention the two rows are equal: *who* cannot tell which word stood before it. Without the
 # feed-forward steps they still differ. So it is attention that lets a token read what stands before it.
 #
 # **Predict.** The model has 6 layers of two steps each, 12 in all, and each row of the stream is a sum of the embedding
@@ -314,22 +315,22 @@ for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
-# **Explain.** All steps together are needed: with none, the loss is above log V. One at a time, seven of the twelve cost
-# at most 0.14 nats, and four between 0.23 and 0.63. The first feed-forward step costs 4.91. Why does so much hang on
-# it? First, how long is what it writes, beside the embedding?
+# **Explain.** With none of the steps, the model is worse than one that finds all tokens equally likely. One at a time,
+# seven of the twelve cost at most 0.14 nats, and four between 0.23 and 0.63. The first feed-forward step costs 4.91. Why
+# does so much hang on it? First, how long is what it writes, beside the embedding?
 
 # %%
 for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
     lengths = np.linalg.norm(trace[name], axis=1)
-    print(f"length of a row of {name:18} {np.median(lengths):5.1f} (median)")
+    print(f"median length of the T rows of {name:18} {np.median(lengths):5.1f}")
 
 # %% [markdown]
 # Its rows are thirty times as long. Do the later layers still see the embedding beside them? To find out, subtract the
 # embedding from the stream again. As a control, subtract the embedding of the token before, a row of the same kind that
-# does not belong there. Both are done at two places: before that step (at `layers.0.x_attn`, the stream after attention)
-# and after it (at `layers.0.x_ffn`).
+# does not belong there. Do both at two places: before that step (`layers.0.x_attn` in the drawing) and after it
+# (`layers.0.x_ffn`).
 #
-# **Predict.** Which of the four raises the loss by as much as silencing the step did?
+# **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the four comes near that?
 
 # %%
 def subtract_embedding(place, of):
@@ -348,25 +349,14 @@ def subtract_embedding(place, of):
 
 for place in ("layers.0.x_attn", "layers.0.x_ffn"):
     for of in ("the token itself", "the one before"):
-        change = abs(loss(subtract_embedding(place, of)) - base)
-        print(f"{place}, minus the embedding of {of:16} the loss changes by {change:.2f}")
+        left = loss(subtract_embedding(place, of))
+        print(f"at {place:15} minus the embedding of {of:16} loss {left:.1f}")
 
 # %% [markdown]
-# **Explain.** Before the step, the token's own embedding is what counts: without it the loss rises by 4.69, almost as
-# much as without the step; another token's costs 0.44. After the step, neither changes anything. So the step reads the
-# embedding, and what it writes drowns it: a row of length 1.4 does not matter beside one of about 40, whichever it is.
-# What the later layers know of the token, they have from what this step wrote. That is how this model came out of its
-# training; another one may divide the work otherwise.
-#
-# ## How to read a lesson
-#
-# - **Predict.** Stop there, and write down a guess: then you read the answer with a question in mind.
-# - **Run** the cell (Shift+Enter), then change a number in it and run it again.
-# - **Explain.** Compare with the paragraph after it.
-# - **Questions** are for pencil and paper; the answers are folded.
-# - **Exercises** come last, from easy (★) to hard (★★★). You fill in a function, and `check(f)` says what a wrong
-#   answer looks like; `check(f, hint=1)` gives a hint. The solution is folded below it. The folder `student` holds the
-#   same lessons without solutions and without outputs, so that nothing spoils a prediction.
+# **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself, and another
+# token's little. After the step, neither changes anything. So the step reads the embedding, and what it writes drowns it:
+# a row of length 1.4 does not matter beside one of about 40, whichever of the two it is. What the later layers know of the token,
+# they have from what this step wrote. Another model may divide the work otherwise.
 #
 # ## A map of the course
 #
@@ -375,21 +365,14 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 #
 # <!-- lessons -->
 #
-# For two hours, read this lesson and then [attention](03_attention.ipynb), and leave the exercises for later. To port
-# Llama to another language, read "In the wild" in each lesson: it lists what ports get wrong.
+# If you have two hours, read this lesson and [attention](03_attention.ipynb), and leave the exercises for later. If you
+# port Llama to another language, read "In the wild" in each lesson: it lists what ports get wrong. The folder `student`
+# holds the same lessons without solutions and without outputs, so that nothing spoils a prediction.
 #
 # ## In the wild
 #
 # - **"How do I get the hidden states?"** was asked of Meta's own code
 #   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here it is one argument, `tap=nl.Trace()`.
-# - **Lessons that no longer run.** Dependencies change under them
-#   ([picoGPT#16](https://github.com/jaymody/picoGPT/issues/16),
-#   [ARENA_3.0#146](https://github.com/callummcdougall/ARENA_3.0/issues/146),
-#   [annotated-transformer#124](https://github.com/harvardnlp/annotated-transformer/issues/124)). These lessons compute
-#   with NumPy, are run again whenever something changes, and a printed digit that differs fails that run.
-# - **Saved sliders** break how a notebook is shown
-#   ([codespaces-jupyter#610](https://github.com/github/codespaces-jupyter/issues/610)). That is why none is saved here,
-#   and why a figure stands above each.
 #
 # ## Questions
 #
@@ -427,7 +410,8 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 #
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# From easy (★) to hard (★★★). Fill in each function; `check(f)` runs it on several inputs, and says what a wrong answer
+# looks like; `check(f, hint=1)` gives a hint. The solution is folded below it.
 #
 # ### 1. The rank of a token
 #

@@ -27,7 +27,7 @@ import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import FOLDER, SENTENCE, STORY, config, nl, tokenizer, weights
+from course import SENTENCE, STORY, config, nl, tokenizer, weights
 
 check = checks.lesson("01")
 
@@ -46,16 +46,13 @@ vocabulary = [tokenizer.sp.id_to_piece(i) for i in range(config.vocab_size)]    
 number_of = {piece: i for i, piece in enumerate(vocabulary)}                      # piece -> id
 
 print(f"{len(SENTENCE.split())} words, {len(SENTENCE)} characters, T {len(tokens)} tokens")
-print(*[vocabulary[i] for i in tokens])
-
-# %%
 figure = figures.coloured_text([vocabulary[i] for i in tokens], tokens, limit=3 * config.vocab_size,
                                numbers=".0f", per_line=62)
 figures.show(figure, "Each piece of the sentence with its id below: whole words, two punctuation "
                      "marks, and a token in front that nobody typed.")
 
 # %% [markdown]
-# **Explain.** The sentence is common fairy-tale English, so each word is one token, and each punctuation mark is one. A space is
+# **Explain.** In this sentence of fairy-tale English each word is one token, and so is each punctuation mark. A space is
 # not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a text.
 #
 # ## What the vocabulary holds
@@ -127,25 +124,25 @@ def learn(text, steps):
 
 print(f"the story has he {STORY.count('he')} times, th {STORY.count('th')} times")
 print(f"learned from its {len(STORY.split())} words", *learn(STORY, 16))
-print("from 115 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
+print("from 112 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
 print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 
 # %% [markdown]
-# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find many of the same
-# pairs; the books go on until rare words are pieces.
+# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find eleven of the same
+# sixteen pieces; the books go on until rare words are pieces.
 #
 # ## A word, merge by merge
 #
-# Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece,
-# join those whose piece was learned *first*: it has the highest score, as scores are 0, −1, −2 and so on. If it stands
-# there several times, the leftmost is joined. Repeat until no neighbours make a piece.
+# Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece, join
+# the pair whose piece was learned *first*, that is, has the highest score; if it stands there several times, the
+# leftmost. Repeat until no neighbours make a piece.
 #
 # With a pencil: let the pieces be `ab` (score 0), `bc` (score −1) and `abc` (score −2), and the word `abcb`. The letters
 # are `a b c b`. Of the neighbours, `ab` and `bc` are pieces, and `ab` has the higher score: `ab c b`. Now `ab` + `c` makes
 # `abc`: `abc b`. No neighbours are left that make a piece, so the word is two tokens.
 #
 # **Predict.** *youngest* is a piece of the vocabulary. Of its parts, `es` was learned as merge 50, `est` as merge 256,
-# `▁you` as merge 52, `▁young` as merge 445. Which of the four is joined first, and which last?
+# `▁you` as merge 52, `▁young` as merge `445`. Which of the four is joined first, and which last?
 
 # %%
 score = {vocabulary[i]: sp.get_score(i) for i in learned + letters}
@@ -165,12 +162,10 @@ def merge_steps(symbols):
 
 
 rank = {vocabulary[i]: n + 1 for n, i in enumerate(learned)}          # he is merge 1
-print("merges:", *[f"{part} {rank[part]} " for part in ("es", "▁you", "est", "▁young")])
-for step in merge_steps(list("▁youngest")):
-    print(*step)
 
-# %%
+
 def draw(word):
+    """The rungs of a word, as a figure."""
     steps = merge_steps(list("▁" + word))
     pieces = " ".join(steps[-1])
     figures.show(figures.draw_merges(steps, rank),
@@ -191,9 +186,8 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
 #     python notebooks/explorer/build.py --open "#p=youngest&t=embedding&tab=tokens"
 
 # %% [markdown]
-# **Explain.** `es` first and `▁young` last, in the order of learning: frequent endings are old pieces and close early.
-# Some pieces are only rungs: wherever the story has `▁daught`, `er` stands beside it, and the two become `▁daughter`. The
-# rows of the embedding will show that the model has hardly met that rung.
+# **Explain.** `es` first and `▁young` last, in the order of learning. Some pieces are only rungs: in the training books
+# `er` stands behind every `▁daught`, and the two become `▁daughter`. So the model never meets that rung.
 #
 # The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front (the next section says why), and a character
 # without a piece becomes bytes. Then our encoder can be compared with SentencePiece's.
@@ -221,30 +215,27 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # ## The space in front
 #
 # SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
-# anywhere else. The prompt `I` is the piece `▁I`, not the piece `I`, which stands where no space comes before: after a
-# quotation mark, as the word “I or at the beginning of “In or “It. Both pieces exist, and the model has learned them apart.
+# anywhere else. So the prompt `I` becomes the piece `▁I`. The piece `I` is for an I behind a quotation mark: there it may
+# be the word *I*, or the first letter of *In*, which is one piece only with its space.
 #
-# **Predict.** Does the model ever expect `n` after `I` without a space, and after `▁I`: in 0, 5 or 20 percent?
+# **Predict.** How likely does the model find `n` after `I`, and after `▁I`: about 0, 20 or 60 percent?
 
 # %%
-def expected(ids, count=6):
-    """{piece: percent} of the likeliest next tokens."""
+def expected(ids):
+    """{piece: percent} of the next token, the likeliest first."""
     probs = nl.next_token_probs(nl.forward(ids, weights, config)[-1])
-    return {vocabulary[i]: 100 * probs[i] for i in np.argsort(-probs)[:count]}
+    return {vocabulary[i]: 100 * probs[i] for i in np.argsort(-probs)}
 
 
 right, wrong = tokenizer.encode("I"), [tokenizer.bos, number_of["I"]]
 for ids in (right, wrong):
-    percent = expected(ids, count=config.vocab_size)["n"]
-    print([vocabulary[i] for i in ids], f"then n: {percent:.0f} %")
+    percents = expected(ids)
+    best = "  ".join(f"{piece} {percents[piece]:.0f}" for piece in list(percents)[:5])
+    print(f"{vocabulary[ids[-1]]:3} then n: {percents['n']:3.0f} %    the likeliest: {best}")
 
-# %%
-figure, axes = figures.new(2.3, columns=2)
-for ax, title, ids in ((axes[0], "after ▁I", right), (axes[1], "after I", wrong)):
-    figures.bars(ax, expected(ids), ".0f", marked=["n"])
-    ax.set(title=title, xlabel="percent", xlim=(0, 30))
-figures.show(figure, "The same letter, two tokens: without the space a fifth of the probability "
-                     "goes to n (hatched), for the word In; the rest is much as after the word I.")
+# %% [markdown]
+# **Explain.** To the model the same letter is two tokens. After the one without the space, a fifth of the probability goes
+# to `n`, for the word *In*; the rest is much the same.
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
@@ -259,31 +250,42 @@ one_at_a_time = "".join(tokenizer.decode([i]) for i in tokenizer.encode(whole))
 print(repr(one_at_a_time), " decoded one at a time")
 
 # %% [markdown]
-# The other token in front, `<s>`, says that a text begins here. Leaving it out changes two things: the sign is gone, and
-# *Once* stands at position 0, where no word ever stood in training. To tell them apart, put another token in the place of
-# `<s>`: a full stop, then *Once* stands where it did. A *nat* measures surprise: 0 means sure (lesson
-# [10](10_objective_and_sampling.ipynb)).
+# The other token in front, `<s>`, says that a text begins here. Without it two things are gone: this sign, and a token
+# for the first word to look back at. To tell them apart, put another token in the place of `<s>`: a full stop, or one of
+# twenty pieces drawn at random. A *nat* measures surprise: 0 means sure (lesson [10](10_objective_and_sampling.ipynb)).
 #
-# **Predict.** Which costs more, in nats for the word *upon*: no `<s>` at all, or a full stop in its place?
+# **Predict.** The story begins with *Once upon a time*. How surprising is *upon* without `<s>`: as little as with it, or
+# much more? Does another token in its place help?
 
 # %%
 story = tokenizer.encode(STORY, bos=False)
-for name, front in (("<s>", [tokenizer.bos]), ("nothing", []), (".", [number_of["."]])):
+
+
+def surprise(front):
+    """Nats for each token of the story after the first, with the ids `front` before it."""
     logits = nl.forward(front + story, weights, config)
-    nats = nl.cross_entropy(logits[len(front):-1], story[1:])        # the row of Once predicts upon
-    first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:5], nats))
-    print(f"{name:7} in front: {first}  mean of the story {nats.mean():.2f}")
+    return nl.cross_entropy(logits[len(front):-1], story[1:])        # the row of Once predicts upon
+
+
+drawn = np.random.default_rng(0).choice(learned, 20, replace=False)
+fronts = {"<s>": surprise([tokenizer.bos]), "nothing": surprise([]),
+          ".": surprise([number_of["."]]),
+          "20 pieces, median": np.median([surprise([int(i)]) for i in drawn], axis=0)}
+for name, nats in fronts.items():
+    first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:4], nats))
+    print(f"{name:18} {first}   mean of the story {nats.mean():.2f}")
 
 # %% [markdown]
-# **Explain.** With `<s>`, *Once* is almost surely followed by *upon a time*. Both other fronts make *upon* a surprise, so
-# the sign itself tells the model that a tale begins. The place matters too: with nothing in front, even *a time* after
-# *upon* is unsure. Over the whole story, either costs less than a tenth of a nat per token.
+# **Explain.** *upon* is a surprise with nothing in front, and with another token too: what counts is the sign, not that
+# something stands there. The model has learned how often *upon* follows *Once* in the training books: in three of four
+# texts that begin with it ($e^{-0.29} = 0.75$), elsewhere once in 24 times ($e^{-3.02} = 0.05$). Over the whole story, the
+# sign is worth less than a tenth of a nat per token.
 #
 # ## Bytes for all the rest
 #
 # UTF-8, the usual way to store text, writes every character as one to four bytes, and every byte has a piece, `<0x00>` to
-# `<0xFF>`. So there is nothing that cannot be written. One character does not come back: `▁` itself. It stands for a space,
-# so a text that contains it decodes to a space there.
+# `<0xFF>`. So there is nothing that cannot be written. One character does not come back: `▁` itself, which stands for a
+# space.
 #
 # **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
 
@@ -295,11 +297,11 @@ for character in "7ö株👑":
     print(character, bits, "->", *[vocabulary[i] for i in ids])
     assert ids == [3 + byte for byte in spelled]
 
-for text in ("株 and 👑", "a▁b"):
-    print(repr(text), "comes back as", repr(tokenizer.decode(tokenizer.encode(text))))
-characters = [chr(code) for code in range(0x3000)]
-print("of the first", len(characters), "characters of Unicode, those that do not come back:",
-      *[c for c in characters if tokenizer.decode(tokenizer.encode(c)) != c])
+print(repr("a▁b"), "comes back as", repr(tokenizer.decode(tokenizer.encode("a▁b"))))
+unicode = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+back = tokenizer.decode(tokenizer.encode(unicode))
+print(f"of {len(unicode):,} code points of Unicode, only ▁ does not come back:",
+      back == unicode.replace("▁", " "))
 
 # %% [markdown]
 # **Explain.** The first byte says how many follow: it begins with `0` (none), `110` (one), `1110` (two) or `11110`
@@ -335,11 +337,6 @@ samples = {
 }
 per_token = {kind: len(text) / len(tokenizer.encode(text, bos=False))
              for kind, text in samples.items()}
-for kind, characters in per_token.items():
-    print(f"{kind:15} {characters:.2f} characters per token; "
-          f"a context of {config.max_seq_len} tokens holds {characters * config.max_seq_len:5.0f}")
-
-# %%
 figure, ax = figures.new(2.9)
 figures.bars(ax, per_token, ".2f", marked=["Chinese", "emoji"])
 ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1.2)
@@ -349,14 +346,14 @@ figures.show(figure, "Text like that of the training books takes a quarter as ma
                      "tokens as bytes.")
 
 # %% [markdown]
-# **Explain.** Pieces are words of the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
+# **Explain.** The pieces come from the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
 # Time, memory and context are all counted in tokens, so this German sentence costs twice what a fairy tale does,
-# character for character. The large models' vocabulary is ten times this one's, and their digits are single too.
+# character for character.
 #
 # ## A row of numbers for each token
 #
-# The model's first act is to look each id up in a table, the embedding (V, D). The id says nothing but which row. It is
-# the same as a product with a vector that is 1 at the id and 0 elsewhere, and faster.
+# The model's first act is to look each id up in a table, the embedding (V, D). The id says nothing but which row. The
+# look-up equals a product with a vector that is 1 at the id and 0 elsewhere, and is faster.
 
 # %%
 E = weights["embedding"]                                  # (V, D)
@@ -370,23 +367,21 @@ print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
 # %% [markdown]
 # Rows begin as small random numbers. Where a token occurs in the training text, training changes its row, and the
 # changes add up. A token that never occurs leaves its row as it is, but for the slow shrinking (*weight decay*) that all
-# rows undergo. (That holds here because input and output have matrices of their own; where they share one, every row is
-# changed at every step.) So short rows should be those of tokens that were never met.
+# rows undergo. (Where input and output share one matrix, every step changes every row.) So short rows should be those of
+# tokens that were never met.
 
 # %%
 length = np.linalg.norm(E, axis=1)                        # (V,)
 figure, ax = figures.new(2.5)
 bins = np.linspace(0, 1.5, 31)
-ax.hist(length[first_piece:], bins, color=figures.SKY, label="pieces")
-ax.hist(length[3:first_piece], bins, color=figures.ORANGE, hatch="///", edgecolor="white",
-        label="bytes")
+ax.hist([length[first_piece:], length[3:first_piece]], bins, color=[figures.SKY, figures.ORANGE],
+        hatch=["", "///"], edgecolor="white", label=["pieces", "bytes"], rwidth=1)
 ax.set(yscale="log", xlabel="length of a row of the embedding (D)", ylabel="rows")
 ax.legend(loc="upper center")
-figures.show(figure, "Two heaps with a gap between them at 0.2: short rows, nearly all of them of "
-                     "bytes, and long ones, nearly all of pieces.")
+figures.show(figure, "Two heaps with a gap between them, just below 0.2; both kinds are in both.")
 
 # %% [markdown]
-# **Predict.** Which bytes have long rows, and might there be pieces with short ones?
+# **Predict.** Which bytes have long rows? And which pieces have short ones?
 
 # %%
 short = length < 0.2
@@ -395,14 +390,13 @@ print(f"bytes:  {short[3:first_piece].sum()} of 256 are short; the long ones:",
 print(f"pieces: {short[first_piece:].sum()} of {config.vocab_size - first_piece} are short:",
       *[vocabulary[i] for i in range(first_piece, config.vocab_size) if short[i]])
 probs = nl.next_token_probs(nl.forward(tokens, weights, config)[-1])
-bytes_next = probs[3:first_piece]
-next_byte = probs[3:first_piece][short[3:first_piece]]
-print(f"all short bytes together, as the next token: {next_byte.sum():.0e}")
+print(f"all tokens with short rows together, as the next token: {probs[short].sum():.0e}")
 
 # %% [markdown]
-# **Explain.** Digits and line breaks have long rows; the bytes of Chinese and of emoji have short ones. The tokenizer can
-# spell `株`, and the model knows nothing of it: it gives such bytes next to no probability, and where it meets one it reads
-# a row that says nothing. Among the pieces, `▁daught` is short, the rung that is always climbed.
+# **Explain.** Line breaks, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones, and so
+# has `▁daught`. Counted in the training books, the tokens with short rows are exactly those that never occur. The
+# tokenizer can spell `株`, and the model knows nothing of it: it gives such bytes next to no probability, and the rows
+# that it reads for them are the random ones that it began with.
 #
 # ## Nearest neighbours
 #
@@ -420,10 +414,19 @@ def neighbours(word, count=5):
     return "  ".join(f"{vocabulary[i]} {cosines[i]:.2f}" for i in near)
 
 
-for word in ("▁castle", "▁red", "▁wolf", "▁eat", "▁mother", "▁day", "▁three", ".", "▁the"):
+def nearest(rows):
+    """For each row of length 1, the cosine of its nearest neighbour: (n, D) -> (n,)."""
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -1)                         # not the row itself
+    return cosines.max(axis=1)
+
+
+for word in ("▁castle", "▁red", "▁wolf", "▁eat", "▁bear", "▁the"):
     print(f"{word:8} {neighbours(word)}")
-apart = U[259:1259] @ U[1259:2259].T
-print(f"a million other pairs: 99 % lie below {np.quantile(apart, 0.99):.2f}")
+noise = np.random.default_rng(0).standard_normal(E.shape)
+noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+print(f"the nearest neighbour, in the median: pieces {np.median(nearest(U[first_piece:])):.2f}, "
+      f"as many random rows {np.median(nearest(noise[first_piece:])):.2f}")
 
 # %%
 families = {
@@ -433,73 +436,49 @@ families = {
     "animals": "wolf fox lion mouse goat cat dog horse bear",
 }
 families = {family: words.split() for family, words in families.items()}
-rows = np.array([E[number_of["▁" + word]] for words in families.values() for word in words])
-centred = rows - rows.mean(axis=0)
+ids = [number_of["▁" + word] for words in families.values() for word in words]
+centred = E[ids] - E[ids].mean(axis=0)
 _, strength, directions = np.linalg.svd(centred, full_matrices=False)
 points = centred @ directions[:2].T                       # (words, 2): the two widest directions
 kept = np.sum(strength[:2] ** 2) / np.sum(strength ** 2)
 print(f"two directions of D {config.dim} keep {kept:.0%} of the spread")
 
-unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-cosines = unit @ unit.T                                   # (words, words)
+cosines = U[ids] @ U[ids].T                               # (words, words)
+np.fill_diagonal(cosines, -1)
 family = np.repeat(np.arange(4), [len(words) for words in families.values()])
-same = family[:, None] == family
-np.fill_diagonal(cosines, np.nan)                         # a word and itself do not count
-nearest = np.nanargmax(cosines, axis=1)
-print(f"mean cosine within a family {np.nanmean(cosines[same]):.2f}, "
-      f"between families {np.nanmean(cosines[~same]):.2f}")
 print(f"in all D directions, the nearest of the other words is of the same family "
-      f"for {np.sum(family[nearest] == family)} of {len(rows)}")
+      f"for {np.sum(family[cosines.argmax(axis=1)] == family)} of {len(ids)}")
 
 figure, ax = figures.new(4.2)
 figures.draw_families(families, points, ax)
 ax.set(xlabel="direction of the largest spread", ylabel="of the second largest")
 figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ "
-                     "most: the families part, and a few words stray; two has come among the "
-                     "places, horse and bear lie apart.")
+                     "most: the families part, and a few words stray: two has come among the "
+                     "places, and bear lies apart.")
 
 # %% [markdown]
-# **Explain.** Nobody told the model what a colour is. It had to predict what follows, and what follows *red* is much like
-# what follows *blue*: a row that serves the one serves the other. A cosine of 0.4 is a near relation here, far above what
-# pairs have by chance; the neighbours of `▁the` are not. One row stands for all meanings of a token; what it means *here*
-# is the work of the layers that follow.
+# **Explain.** Nobody told the model what a colour is: it had only to predict the next token. Yet each of the 33 words has
+# its nearest neighbour in its own family, where chance would give one word in four. Among all pieces, a cosine of 0.4 is a
+# near relation; 0.2 is not, as the nearest of so many random rows comes as near. So `▁the` has one relation, `The`, and
+# `▁bear` hardly any. One row stands for all meanings of a token, *the bear* and *to bear*; what it means *here* is the
+# work of the layers.
 #
 # ## In the wild
 #
-# - **A tokenizer to read.** SentencePiece's rules were written anew for minbpe
-#   ([minbpe#60](https://github.com/karpathy/minbpe/issues/60)), and its author says that they do not match exactly. The
-#   two functions `merge_steps` and `encode` above matched on everything that we tried.
-# - **No dummy prefix.** The prompt begins with the token `I` instead of `▁I`. The answer is fluent, and a fifth of it
-#   answers another prompt, as the figure above shows.
+# - **Not quite SentencePiece.** An encoder written anew for minbpe
+#   ([minbpe#60](https://github.com/karpathy/minbpe/issues/60)) is, its writer says, not exactly the same. Compare on
+#   awkward strings, as above.
+# - **No space in front.** An early llama.cpp read *This* as `4013`, without the space, instead of `910`
+#   ([llama.cpp#167](https://github.com/ggml-org/llama.cpp/issues/167)). Both decode to the same text; to the model they
+#   are two tokens, as `I` and `▁I` are.
 # - **Characters dropped.** A program that leaves out what has no piece, instead of spelling it in bytes, loses text without
 #   a word. The cell below shows what is left.
-# - **`text.strip("<s>")`** does not remove `<s>`: it removes the letters `<`, `s`, `>` from both ends.
 
 # %%
-for said in ("<s> The wolf was", "<s> three kisses"):
-    print(f"{said!r}.strip('<s>') is {said.strip('<s>')!r}")
-
 text = "In 1813 the 3 bears ate crème.\n\nThen they slept."
 left = [i for i in tokenizer.encode(text) if not sp.is_byte(i)]
 print(repr(tokenizer.decode(tokenizer.encode(text))))
 print(repr(tokenizer.decode(left)), " bytes dropped")
-
-# %% [markdown]
-# If you have TinyLlama or Llama 2, put its folder into `weights/`. The next cell then holds *their* tokenizer against
-# three known encodings, one of them of cuneiform, in bytes. It checks your file.
-
-# %% tags=["timing"]
-known = [("I believe the meaning of life is", True, [1, 306, 4658, 278, 6593, 310, 2834, 338]),
-         ("Lets try ö & 株式会社", False,
-          [365, 1691, 1018, 3963, 669, 29871, 31409, 30607, 30437, 30564]),
-         ("𒎗𓐍", False, [29871, 243, 149, 145, 154, 243, 150, 147, 144])]
-theirs = [nl.Tokenizer(path) for path in sorted(FOLDER.parent.glob("*/tokenizer.model"))]
-theirs = [tokenizer_32k for tokenizer_32k in theirs if tokenizer_32k.vocab_size == 32000]
-for tokenizer_32k in theirs:
-    for text, bos, ids in known:
-        print(tokenizer_32k.encode(text, bos=bos) == ids, text)
-if not theirs:
-    print("There is no tokenizer of 32,000 pieces in weights/: nothing to check.")
 
 # %% [markdown]
 # ## Questions
@@ -520,8 +499,7 @@ if not theirs:
 # <summary>Answer</summary>
 #
 # They can: with the pieces `ab` (0), `cd` (−1) and `abc` (−2), `abcd` becomes `ab cd` by merging (`ab` first, then
-# `cd`), and `abc d` from the left. It matters: the model has seen one of the two spellings in training, and meets the
-# other for the first time.
+# `cd`), and `abc d` from the left. It matters: the model was trained on one of the two spellings.
 #
 # </details>
 #
@@ -530,7 +508,7 @@ if not theirs:
 # <details>
 # <summary>Answer</summary>
 #
-# It would work, and the embedding would be small. But every text would have about four times as many tokens (the figure
+# It would work, and the embedding would be small. But a fairy tale would have about four times as many tokens (the figure
 # above: characters per token), and time, memory and context are counted in tokens.
 #
 # </details>
@@ -610,4 +588,4 @@ def pieces_to_text(pieces):
 # 2. Encoding replays learned merges: the pair that was learned first is joined first, until none is left.
 # 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
 # 4. What has no piece is spelled in UTF-8 bytes; only a typed `▁` is lost, but such text costs several tokens per character.
-# 5. The embedding holds one row per token: those of related words lean the same way, those never met say nothing.
+# 5. The embedding holds one row per token: those of related words lean the same way, those never met are noise.
