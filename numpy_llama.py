@@ -38,7 +38,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """The input is refused, and the message is one sentence for a person: a wrong number is worse than none."""
+    """The input is refused, as a wrong number is worse than none; the message is one sentence for a person."""
 
 
 # ---- 1. Config -----------------------------------------------------------------------------------------------
@@ -56,9 +56,9 @@ class Config:
     n_kv_heads: int              # G: as many as H, or fewer (section 5)
     hidden_dim: int              # F
     vocab_size: int              # V
-    max_seq_len: int = 4096      # the context, in tokens
+    max_seq_len: int = 4096      # the context, in tokens; 4096 and 1e-5 are Llama 2's
     norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
-    rope_theta: float = 10000.0  # RoPE's base (section 4): the larger, the more slowly all pairs but the first turn
+    rope_theta: float = 10000.0  # RoPE's base (section 4): the larger, the slower its angles (but the first) grow
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class Config:
 # The weights are a dict. Its `layers` is a list with a dict for each layer, passed to `block` as its arguments. In it,
 # attn and ffn are dicts again, passed to `self_attention` and to `feed_forward`. Matrices are stored for x @ w.
 #
-#     embedding (V, D)   norm (D,), after the last layer   output (D, V)
+#     embedding (V, D)   norm (D,), rms_norm's weight after the last layer   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
 #                ffn_norm (D,)    ffn: gate, up (D, F)  down (F, D)
 
@@ -136,10 +136,10 @@ def under(prefix, tap):
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
-    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, with i - 1 for i).
+    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
     """
     # Rounded where Hugging Face's code rounds: one bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
-    # But the power is computed in float64 and then rounded, because float32 powers differ from library to library.
+    # Only the power is first computed in float64, because float32 powers differ from library to library.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
@@ -149,8 +149,8 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
-    The query at position m and the key at position n are both turned, so that their dot product depends on the
-    positions only through m - n: turned by equal angles, two points keep their dot product.
+    The query at position m and the key at position n are both turned, so their dot product depends only on m - n:
+    turning both back by n's angle leaves it as it is, and leaves the key unturned and the query turned by m - n.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
     differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
@@ -162,9 +162,9 @@ def rope(x, cos, sin):
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
-# Products with wq, wk and wv turn each token's row into H queries (what each head looks for), G keys (what it can be
-# found by) and G values (what it hands over). A head is a query with a key and a value, which heads may share. No token
-# looks at a later one, so a new token changes no earlier row in any layer: a cache keeps all keys and values so far.
+# Products with wq, wk and wv turn each token's row into H queries (what it looks for), G keys (what it is found by) and
+# G values (what it hands over). No token looks at a later one, so a new token changes no earlier row in any layer: keys
+# and values are kept, in a cache. Each head has its own query; heads may share keys and values, for a smaller cache.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -186,15 +186,15 @@ def attention(q, k, v, mask, tap=ignore):
 
     (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
-    Query head h uses key/value head h // (H / G): G = H is multi-head, G = 1 multi-query attention, anything
-    between grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key head 0: they are
+    Query head h uses key/value head h // (H / G): G = H is multi-head attention, G = 1 multi-query, and any G between
+    grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key/value head 0: they are
     neighbours, so `reshape` makes one matrix of their 4 T rows, and one product serves all four.
     """
     H, T, d = q.shape
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # else one key gets nearly all: q·k grows like the root of d
+    scores /= math.sqrt(d)                                # q·k grows like sqrt(d): unscaled, one key gets most weight
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -245,7 +245,7 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): what x @ up is multiplied by
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): how far each number of x @ up is let through
     hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
@@ -267,12 +267,12 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0               # the layer that comes first is extended first
+    start = cache[0].length if cache else 0               # between calls, every layer holds as many
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # of the computation; a lazy embedding may have fewer bits
+    dtype = weights["norm"].dtype                         # to compute in; lazy weights (section 13) may be narrower
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -309,7 +309,7 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow. Tokens below (1 - top_p) / V add up to less than 1 - top_p: the others reach top_p.
+        # Sort only the likely: tokens below (1 - top_p) / V add up to less than 1 - top_p, so the others reach top_p.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
@@ -337,11 +337,11 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens token ids, one by one; a stop id, once yielded, or a full context or cache ends it.
+    """Yield up to max_new_tokens token ids, one by one. A stop id is the last; so is one that finds the context full.
 
-    With a cache, the tokens continue those that it holds. The last token yielded has not been through `forward`, so the
-    cache does not hold it: to go on, begin the next `tokens` with it. What `forward` and `sample` refuse raises
-    InputError when a token is asked for, and so do logits that are not finite.
+    With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
+    through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
+    InputErrors of `forward` and `sample` are raised, and one for logits that are not finite.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
