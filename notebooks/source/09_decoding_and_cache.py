@@ -18,7 +18,7 @@
 # | **The question** | How does a model write token after token without computing everything again? |
 # | **You will be able to** | count what a cache saves; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
 # | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 105 |
+# | **Minutes** | 100 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.
@@ -379,10 +379,10 @@ for rows in (1, 16, 64, 500):
           f"{products:10.1f} {no_width:10.1f}")
 
 # %% [markdown]
-# **Explain.** Products and all the rest together make up most of the time. From one row to 16 the products do sixteen
-# times the arithmetic, in far less than sixteen times the time: a single row does not wait for arithmetic. Its rest is a few
-# hundred calls of NumPy, each with a price however small its arrays are. From 64 rows to 500 the rest grows much faster than
-# the rows, as only the scores of T · S pairs do. Each limit asks for another remedy:
+# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. From one row to 16 the
+# products do sixteen times the arithmetic, in far less than sixteen times the time: a single row does not wait for
+# arithmetic. Its rest is a few hundred calls of NumPy, each with a price however small its arrays are. From 64 rows to 500
+# the rest grows much faster than the rows, as only the scores of T · S pairs do. Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if the machine multiplies them as they are; a batch shares
 #   it.
@@ -412,9 +412,9 @@ for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
 # %% [markdown]
-# **Explain.** However fast it computes, one sequence gets no more. A *batch* decodes many sequences at once: weights that
-# are read once serve them all, as they serve the rows of a prompt, until arithmetic is the limit. But the cache is read for
-# each sequence separately.
+# **Explain.** However fast the machine computes, one sequence gets no more than that. A *batch* decodes many sequences at
+# once: weights that are read once serve them all, as they serve the rows of a prompt, until arithmetic is the limit. But the
+# cache is read for each sequence separately.
 #
 # **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full caches
 # does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?

@@ -161,8 +161,8 @@ print(f"{lost.mean():.2f} of {gap:.2f} nats is {lost.mean() / gap:.0%}; its stan
 
 # %% [markdown]
 # **Explain.** In this story, less than half: most of the difference remains when the model has never seen the first half.
-# The second half is easier in itself. (The *standard error* says how far chance typically moves such a mean: that reading
-# helps is nearly three times as much, but for the share in other stories one would have to measure more of them.)
+# The second half is easier in itself. (The *standard error* says how far chance typically moves a mean. 0.16 is nearly three
+# of them, so reading helps; its share in other stories would take more stories.)
 #
 # ## Perplexity, and bits per byte
 #
