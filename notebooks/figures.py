@@ -523,20 +523,6 @@ def packing(named):
 
 # ---- Decoding and the cache ----------------------------------------------------------------------------------
 
-def cache_filling(keys, prompt):
-    """One head's keys (room, d) in the cache, those of the prompt and of decoding marked, the rest empty: a figure."""
-    figure, ax = new(2.6)
-    used = np.flatnonzero(np.abs(keys).sum(axis=1))[-1] + 1
-    shown = np.where(np.arange(len(keys))[:, None] < used, keys, np.nan).T
-    matrix(ax, shown)
-    for left, right, label in ((0, prompt, "prompt"), (prompt, used, "decoding"), (used, len(keys), "room")):
-        ax.plot([left - 0.5] * 2, [-0.5, len(shown) - 0.5], color=BLACK, linewidth=1.5, linestyle="-")
-        ax.annotate(label, ((left + right) / 2 - 0.5 + (2 if label == "decoding" else 0), -0.9), fontsize=9.5,
-                    va="bottom", ha="center", annotation_clip=False)
-    ax.set(xlabel="tokens (S so far, then room for more)", ylabel="d")
-    return figure
-
-
 def roofline(peak, bandwidth, points):
     """The machine's roof, of its FLOP/s and bytes/s, and points {label: (FLOPs per byte, FLOP/s)} below: a figure."""
     figure, ax = new(3.4)
@@ -552,17 +538,6 @@ def roofline(peak, bandwidth, points):
     ax.set_title(f"slope: memory, {bandwidth / 1e9:.0f} GB/s; flat: arithmetic, {peak / 1e9:.0f} GFLOP/s")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights",
            ylabel="billion FLOPs per second", ylim=(None, 2.2 * peak / 1e9))
-    return figure
-
-
-def limits(intensity, bounds, measured):
-    """Tokens/s that each of {limit: (n,)} allows at an intensity (n,), and what was measured (n,): a figure."""
-    figure, ax = new(3.2)
-    for (label, allowed), style in zip(bounds.items(), ("-", "--", ":")):
-        ax.plot(intensity, allowed, linestyle=style, label=label)
-    ax.plot(intensity, measured, "o", color=BLACK, label="measured")
-    ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights", ylabel="tokens/s")
-    ax.legend()
     return figure
 
 

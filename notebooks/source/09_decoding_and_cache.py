@@ -16,9 +16,9 @@
 # | | |
 # | --- | --- |
 # | **The question** | How does a model write token after token without computing everything again? |
-# | **You will be able to** | say what a cache saves, to the FLOP; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
+# | **You will be able to** | count what a cache saves; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
 # | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
-# | **Minutes** | 115 |
+# | **Minutes** | 100 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
 # heads, d head width, L layers.
@@ -29,7 +29,6 @@ import time
 
 import checks
 import figures
-import ipywidgets
 import numpy as np
 from course import FOLDER, STORY, config, exact, nl, tokenizer, weights
 
@@ -65,13 +64,10 @@ print("only the fourth, with the keys and values of the others:", only_new[0, :,
 # token is drawn, and that one goes in next. The first phase is called *prefill*, the second *decoding*. Every layer has
 # a cache of its own:
 #
-# $$q_t = R_t\,h_t W_q, \qquad K_{0..t} = [K_{0..t-1};\ R_t\,h_t W_k], \qquad V_{0..t} = [V_{0..t-1};\ h_t W_v]$$
+# $$q_t = R_t(h_t W_q), \qquad K_{0..t} = [K_{0..t-1};\ R_t(h_t W_k)], \qquad V_{0..t} = [V_{0..t-1};\ h_t W_v]$$
 #
-# Here h is the normalised row of token t, R turns by the token's position (lesson [04](04_rope.ipynb)), and the semicolon
-# puts a row below the others.
-#
-# Llama 2 (appendix A.2.1) calls the cache standard practice. The GQA paper (section 1) says what is left to pay: every
-# step of decoding reads all weights, and all keys and values so far.
+# Here $h_t$ is the normalised row of token t, $R_t$ turns by the token's position (lesson [04](04_rope.ipynb)), and the
+# semicolon puts a row below the others. Llama 2 (appendix A.2.1) calls the cache standard practice.
 #
 # From here on, one *row* of work means: one token goes through all layers once.
 #
@@ -84,49 +80,31 @@ T = len(story)
 print(f"T {T}: without a cache 1 + 2 + ... + {T} = {T * (T + 1) // 2:,} rows, with a cache {T}")
 
 
-def flops(T, S, c=config):
-    """FLOPs of T new tokens that see S tokens in all, with logits for the last one only."""
-    projections = 2 * T * c.dim * 2 * (c.n_heads + c.n_kv_heads) * c.head_dim
-    attention = 2 * 2 * c.n_heads * T * S * c.head_dim    # scores and mix
-    feed_forward = 2 * T * 3 * c.dim * c.hidden_dim
-    return c.n_layers * (projections + attention + feed_forward) + 2 * c.dim * c.vocab_size
+def flops(T, S, n_logits=1):
+    """FLOPs of all products: T new tokens that see S tokens in all, logits for n_logits of them."""
+    projections = 2 * T * config.dim * 2 * (config.n_heads + config.n_kv_heads) * config.head_dim
+    attention = 2 * 2 * config.n_heads * T * S * config.head_dim    # scores and mix
+    feed_forward = 2 * T * 3 * config.dim * config.hidden_dim
+    output = 2 * n_logits * config.dim * config.vocab_size
+    return config.n_layers * (projections + attention + feed_forward) + output
 
 
-without = np.cumsum([flops(n, n) for n in range(1, T + 1)])
-cached = np.cumsum([flops(1, n) for n in range(1, T + 1)])
-for n in (10, 50, T):
-    a, b = without[n - 1], cached[n - 1]
-    print(f"{n:3} tokens: {a / 1e9:6.2f} billion FLOPs without, {b / 1e9:4.2f} with: "
-          f"{a / b:3.0f} times as many")
-
-# %% [markdown]
-# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2. With a prompt, both ways read it once; what
-# differs is each token after it.
-
-# %%
-def work(prompt=28, new=200):
-    """FLOPs for a prompt and new tokens after it, with and without a cache."""
-    steps = np.arange(1, new + 1)
-    without = np.cumsum([flops(prompt + n, prompt + n) for n in range(new)])
-    cached = flops(prompt, prompt) + np.cumsum([0] + [flops(1, prompt + n) for n in range(1, new)])
-    figure, ax = figures.new(2.5)
-    figures.lines(ax, steps, {f"without: {without[-1] / 1e9:.1f}": without / 1e9,
-                              f"with: {cached[-1] / 1e9:.1f}": cached / 1e9})
-    ax.set(xlabel=f"new tokens after a prompt of {prompt}", ylabel="billion FLOPs",
-           ylim=(-0.08 * without[-1] / 1e9, None))         # room for the label below
-    figures.show(figure, "Without a cache the work bends upwards, since each new token costs more "
-                         "than the last; with one it is nearly a straight line.")
-
-
-work()
-
-# %% tags=["sliders"]
-ipywidgets.interact(work, prompt=(1, 256), new=(2, 256));
+without = sum(flops(n, n) for n in range(1, T + 1))
+cached = sum(flops(1, n) for n in range(1, T + 1))
+print(f"{without / 1e9:.1f} billion FLOPs without, {cached / 1e9:.2f} with: "
+      f"{without / cached:.0f} times as many")
 
 # %% [markdown]
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many. (The FLOPs
+# differ a little less, as both ways compute logits for one row per token.)
+#
 # And in time, on the machine that built this page: the whole story, token by token, as if each had just been drawn.
 
 # %% tags=["timing"]
+def last_row(name, x):                                    # a tap: logits for the last row only
+    return x[-1:] if name == "norm" else x
+
+
 cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
 for again in range(3):                                    # the fastest of three counts
     cache = nl.new_cache(weights, config, T)
@@ -136,25 +114,29 @@ for again in range(3):                                    # the fastest of three
         cached[again, n - 1] = time.perf_counter() - start
         if n % 12 == 1:                                   # every twelfth is enough to see it
             start = time.perf_counter()
-            nl.prefill(story[:n], weights, config, nl.new_cache(weights, config, n))
+            nl.forward(story[:n], weights, config, tap=last_row)
             without[again, n - 1] = time.perf_counter() - start
+cached, without = 1000 * cached.min(axis=0), 1000 * without.min(axis=0)[::12]
 figure, ax = figures.new(2.7)
-ax.plot(range(1, T + 1, 12), 1000 * without.min(axis=0)[::12], "o-", markersize=4)
-ax.plot(range(1, T + 1), 1000 * cached.min(axis=0))
+ax.plot(range(1, T + 1, 12), without, "o-", markersize=4)
+ax.plot(range(1, T + 1), cached)
 ax.set(xlabel="tokens so far", ylabel="milliseconds for the next", ylim=(0, None))
 ax.legend(["without a cache (every twelfth token)", "with a cache"])
 figures.show(figure, "Without a cache, the time for one token grows with all that stands before "
                      "it; with one, it hardly grows.")
+print(f"the mean token takes {without.mean() / cached.mean():.0f} times as long without a cache")
 
 # %% [markdown]
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
-# attention's own part: one query, S keys.
+# attention's own part: one query, S keys. But a hundredth of the FLOPs takes far more than a hundredth of the time. *Why
+# decoding is slow*, below, says why.
 #
 # ## The loop that generates
 #
 # With a cache, generation is a loop of three steps: sample a token, feed it, take the new logits.
 #
-# **Predict.** The loop below writes 20 tokens. How many times does it call `forward`, and could one call be saved?
+# **Predict.** The loop below writes 20 tokens. How many times does it call `forward` itself, and could one call be saved?
+# (`exact` holds the weights in float64: the same text on every processor.)
 
 # %%
 def write(tokens, n, rng):
@@ -181,13 +163,12 @@ print(f"nl.generate: the same tokens {same == new}, {cache[0].length} in the cac
 
 # %% [markdown]
 # **Explain.** Twenty calls, of which the last is wasted: nobody reads its logits. `nl.generate` stops before it, so its
-# cache holds one token less. That matters to whoever goes on with the same cache, as a chat does: the last token must
-# be fed first. `nl.prefill` computes what `forward(...)[-1]` computes; how, is told below under *Long prompts*.
+# cache holds one token less. Whoever goes on with that cache, as a chat does, must feed the last token first.
 #
 # ## What the cache holds
 #
 # For each layer two arrays, (G, room, d): turned keys, and values. They are allocated once for the longest text wanted,
-# and filled from the left; the first S columns are in use.
+# and filled from the left; the first S rows of each head are in use.
 #
 # **Predict.** How many bytes does one token add here (L 6, G 2, d 32) in float32? And in 7B (L 32, G 32, d 128) in float16?
 
@@ -200,17 +181,9 @@ for part in (story[:20], story[20:21], story[21:22]):
 per_token = sum(c.k.nbytes + c.v.nbytes for c in cache) // 64
 print(f"bytes per token: {per_token:,}; 2·L·G·d·4 = "
       f"{2 * config.n_layers * config.n_kv_heads * config.head_dim * 4:,}")
-for name in ("llama-2-7b", "llama-2-70b"):
-    c = nl.PRESETS[name]
-    each = 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2
-    print(f"{name:11} in float16: {each // 1024} KiB per token, "
-          f"{4096 * each / 2**30:.2f} GiB for 4,096")
-
-# %%
-figures.show(figures.cache_filling(cache[0].k[0], 20),
-             "The keys of layer 0's first key head in the cache: a column of d numbers for each "
-             "token (blue below zero, red above), the first 20 from the prompt, two more from "
-             "decoding; the rest is still empty.")
+c = nl.PRESETS["llama-2-7b"]
+each = 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2
+print(f"7B in float16: {each:,} bytes per token, {4096 * each / 1e9:.1f} GB for 4,096")
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). Draw tokens, and see the slots fill:
@@ -220,33 +193,28 @@ figures.show(figures.cache_filling(cache[0].k[0], 20),
 # %% [markdown]
 # ## The same numbers, in any pieces
 #
-# **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit?
+# In float64 a number is rounded after $52$ binary digits, in float32 after $23$: the errors of rounding are 500 million times
+# smaller.
+#
+# **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit? And
+# does that change in float64?
 
 # %%
-whole, apart = nl.forward(story, weights, config), {}     # (T, V), {size of a piece: difference}
-for size in (1, 7, 64, T):
-    cache = nl.new_cache(weights, config, T)
-    parts = [nl.forward(story[i:i + size], weights, config, cache) for i in range(0, T, size)]
-    logits = np.concatenate(parts)
-    apart[size] = np.abs(logits - whole).max()
-    print(f"pieces of {size:3}: within 1e-4 {apart[size] < 1e-4}; same likeliest tokens "
-          f"{np.array_equal(logits.argmax(-1), whole.argmax(-1))}")
-print(f"to the bit: one by one {apart[1] == 0}, all at once {apart[T] == 0}")
+for label, precision, bound in (("float32", weights, 1e-4), ("float64", exact, 1e-12)):
+    whole = nl.forward(story, precision, config)          # (T, V), without a cache
+    for size in (1, 7, 64, T):
+        cache = nl.new_cache(precision, config, T)
+        pieces = [story[i:i + size] for i in range(0, T, size)]
+        logits = np.concatenate([nl.forward(piece, precision, config, cache) for piece in pieces])
+        apart = np.abs(logits - whole).max()
+        print(f"{label}, pieces of {size:3}: within {bound} {apart < bound}; "
+              f"to the bit {apart == 0}")
 
 # %% [markdown]
-# In float64 a number is rounded after 52 binary digits instead of 23: rounding is 500 million times smaller. If the
-# differences are rounding, they must shrink by about as much:
-
-# %%
-whole = nl.forward(story, exact, config)
-cache = nl.new_cache(exact, config, T)
-logits = np.concatenate([nl.forward([token], exact, config, cache) for token in story])
-apart = np.abs(logits - whole).max()
-print("float64, one by one: within 1e-12", apart < 1e-12)
-
-# %% [markdown]
-# **Explain.** Not to the bit, except all at once, which is the same computation. They are the same up to rounding: what differs is the order in which products are added up. Differences of
-# another origin, such as a wrong position, would stay in float64. So a test of a cache is best made there.
+# **Explain.** Not to the bit, except all at once, which is the same computation. The order in which products are added up
+# differs, and with it the rounding: in float64 the differences all but vanish. Differences of another origin, such as a
+# wrong position, would stay. So a good test of a cache reads a text in
+# pieces of several sizes, in float64.
 #
 # ## The mask of a piece
 #
@@ -260,8 +228,8 @@ for ax, (first, new) in zip(axes, ((0, 6), (6, 4), (10, 1))):
                    title=f"T {new}, S {first + new}", kind=figures.SHARE, limit=1.5)
     ax.set_xlabel("token seen")
 axes[0].set_ylabel("token that asks")
-figures.show(figure, "Six tokens, then four, then one: each mask is the lower part of the whole "
-                     "triangle, and the last token of a piece sees all that the cache holds.")
+figures.show(figure, "Six tokens, then four, then one (blue: may be seen): each mask is the lower "
+                     "part of the whole triangle, and its last row sees all that the cache holds.")
 
 # %% [markdown]
 # ## Two classic mistakes
@@ -280,24 +248,23 @@ def as_position_0(name, x):                               # RoPE at position 0 t
     return before[kind[0]] if kind in ("q_rope", "k_rope") else x
 
 
-before, losses = {}, {}
+before = {}
 for label, tap in (("right", nl.ignore), ("position 0", as_position_0)):
     cache = nl.new_cache(weights, config, T)
     rows = [nl.forward(story[:100], weights, config, cache)[-1:]]
     rows += [nl.forward([token], weights, config, cache, tap=tap) for token in story[100:-1]]
-    losses[label] = nl.cross_entropy(np.concatenate(rows), story[100:])
-    print(f"{label:10}: first 10 decoded tokens {losses[label][:10].mean():.2f}, "
-          f"last 100 {losses[label][-100:].mean():.2f} nats per token")
+    nats = nl.cross_entropy(np.concatenate(rows), story[100:])
+    print(f"{label:10}: {nats.mean():.2f} nats per decoded token")
 counts = np.bincount(story, minlength=config.vocab_size)[story[100:]]
 print(f"a table of how often each token occurs in the story: {-np.log(counts / T).mean():.2f}")
 
 # %% [markdown]
 # **Explain.** The new token claims to stand at the beginning. Its distance to prompt token n should be t − n and is
-# −n, the distance of a token that lies ahead; the distance between two new tokens is 0. The loss is about that of a table
-# which knows nothing but how often each token occurs in this story: the model has lost the thread.
+# −n, the distance of a token that lies ahead; the distance between two new tokens is 0. That costs about as much as
+# knowing nothing but how often each token occurs in this story.
 #
 # The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
-# row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as decoding needs none.
+# row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as a single token needs none.
 #
 # **Predict.** The story is read in pieces of 57 tokens. What does each mask cost?
 
@@ -317,10 +284,10 @@ nl.causal_mask = right                                    # put back
 # %% [markdown]
 # **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
 # t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
-# in its piece, the answer among them. Even so the loss rises, in the first piece too: in training the model never saw what
-# follows, and on balance it is disturbed more than helped. One token at a time, all of these masks but the triangle from the left are right.
+# in its piece, the answer among them. A model that was trained to look back gains nothing from it: the loss rises, in the
+# first piece too.
 #
-# ## Why decoding is slow: memory
+# ## Why decoding is slow
 #
 # To multiply one row by a matrix, every number of the matrix is read once, and used for one multiplication and one
 # addition. In float32 that is 2 FLOPs for 4 bytes. With T rows, each number that is read serves T times. The
@@ -329,200 +296,128 @@ nl.causal_mask = right                                    # put back
 # $$\text{intensity} \approx \frac{2\,T \cdot \text{parameters}}{\text{bytes per parameter} \cdot \text{parameters}} = \frac{2\,T}{\text{bytes per parameter}}$$
 #
 # A machine has a peak of arithmetic (FLOPs per second) and a peak of memory traffic (bytes per second). A step cannot
-# be faster than either allows. Drawn against the intensity, that is a roof with a slope and a flat part.
+# be faster than either allows. One that computes $60$ billion FLOPs and reads $15$ GB in a second has time for
+# $60 / 15 = 4$ FLOPs per byte: with a smaller intensity a step waits for memory, with a larger one for arithmetic.
 #
-# **Predict.** On which part of the roof is decoding, and on which a prompt of 500 tokens: slope or flat?
-
-# %%
-read_once = sum(w.size for layer in weights["layers"] for part in ("attn", "ffn")
-                for w in layer[part].values()) + weights["output"].size
-print(f"{read_once:,} parameters are read for each step, {4 * read_once / 1e6:.1f} MB in float32")
-for rows in (1, 16, 500):
-    per_byte = flops(rows, rows) / (4 * read_once)
-    print(f"T {rows:3}: {per_byte:6.1f} FLOPs per byte; 2·T/4 = {2 * rows / 4:.1f}")
-
-# %% [markdown]
-# With 16 rows it is less than 2·T/4, as only the last row needs the output matrix; with 500 it is more, as attention
-# grows with T·S and has no parameters. Now on this machine:
+# **Predict.** Which of the two bounds decoding on that machine, and which a prompt of 500 tokens? From how many rows on is
+# it arithmetic?
 
 # %% tags=["timing"]
+def seconds(step):
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
 def fastest(step, repeat=7):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds(step) for _ in range(repeat))
 
 
 rng = np.random.default_rng(0)
 square = rng.standard_normal((1500, 1500), dtype=np.float32)
-tall = rng.standard_normal((8000, 8000), dtype=np.float32)                   # larger than any cache
+tall = rng.standard_normal((8000, 8000), dtype=np.float32)                   # 256 MB
 row = rng.standard_normal((1, 8000), dtype=np.float32)
 peak = 2 * 1500**3 / fastest(lambda: square @ square)
 bandwidth = tall.nbytes / fastest(lambda: row @ tall)
 print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s")
 
-done, seconds = {}, {}
+matrices = [w for layer in weights["layers"] for part in ("attn", "ffn")
+            for w in layer[part].values()] + [weights["output"]]
+weight_bytes = sum(w.nbytes for w in matrices)            # what a step reads
+print(f"the weights that each step reads: {weight_bytes / 1e6:.1f} MB")
+points = {}
 for rows in (1, 4, 16, 64, 256, 500):
     ids = (story * 3)[:rows]
-    all_logits = 2 * (rows - 1) * config.dim * config.vocab_size     # flops has those of one row
-    done[rows] = flops(rows, rows) + all_logits
-    seconds[rows] = fastest(lambda: nl.forward(ids, weights, config), 5)
-points = {f"T {rows}": (done[rows] / (4 * read_once), done[rows] / seconds[rows]) for rows in done}
-print("billion FLOPs/s:", ", ".join(f"{label} {y / 1e9:.0f}" for label, (_, y) in points.items()))
+    work = flops(rows, rows, rows)
+    rate = work / fastest(lambda: nl.forward(ids, weights, config), 5)
+    points[f"T {rows}"] = work / weight_bytes, rate
+    print(f"T {rows:3}: {work / weight_bytes:5.1f} FLOPs per byte, {2 * rows / 4:5.1f} by the "
+          f"formula; {rate / 1e9:3.0f} billion FLOPs/s")
 figures.show(figures.roofline(peak, bandwidth, points),
-             "The roof of the machine that built this page, and this model's forward pass under "
-             "it, from one row (left) to 500: all points stay below the roof, and from 64 rows on "
-             "more rows bring nothing.")
+             "What memory (slope) and arithmetic (flat) allow on the machine that built this page, "
+             "and this model's forward pass: with more rows it climbs along the slope, then levels "
+             "off under the flat part.")
 
 # %% [markdown]
-# **Explain.** One row lies under the slope, left of the corner: memory bounds it. From a few dozen rows on the points lie
-# under the flat part: arithmetic would be the bound. But none of them reaches the roof. A guess would be: because of
-# everything that is not a matrix product. The control is to run the products alone, with arrays of the same shapes:
+# **Explain.** One row is bounded by memory, 500 by arithmetic; on the machine of the example both allow the same at $8$
+# rows. (The longest prompt has more FLOPs per byte than the formula says: scores have no parameters. And 20 MB of weights
+# may stay in a processor's own fast memory; then a point can lie above the slope.)
+#
+# **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same layers
+# and heads with next to no width, which does all the rest. Which of the two takes more of a single row, which of 500?
 
 # %% tags=["timing"]
-def weight_products(rows):
-    """All products of a forward pass with a weight matrix, and nothing else."""
-    inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
-    for layer in weights["layers"]:
-        for w in [*layer["attn"].values(), *layer["ffn"].values()]:
-            inputs[len(w)] @ w                            # len(w): how many numbers a row must have
-    inputs[config.dim] @ weights["output"]
+small = {config.dim: 16, config.n_kv_heads * config.head_dim: 4, config.hidden_dim: 16,
+         config.vocab_size: 16}                           # the width of each axis, and its new one
 
 
-def attention_products(rows):
-    """The products of queries with keys, and of weights with values."""
-    G, d = config.n_kv_heads, config.head_dim
-    q = np.ones((G, config.n_heads // G * rows, d), np.float32)
-    k = np.ones((G, rows, d), np.float32)
-    for _ in weights["layers"]:
-        (q @ k.swapaxes(1, 2)) @ k
+def cut(weights):
+    """Ones in place of weights, in shapes of almost no width."""
+    if isinstance(weights, dict):
+        return {name: cut(part) for name, part in weights.items()}
+    if isinstance(weights, list):
+        return [cut(layer) for layer in weights]
+    return np.ones([small[n] for n in weights.shape], np.float32)
 
 
-print("rows   forward   products with weights   of attention   all else")
+narrow, layout = cut(weights), nl.Config(16, config.n_layers, config.n_heads, config.n_kv_heads,
+                                         16, 16, head_dim=2)
+print("milliseconds                allowed by            measured")
+print("         rows     memory   arithmetic     forward   products   no width")
 for rows in (1, 16, 64, 500):
     ids = (story * 3)[:rows]
+    inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
     best = np.full(3, np.inf)
-    for _ in range(5):                                    # in turn: other work meets all three
-        again = [fastest(lambda: nl.forward(ids, weights, config), 1),
-                 fastest(lambda: weight_products(rows), 1),
-                 fastest(lambda: attention_products(rows), 1)]
+    for _ in range(7):                                    # in turn: other work meets all three
+        again = [seconds(lambda: nl.forward(ids, weights, config)),
+                 seconds(lambda: [inputs[len(w)] @ w for w in matrices]),
+                 seconds(lambda: nl.forward([1] * rows, narrow, layout))]
         best = np.minimum(best, again)
-    whole_pass, with_weights, of_attention = best
-    rest = 1 - (with_weights + of_attention) / whole_pass
-    print(f"{rows:4} {1000 * whole_pass:6.1f} ms {with_weights / whole_pass:23.0%} "
-          f"{of_attention / whole_pass:14.0%} {rest:10.0%}")
+    whole, products, no_width = 1000 * best
+    reading, computing = weight_bytes / bandwidth, flops(rows, rows, rows) / peak
+    print(f"{rows:13} {1000 * reading:10.1f} {1000 * computing:12.1f} {whole:11.1f} "
+          f"{products:10.1f} {no_width:10.1f}")
 
 # %% [markdown]
-# **Explain.** The last column is what the guess is right about (at most: alone, the products find their inputs in cache). It
-# grows with the number of rows, as the scores and their softmax grow with T·S: for a long prompt of a narrow model they
-# are the larger part. The rest of the gap lies in the products themselves: the peak was measured with one large square
-# product, and ours are smaller and narrower. These times differ from machine to machine; the table shows which of the
-# two, products or all else, holds for yours.
-#
-# ## Three limits
-#
-# The roof has a slope and a flat part, and under both lies a third limit: a step is a few hundred calls of NumPy, and
-# each costs a microsecond or more, however small its arrays are. A model with the same wiring and almost no width has
-# nothing but calls:
-
-# %% tags=["timing"]
-def narrow(D=16, d=2):
-    """Weights and configuration of a model with our layers and heads, next to nothing in them."""
-    c = nl.Config(D, config.n_layers, config.n_heads, config.n_kv_heads, D, D, head_dim=d)
-
-    def ones(*shape):
-        return np.ones(shape, np.float32)
-
-    query, key = c.n_heads * d, c.n_kv_heads * d
-    attn = {"wq": ones(D, query), "wk": ones(D, key), "wv": ones(D, key), "wo": ones(query, D)}
-    ffn = {"gate": ones(D, D), "up": ones(D, D), "down": ones(D, D)}
-    layer = {"attn_norm": ones(D), "attn": attn, "ffn_norm": ones(D), "ffn": ffn}
-    return {"embedding": ones(D, D), "layers": [layer] * c.n_layers, "norm": ones(D),
-            "output": ones(D, D)}, c
-
-
-calls = fastest(lambda: nl.forward([1], *narrow()), 50)
-reading, alone = 4 * read_once / bandwidth, fastest(lambda: weight_products(1), 50)
-print(f"one row of this model: {1000 * seconds[1]:.2f} ms. Of this, nothing but calls "
-      f"{1000 * calls:.2f}; its products alone {1000 * alone:.2f},")
-print(f"where reading the weights at full bandwidth would take {1000 * reading:.2f}")
-
-c = nl.PRESETS["llama-2-7b"]
-reads_7b = sum(nl.parameter_counts(c).values()) - c.vocab_size * c.dim
-print(f"a step of 7B reads {reads_7b / read_once:.0f} times as many weights, "
-      f"in {c.n_layers} layers instead of {config.n_layers}")
-many, flops_done = np.array(list(done)), np.array(list(done.values()))
-bounds = {"memory: all weights are read once": many / reading,
-          "arithmetic: all FLOPs are done": many / (flops_done / peak),
-          "memory and calls, one after the other": many / (reading + calls)}
-measured = many / np.array(list(seconds.values()))
-figures.show(figures.limits(flops_done / (4 * read_once), bounds, measured),
-             "What each limit allows, and what was measured: few rows stay under the line of "
-             "memory and calls, many rows by a factor of more than two under that of arithmetic.")
-
-# %% [markdown]
-# **Explain.** The limits explain a part of a step, not all of it: products with a single row of these sizes also run below
-# the full bandwidth. Each limit asks for another remedy.
+# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. From one row to 16 the
+# products do sixteen times the arithmetic, in far less than sixteen times the time: a single row does not wait for
+# arithmetic. Its rest is a few hundred calls of NumPy, each with a price however small its arrays are. From 64 rows to 500
+# the rest grows much faster than the rows, as only the scores of T · S pairs do. Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if the machine multiplies them as they are; a batch shares
-#   it. The larger the weights of a layer, the longer a step reads; the number of calls per layer stays the same. So in 7B
-#   the reading dominates, and calls hardly count.
-# - *Arithmetic*: do less, or use all cores. For large models this is the limit of long prompts; in this narrow one, softmax
-#   and other steps that do little arithmetic per number take longer (the table above).
-# - *Calls*: make fewer. A compiler joins several steps in one; here calls are the price of lines that can be read. The
-#   smaller the model, the more they weigh.
+#   it.
+# - *Arithmetic*: do less, or use all cores.
+# - *Calls*: make fewer; a compiler joins several in one. The larger the weights of a layer, the less its calls count.
 #
-# [tests/benchmark.py](../tests/benchmark.py) measures how near the file comes to these limits, next to PyTorch, for
-# models from 15 million parameters to 7 billion. The [README](../README.md#how-fast) shows what it found.
+# The [README](../README.md#how-fast) shows how near the file comes to these limits, next to PyTorch, up to 7 billion
+# parameters.
 #
 # ## How fast can 7B decode?
 #
-# With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. So, if they do
-# not fit in the processor's cache, the memory bandwidth divided by the size of the weights is a bound on tokens per second.
+# With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. The memory
+# bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names this as what makes decoding
+# slow: each step loads all weights, and all keys and values so far. Calls hardly count here, as the second line shows.
 
 # %%
 counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
 parameters = sum(counts.values()) - counts["embedding"]
 print(f"7B in float16: {2 * sum(counts.values()) / 1e9:.1f} GB, "
       f"of which a token reads {2 * parameters / 1e9:.1f}")
+print(f"a step of 7B reads {4 * parameters / weight_bytes:.0f} times as many weights as one of "
+      f"ours, in 32 layers instead of {config.n_layers}")
 print("memory that reads, in GB/s:       20       50      100     1000")
 for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     size = parameters * width / 1e9
     speeds = "  ".join(f"{gigabytes / size:7.1f}" for gigabytes in (20, 50, 100, 1000))
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
-
-# %%
-def batch(sequences, gigabytes_per_second=100, trillion_flops=1.0):
-    """Tokens per second of 7B in float16, all sequences together, against their number."""
-    many = np.arange(1, 257)
-    by_memory = gigabytes_per_second * 1e9 / (2 * parameters) * many
-    by_arithmetic = np.full(len(many), trillion_flops * 1e12 / (2 * parameters))
-    figure, ax = figures.new(2.7)
-    ax.plot(many, by_memory, label="memory allows")
-    ax.plot(many, by_arithmetic, label="arithmetic allows")
-    bound = min(by_memory[sequences - 1], by_arithmetic[0])
-    ax.plot([sequences], [bound], "o", color="k", label=f"{sequences}: {bound:.0f} tokens/s")
-    ax.set(xscale="log", yscale="log", xlabel="sequences at once", ylabel="tokens/s in all")
-    ax.legend()
-    figures.show(figure, "Computed, without the caches: weights that are read once serve every "
-                         "sequence, so more sequences cost nothing until arithmetic is the limit.")
-
-
-batch(8)
-
-# %% tags=["sliders"]
-ipywidgets.interact(batch, sequences=(1, 256), gigabytes_per_second=(20, 1000, 20),
-                    trillion_flops=(0.5, 20.0, 0.5));
-
 # %% [markdown]
-# **Explain.** A *batch* decodes many sequences at once, and raises the intensity like a prompt does. But the cache is
-# read for each sequence separately.
+# **Explain.** However fast the machine computes, one sequence gets no more than that. A *batch* decodes many sequences at
+# once: weights that are read once serve them all, as they serve the rows of a prompt, until arithmetic is the limit. But the
+# cache is read for each sequence separately.
 #
 # **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full caches
-# does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads instead of 64?
+# does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?
 
 # %%
 for name in ("llama-2-7b", "llama-2-70b"):
@@ -530,12 +425,12 @@ for name in ("llama-2-7b", "llama-2-70b"):
     read = 2 * (sum(counts.values()) - counts["embedding"])
     full = 4096 * 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2
     print(f"{name:11}: weights {read / 1e9:5.1f} GB, a cache of 4,096 tokens {full / 1e9:.1f} GB: "
-          f"equal at {read / full:.0f}; queries per key {c.n_heads // c.n_kv_heads}")
+          f"equal at {read / full:.0f}")
 
 # %% [markdown]
 # **Explain.** From about six sequences on, the caches of 7B are the larger part of what a step reads, and a larger batch
 # gains less and less. With grouped queries (lesson [05](05_grouped_query_attention.ipynb)) the cache is smaller, and the
-# weights of 70B are larger, so a hundred sequences share them first.
+# weights of 70B are larger, so it takes a hundred.
 #
 # ## Weights that stay in the file
 #
@@ -543,143 +438,79 @@ for name in ("llama-2-7b", "llama-2-70b"):
 # multiply the 16 bits as they are?
 
 # %% tags=["timing"]
-narrow_w = rng.standard_normal((1000, 1000)).astype(np.float16)
-narrow_row, wide_w = narrow_w[:1], narrow_w.astype(np.float32)
-slower = (fastest(lambda: narrow_row @ narrow_w)
-          / fastest(lambda: narrow_row.astype(np.float32) @ wide_w))
+w16 = rng.standard_normal((1000, 1000)).astype(np.float16)
+row16, w32 = w16[:1], w16.astype(np.float32)
+slower = fastest(lambda: row16 @ w16) / fastest(lambda: row16.astype(np.float32) @ w32)
 print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
-# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, as they are, and puts
-# a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows of the file, widens it to float32,
-# multiplies, and forgets it. The principle fits in a few lines:
-
-# %%
-def lazy_product(x, w, rows=64):
-    """x times the transpose of a 16-bit matrix (out, in), block by block: (T, in) -> (T, out)."""
-    out = np.empty((len(x), len(w)), np.float32)
-    for i in range(0, len(w), rows):
-        block = w[i:i + rows].astype(np.float32)          # the only copy in float32
-        out[:, i:i + rows] = x @ block.T
-    return out
-
-
-rng = np.random.default_rng(1)
-w = rng.standard_normal((704, 256)).astype(np.float16)    # as on disk: (out, in)
-x = rng.standard_normal((1, 256)).astype(np.float32)
-print("same product:", np.allclose(lazy_product(x, w), x @ w.T.astype(np.float32), atol=1e-4))
-print(f"in float32 at once {4 * w.size:,} bytes, in blocks {4 * 64 * 256:,}")
-
-# %% [markdown]
+# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop.
+# `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, and puts a `LazyMatrix` in place of each array.
+# Its `x @ w` takes a block of rows of the file, widens it to float32, multiplies, and forgets it.
+#
 # **Predict.** The model is loaded lazily. Does any line of `forward` have to change? Are the logits the same?
 
 # %%
 lazy, _ = nl.load(FOLDER, lazy=True)
 apart = np.abs(nl.forward(story, lazy, config) - nl.forward(story, weights, config)).max()
-print(type(lazy["output"]).__name__, lazy["output"].w.dtype, "on disk")
-print("largest difference of the logits below 1e-4:", apart < 1e-4)
+print(f"{type(lazy['output']).__name__}, {lazy['output'].w.dtype} on disk; "
+      f"logits within 1e-4: {apart < 1e-4}")
 
 # %% [markdown]
 # **Explain.** No line changes: where `w` is not an array of NumPy's, `x @ w` calls its method `__rmatmul__`. The numbers
-# are the same up to rounding, as widening 16 bits to 32 is exact. What is saved is memory: the operating system brings in
-# what is read, and drops it when room is needed. So a model can run that would not fit, at the price of widening every
-# weight anew for each token (the README says how fast that is for 7B).
+# are the same up to rounding, as widening 16 bits to 32 is exact. So a model can run that would not fit, at the price of
+# widening every weight anew for each token (the README says how fast that is for 7B).
 #
 # ## Long prompts
 #
 # For a prompt, attention makes a score for every head and every pair of tokens: (H, T, T) numbers, nearly half of them
 # masked. `nl.prefill` instead cuts the prompt into chunks of 128 tokens, which go through the cache one after the
-# other. A chunk's scores are (H, 128, S) only, and of the masked part little is computed.
+# other. A chunk's scores are (H, 128, S) only.
+#
+# **Predict.** One layer of 7B (H 32) reads 4,096 tokens in float32. How large are all scores at once, and how large are
+# those of the last chunk?
 
 # %%
-c, T_long, chunk = nl.PRESETS["llama-2-7b"], 4096, nl.CHUNK
-at_once = T_long * T_long
-in_chunks = sum(chunk * seen for seen in range(chunk, T_long + 1, chunk))
-needed = T_long * (T_long + 1) // 2
-print(f"7B, {T_long} tokens at once: "
-      f"{4 * c.n_heads * at_once / 2**30:.1f} GiB of scores in a layer, "
-      f"{1 - needed / at_once:.0%} masked")
-print(f"in chunks of {chunk}: {4 * c.n_heads * chunk * T_long / 2**20:.0f} MiB of scores at most, "
-      f"{1 - needed / in_chunks:.0%} masked")
+heads, long, chunk = nl.PRESETS["llama-2-7b"].n_heads, 4096, nl.CHUNK
+print(f"7B, {long} tokens at once: {4 * heads * long * long / 2**20:,.0f} MiB of scores in a layer")
+print(f"in chunks of {chunk}: {4 * heads * chunk * long / 2**20:.0f} MiB at most")
 cache = nl.new_cache(exact, config, T)
 last = nl.prefill(story, exact, config, cache)
 apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
 print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
 
 # %% [markdown]
-# A chunk need not wait until the one before it is through all layers. In layer l, a chunk needs only two things: its own result of layer
-# l − 1, and the keys and values of the chunks before it *in layer l*. So chunk 1 can be in layer 0 while chunk 0 is in
-# layer 1: they go through the layers side by side, each one step behind the one before, on a core each.
-#
-# **Predict.** Four chunks, three layers, every step takes the same time: 12 steps on one core. How many on two cores?
-# On four?
-
-# %%
-def finished(chunks, layers, cores):
-    """The step in which each chunk leaves each layer: (chunks, layers)."""
-    done = np.zeros((chunks, layers), int)
-    core_is_free = [0] * cores
-    for c in range(chunks):
-        step = core_is_free[c % cores]
-        for layer in range(layers):
-            if c > 0:
-                step = max(step, done[c - 1, layer])      # its keys must be in the cache
-            step = step + 1
-            done[c, layer] = step
-        core_is_free[c % cores] = step
-    return done
-
-
-figure, axes = figures.new(2.4, columns=3)
-for ax, cores in zip(axes, (1, 2, 4)):
-    done = finished(4, 3, cores)
-    figures.matrix(ax, done, [f"chunk {c}" for c in range(4)], range(3), kind=figures.SHARE,
-                   limit=18, numbers="d", size=11, title=f"{cores} core(s): {done.max()} steps")
-    ax.set_xlabel("layer")
-figures.show(figure, "In which step each chunk leaves each layer: on several cores the chunks "
-                     "follow each other through the layers, a step apart.")
-
-# %%
-for cores in (1, 2, 4):
-    print(f"{cores} core(s): {finished(4, 3, cores).max()} steps; with 32 chunks and 32 layers "
-          f"{finished(32, 32, cores).max()}")
-
-# %% [markdown]
-# **Explain.** Seven on two cores, six on four, if every step takes as long: the cores wait at the start and the end. With many chunks that hardly
-# matters. In `nl.forward_in_chunks` each chunk runs plain `forward` on a thread, and a tap (lesson
-# [07](07_forward_pass.ipynb)) makes it wait at each layer until the chunk before has cached its keys. That way softmax
-# and norms use all cores as well; the library behind NumPy's products would use several cores for products only.
+# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks. And a chunk need not wait until the one before it is
+# through all layers. In layer l it needs its own result of layer l − 1, and the keys and values of the chunks before it *in
+# layer l*. So on several cores the chunks follow each other, a layer apart: four chunks are through three layers after
+# 3 + 3 = 6 steps instead of 12. In `nl.forward_in_chunks` each chunk runs plain `forward` on a thread, and a tap makes it wait at each layer until the chunk
+# before has cached its keys.
 #
 # ## When the context is full
 #
-# The model was trained on texts of at most 512 tokens, and lesson [04](04_rope.ipynb) shows what comes after that. numpy_llama.py stops
-# rather than go on with wrong numbers:
+# The model was trained on texts of at most 512 tokens; lesson [04](04_rope.ipynb) shows what comes after that.
+# numpy_llama.py stops rather than go on with wrong numbers.
+#
+# **Predict.** A prompt has 505 tokens. How many new ones can `generate` give?
 
 # %%
-full = nl.new_cache(weights, config, 8)
-for ids, held in (((story * 3)[:513], None), (story[:9], full)):
-    try:
-        nl.forward(ids, weights, config, held)
-    except nl.InputError as error:
-        print("InputError:", error)
-print("the cache is as it was:", full[0].length)
 prompt = (story * 3)[:505]
 new = list(nl.generate(prompt, weights, config, 100, temperature=0))
 print("new tokens after a prompt of 505:", len(new))
+try:
+    nl.forward((story * 3)[:513], weights, config)
+except nl.InputError as error:
+    print("InputError:", error)
 
 # %% [markdown]
-# **Explain.** An answer may have one token more than there is room for: 505 and 7 fill the context, and the eighth is
-# drawn from the last logits, but goes through the model no more. Nothing is written when the cache refuses. A port may
-# stop as here, or read the last part of the text again as a new prompt, at positions from 0, and say so. To write past
-# the end, or over the oldest tokens without a word, is to go on with other numbers than the model's.
+# **Explain.** One more than there is room for: 505 and 7 fill the context, and the eighth is drawn from the last logits, but
+# goes through the model no more. A port may stop as here, or read the last part of the text again as a new prompt, at
+# positions from 0, and say so. To write over the oldest tokens without a word gives other numbers than the model's.
 #
 # ## In the wild
 #
-# - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported
-#   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420),
-#   [transformers#26869](https://github.com/huggingface/transformers/issues/26869)): rounding in fewer bits.
-# - **Positions that start again** with every call, and **a mask for T = S only**: the two mistakes of this lesson. A
-#   test that reads one prompt, all at once, finds neither. Read it in pieces of 1, 7 and 64, and compare.
+# - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported for one model
+#   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)): the fewer bits, the more rounding.
 #
 # ## Questions
 #
@@ -762,9 +593,9 @@ def append(store, length, new):
 # %% [markdown]
 # ### 3. Guess several tokens, check them at once
 #
-# Reading the weights once for several rows is nearly as cheap as for one. So let a small model guess the next n tokens,
-# and let the large one check all of them in one forward pass: it gets the last token before the draft and then the
-# draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the last row
+# Reading the weights once for several rows is nearly as cheap as for one. *Speculative decoding* uses this: a small
+# model guesses the next n tokens, and the large one checks all of them in one forward pass. It gets the last token before
+# the draft and then the draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the last row
 # says what comes after it. Both models are greedy. Return the tokens that the large model alone would have written,
 # as far as these rows tell.
 

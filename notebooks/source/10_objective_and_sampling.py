@@ -18,7 +18,7 @@
 # | **The question** | What is a Llama trained for, and how is text drawn from what it learned? |
 # | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; show that always taking the likeliest token need not give the likeliest text |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the logarithm |
-# | **Minutes** | 90 |
+# | **Minutes** | 85 |
 #
 # T tokens, V vocabulary.
 
@@ -37,9 +37,9 @@ check = checks.lesson("10")
 # %% [markdown]
 # ## Surprise, with a pencil
 #
-# A Llama is trained on one task: given the tokens so far, give the next one a high probability. How good was a guess? Look at the probability that the model gave to the token that really came. The *surprise* is minus
-# the logarithm of that probability: 0 for a token that was certain, and one unit more each time the probability halves,
-# if we count in *bits*.
+# A Llama is trained on one task: given the tokens so far, give the next one a high probability. How good was a guess? Look
+# at the probability that the model gave to the token that really came. The *surprise* is minus the logarithm of that
+# probability: 0 for a token that was certain, and, if we count in *bits*, one more each time the probability halves.
 #
 # Suppose three tokens came, and the model had given them the probabilities 1/2, 1/4 and 1/8. Their surprises are
 # $1$, $2$ and $3$ bits, $2$ bits on average. The model was as surprised as somebody who guesses among $2^2 = 4$ equally
@@ -126,13 +126,6 @@ for word in ("Jack", "hungry", "kingdom", "after"):
 dearest = np.argsort(-surprise)
 print("most: ", ", ".join(f"{words[t + 1]} {surprise[t]:.1f}" for t in dearest[:8]))
 print("least:", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[::-1][:8]))
-tenth = surprise[dearest[:len(dearest) // 10]]
-print(f"the most surprising tenth of the tokens has {tenth.sum() / surprise.sum():.0%} of all nats")
-starts = np.array([piece.startswith(" ") for piece in pieces[1:]])
-letters = np.array([piece.isalpha() for piece in pieces[1:]])
-for kind, chosen in (("begin a word", starts), ("go on with a word", letters & ~starts),
-                     ("are punctuation or line ends", ~letters & ~starts)):
-    print(f"{chosen.sum():3} pieces {kind:28} {surprise[chosen].mean():.2f} nats")
 
 # %% [markdown]
 # **Explain.** Most of the eight are words that say something new: *lost*, *dark*, *hungry*, *kept*, *deep*, *last*. The
@@ -143,8 +136,7 @@ for kind, chosen in (("begin a word", starts), ("go on with a word", letters & ~
 #
 # The second half of the story costs less than the first. It is tempting to say: of course, its words have occurred
 # before. But the second half may simply be easier. A *control* tells the two apart: give the model the second half
-# with the first half taken away. Two more controls ask what it takes from there: only the last ten tokens; or all, but
-# those before the last ten in random order.
+# with the first half taken away.
 #
 # **Predict.** The second half costs 0.4 nats less than the first. How much of that is lost when the model has not read
 # the first half: all, half, or less?
@@ -154,30 +146,23 @@ middle = 114                                              # the second half begi
 
 
 def second_half(before):
-    """Nats per token of the second half, after these tokens instead of the first half."""
+    """Nats of each token of the second half, after these tokens instead of the first half."""
     text = np.concatenate([[tokenizer.bos], before, tokens[middle:]]).astype(int)
-    return nats(nl.forward(text, weights, config)[:-1], text[1:])[len(before):].mean()
+    return nats(nl.forward(text, weights, config)[:-1], text[1:])[len(before):]
 
 
-near = tokens[middle - 10:middle]                         # the ten tokens just before
-disorder = []
-for seed in range(5):
-    far = np.random.default_rng(seed).permutation(tokens[1:middle - 10])
-    disorder.append(second_half(np.concatenate([far, near])))
-print(f"first half                               {surprise[:middle - 1].mean():.2f}")
-print(f"second half, after the first             {second_half(tokens[1:middle]):.2f}")
-print(f"second half, after its last 10 tokens    {second_half(near):.2f}")
-print(f"second half, after nothing               {second_half([]):.2f}")
-print(f"second half, after the first in disorder {np.mean(disorder):.2f} "
-      f"(but the last 10; {min(disorder):.2f} to {max(disorder):.2f} in 5 shuffles)")
-gap = surprise[:middle - 1].mean() - surprise[middle - 1:].mean()
-lost = second_half([]) - second_half(tokens[1:middle])
-print(f"{lost:.2f} of {gap:.2f} nats is {lost / gap:.0%}")
+first_half, read, unread = surprise[:middle - 1], second_half(tokens[1:middle]), second_half([])
+print(f"first half                   {first_half.mean():.2f} nats per token")
+print(f"second half, after the first {read.mean():.2f}")
+print(f"second half, after nothing   {unread.mean():.2f}")
+gap, lost = first_half.mean() - read.mean(), unread - read
+print(f"{lost.mean():.2f} of {gap:.2f} nats is {lost.mean() / gap:.0%}; its standard error over "
+      f"{len(lost)} tokens: {lost.std() / np.sqrt(len(lost)):.2f} nats")
 
 # %% [markdown]
-# **Explain.** Less than half: most of the difference remains when the model has never seen the first half. What it has
-# read does help. About half of the help comes from the ten tokens just before; the rest comes from the words further
-# back, and hardly from their order: shuffled, they help as much. One would not have guessed that from the story alone.
+# **Explain.** In this story, less than half: most of the difference remains when the model has never seen the first half.
+# The second half is easier in itself. (The *standard error* says how far chance typically moves a mean. 0.16 is nearly three
+# of them, so reading helps; its share in other stories would take more stories.)
 #
 # ## Perplexity, and bits per byte
 #
@@ -264,9 +249,6 @@ def draw(temperature=1.0, top_k=0, top_p=1.0):
 
 draw(0.6)
 
-# %%
-draw(1.0, 0, 0.5)
-
 # %% tags=["sliders"]
 ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.05, 1.0, 0.05));
 
@@ -277,55 +259,39 @@ ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.0
 #     python notebooks/explorer/build.py --open "#p=Once+upon+a+time+there+was+a&t=logits&i=7.569&tab=next&s=0.6_0_1"
 
 # %% [markdown]
-# Six settings now write six texts each, of 40 tokens (`exact` is the same model in float64: the same texts on every
-# processor). For each setting we print how surprised the model itself is by the text, and how many different words the
-# six texts use.
+# Four settings now write five texts each (greedy has but one), of 40 tokens. (`exact` is the same model in float64: the
+# same texts on every processor.) For each setting we print how surprised the model itself is by the text, and which share
+# of the text's phrases of four tokens had occurred in it before.
 #
-# **Predict.** Which settings are most surprising to the model, and which use the most words?
+# **Predict.** Which setting is most surprising to the model, and which repeats itself most?
 
 # %%
-settings = {"greedy": {"temperature": 0}, "temperature 0.7": {"temperature": 0.7},
+def repeats(ids, n=4):
+    """Share of n-token phrases that occurred before in the same text."""
+    phrases = [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(phrases)) / len(phrases)
+
+
+settings = {"greedy": {"temperature": 0},
             "temperature 0.8, top-p 0.95": {"temperature": 0.8, "top_p": 0.95},
-            "top-k 40": {"top_k": 40}, "temperature 1": {}, "temperature 1.5": {"temperature": 1.5}}
+            "temperature 1": {}, "temperature 1.5": {"temperature": 1.5}}
 for label, how in settings.items():
-    costs, used = [], set()
-    for seed in range(6):
+    costs, repeated = [], []
+    for seed in range(1 if label == "greedy" else 5):     # greedy writes one text only
         rng = np.random.default_rng(seed)
         new = list(nl.generate(prompt, exact, config, 40, rng, **how))
         rows = nl.forward(prompt + new, exact, config)[len(prompt) - 1:-1]
         costs.append(nats(rows, new).mean())
-        used |= set(tokenizer.decode(new).split())
-    print(f"{label}: {np.mean(costs):.2f} nats per token, {len(used)} different words")
+        repeated.append(repeats(new))
+    print(f"{label}: {np.mean(costs):.2f} nats per token, {np.mean(repeated):.0%} repeated")
     text = " ".join(tokenizer.decode(prompt + new).split())
     print(textwrap.fill(text, 94, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** Up to top-k 40, variety and surprise rise together. From there on surprise more than doubles, and no more
-# words are counted: nearly every word is a new one already, and at temperature 1.5 many are none. At temperature 1 the
-# model speaks with its own probabilities: in the step above thousands of tokens have less than one chance in a thousand
-# each, but one draw in six takes one of them. Cutting them off (top-k, top-p) or shrinking them (a temperature below 1)
-# makes such draws rarer, the good ones and the slips.
-#
-# ## Draws follow the probabilities
-#
-# **Predict.** The likeliest token has a probability of about 0.14. In 100 draws, how far is its frequency typically from
-# that: 0.3, 0.03 or 0.003? And in 10,000 draws?
-
-# %%
-rng = np.random.default_rng(0)
-best = int(likeliest[0])
-p = float(probs[best])
-drawn = rng.choice(len(probs), size=(200, 10000), p=probs) == best           # 200 runs
-ns = np.array([10, 100, 1000, 10000])
-errors = [np.sqrt(np.mean((drawn[:, :n].mean(axis=1) - p) ** 2)) for n in ns]
-print(f"probability {p:.3f}")
-for n, error in zip(ns, errors):
-    expected = np.sqrt(p * (1 - p) / n)
-    print(f"{n:6,} draws: off by {error:.4f}; the root of p (1 − p) / n is {expected:.4f}")
-
-# %% [markdown]
-# **Explain.** A hundred times the draws, a tenth of the error. So a test of a sampler needs many draws, or it compares
-# probabilities, which is exact.
+# **Explain.** The higher the temperature, the more surprise; greedy has the least, and goes round in circles. At temperature
+# 1 the model speaks with its own probabilities: in the step above thousands of tokens have less than one chance in a
+# thousand each, but one draw in six takes one of them. Top-k and top-p cut them off, and a temperature below 1 makes them
+# rarer, the good ones and the slips.
 #
 # ## The likeliest text
 #
@@ -340,7 +306,7 @@ for n, error in zip(ns, errors):
 
 # %%
 start = tokenizer.encode("Once upon a time")
-greedy = list(nl.generate(start, weights, config, 80, temperature=0))
+greedy = list(nl.generate(start, weights, config, 40, temperature=0))
 
 
 def cost(prompt, new):
@@ -350,7 +316,7 @@ def cost(prompt, new):
 
 
 def beam_search(prompt, n, width):
-    """The likeliest n tokens that a search with so many beams finds: their nats and their ids."""
+    """After each of n tokens, the likeliest text among so many beams: its nats and its ids."""
     beams = [(0.0, [])]
     for _ in range(n):
         longer = []
@@ -360,120 +326,94 @@ def beam_search(prompt, n, width):
                 more = float(nats(row[None], [i])[0])
                 longer.append((so_far + more, new + [int(i)]))
         beams = sorted(longer)[:width]
-    return beams[0]
+        yield beams[0]
 
 
+found = list(beam_search(start, 40, 4))
 for n in (10, 20, 40):
-    found, new = beam_search(start, n, 4)
-    print(f"{n} tokens: greedy {cost(start, greedy[:n]):.1f} nats, four beams {found:.1f}: "
-          f"{np.exp(cost(start, greedy[:n]) - found):,.0f} times as likely")
-print(textwrap.fill("beams:  " + " ".join(tokenizer.decode(start + new).split()), 94))
-print(textwrap.fill("greedy: " + " ".join(tokenizer.decode(start + greedy[:40]).split()), 94))
+    by_beams, new = found[n - 1]
+    by_greedy = cost(start, greedy[:n])
+    print(f"{n} tokens: greedy {by_greedy:.1f} nats, four beams {by_beams:.1f}: "
+          f"{np.exp(by_greedy - by_beams):,.0f} times as likely")
+for label, ids in (("beams:  ", new), ("greedy: ", greedy)):
+    print(textwrap.fill(label + " ".join(tokenizer.decode(start + ids).split()), 94))
 
 # %% [markdown]
-# **Explain.** Here the greedy text is not the likeliest, and the longer it gets, the more is lost. It also runs in
-# circles.
+# **Explain.** Here the greedy text is not the likeliest, and the longer it gets, the more is lost.
 #
 # ## How a circle closes
 #
-# It is often said that loops feed themselves: what was said once becomes likelier, and is said again. We measure it for
-# the phrase of the loop, and for four phrases that are new to their texts.
+# It is often said that loops feed themselves: what was said becomes likelier, and is said again
+# ([Xu et al.](https://arxiv.org/abs/2206.02369) measured it in larger models). The first time and the second stand in
+# different places, so we need a control: the same phrase, in the second place, after *another* phrase.
 #
-# **Predict.** How many of the five phrases are clearly likelier the second time than the first, by a tenth or more?
+# **Predict.** Eight phrases, new to their texts. How many are likelier the second time than the first, by a tenth or more?
+# How many are likelier after themselves than after another one?
 
 # %%
-def said_again(start, phrase, times=8):
-    """Probability per token (geometric mean) each time that the phrase is said."""
-    text, phrase = tokenizer.encode(start), tokenizer.encode(phrase, bos=False)
-    each = []
-    for _ in range(times):
-        each.append(np.exp(-cost(text, phrase) / len(phrase)))
-        text = text + phrase
-    return np.array(each)
+def likely(text, phrase):
+    """Probability per token (geometric mean) of a phrase after a text."""
+    ids = tokenizer.encode(phrase, bos=False)
+    return np.exp(-cost(tokenizer.encode(text), ids) / len(ids))
 
 
-loop = said_again("Once upon a time there was a king who had a daughter, and",
-                  "she was so beautiful that")
 phrases = {"I will give you a good beating.": "The king said,",
            "he lost his way in the wood,": "The miller's son went out, and",
            "and the bird began to sing,": "Then she opened the window,",
-           "the old man shook his head.": "They asked him the way, but"}
-others = np.array([said_again(start_of, phrase) for phrase, start_of in phrases.items()])
-print("times                          ", *(f"{n:5}" for n in (1, 2, 4, 8)))
-print("she was so beautiful that      ", *(f"{loop[n - 1]:5.2f}" for n in (1, 2, 4, 8)))
-for phrase, each in zip(phrases, others):
-    print(f"{phrase:31}", *(f"{each[n - 1]:5.2f}" for n in (1, 2, 4, 8)))
+           "the old man shook his head.": "They asked him the way, but",
+           "and the wolf ate them all up.": "The door was open,",
+           "she gave him a silver ring,": "The princess loved him, and",
+           "he fell into a deep sleep,": "The soldier was tired, and",
+           "and they danced all night long.": "The music played,"}
+print(f"{'':34} first   after another   after itself")
+table = []
+for phrase, start_of in phrases.items():
+    others = [likely(f"{start_of} {other}", phrase) for other in phrases if other != phrase]
+    row = likely(start_of, phrase), np.mean(others), likely(f"{start_of} {phrase}", phrase)
+    table.append(row)
+    print(f"{phrase:34} {row[0]:5.3f} {row[1]:15.3f} {row[2]:14.3f}")
+once, control, again = np.array(table).T
+print(f"likelier the second time: {(again > 1.1 * once).sum()} of {len(table)}; after itself than "
+      f"after another: {(again > 1.1 * control).sum()}")
+
+# %% [markdown]
+# **Explain.** Without the control one would say that repetition helps half of the phrases; with it, nearly all. (The second
+# place by itself makes seven of the eight less likely.)
+#
+# **Predict.** Does the greedy text above run in circles *because* its phrase was said? What does greedy write after "a king
+# who had a daughter who was so poor that", where it was not?
 
 # %%
-figure, ax = figures.new(2.6)
-ax.plot(np.arange(1, 9), loop, marker="o", label="phrase of the loop")
-for each in others:
-    ax.plot(np.arange(1, 9), each, color=figures.RED, linestyle="--", marker="s", markersize=4)
-ax.lines[-1].set_label("new phrases")
-ax.set(xlabel="time that it is said", ylabel="probability per token", ylim=(0, None))
-ax.set_xticks(range(1, 9))
-ax.legend()
-figures.show(figure, "Two of the new phrases become likelier once they have been said, two do "
-                     "not; the phrase of the loop is likeliest the first time.")
-
-# %%
-king = "Once upon a time there was a king who had a daughter who was so beautiful that"
-text = tokenizer.encode(king)
-for _ in range(5):                                        # the five tokens of one round
-    after = nl.next_token_probs(nl.forward(text, weights, config)[-1])
-    text = text + [int(np.argmax(after))]
-    print(f"{tokenizer.decode(text[-1:]):10} {after.max():.2f}")
-whole = np.exp(-cost(tokenizer.encode(king), text[-5:]))
+round_of = "she was so beautiful that"
+n_round = len(tokenizer.encode(round_of, bos=False))
+for before in ("so poor that", "so clever that", "so proud that", "so beautiful that",
+               "so beautiful that she was so beautiful that"):
+    text = "Once upon a time there was a king who had a daughter who was " + before
+    ids = tokenizer.encode(text)
+    new = list(nl.generate(ids, weights, config, n_round, temperature=0))
+    print(f"{before:44} {likely(text, round_of):.2f} per token; greedy: {tokenizer.decode(new)}")
+whole = likely(text, round_of) ** n_round
 print(f"the round as a whole {whole:.4f}: a draw leaves it with probability {1 - whole:.1%}")
 
 # %% [markdown]
-# **Explain.** Two of five: in this small model repetition makes some phrases likelier, and not others. This loop, at
-# any rate, is not fed by repetition: its phrase loses by being said again. What keeps it going is that each of the five
-# tokens is the likeliest in its place, and greedy asks for no more. As a whole, one round is improbable, and a draw
-# leaves it almost surely.
-
-# %%
-def repeats(ids, n=4):
-    """Share of n-token phrases that occurred before in the same text."""
-    phrases = [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
-    return 1 - len(set(phrases)) / len(phrases)
-
-
-print(f"greedy          {repeats(greedy):4.0%} of all four-token phrases are repetitions")
-print(f"first 40 tokens {repeats(greedy[:40]):4.0%}; of four beams {repeats(new):.0%}")
-for temperature in (0.4, 0.7, 1.0):
-    share = [repeats(list(nl.generate(start, exact, config, 80, np.random.default_rng(seed),
-                                      temperature=temperature))) for seed in range(5)]
-    print(f"temperature {temperature} {np.mean(share):4.0%} (mean of five texts)")
-print(f"the story       {repeats(tokens[1:81].tolist()):4.0%}")
-
-# %% [markdown] tags=["result"]
-# The lower the temperature, the more repetition; the story, which a person wrote, has none. So it is not the model alone
-# that runs in circles, but how its probabilities are used.
+# **Explain.** Not because of that: where it was never said, the phrase is about as likely, and greedy writes it too.
+# Each of its five tokens is the likeliest in its place, it ends as it began, and greedy asks for no more. As a whole, one
+# round is improbable, and a draw leaves it almost surely. So it is not the model alone that runs in circles, but how its
+# probabilities are used.
 
 # %% [markdown]
 # ## In the wild
 #
 # - **One model, two perplexities.** llama.cpp reported 5.91 for LLaMA 7B where others reported 5.68
 #   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). The model was the same; the windows were not. A
-#   long text is cut into windows, and how much context a token is predicted from depends on how that is done. The story
-#   here, in windows of three sizes; once more with `<s>` in front of each window, in case only the beginning is missing:
+#   long text is cut into windows, and that decides how much context each token is predicted from. The story here, in
+#   windows of three sizes:
 
 # %%
 for size in (32, 64, len(tokens) - 1):
-    bare, with_bos = [], []
-    for i in range(0, len(tokens) - 1, size):
-        window = tokens[i:i + size + 1].tolist()          # all but the first are predicted
-        bare.append(nats(nl.forward(window[:-1], weights, config), window[1:]))
-        begun = window if i == 0 else [tokenizer.bos, *window]
-        rows = nl.forward(begun, weights, config)[-len(window):-1]
-        with_bos.append(nats(rows, window[1:]))
-    print(f"windows of {size:3}: perplexity {np.exp(np.concatenate(bare).mean(dtype=float)):.2f}, "
-          f"with <s> in front {np.exp(np.concatenate(with_bos).mean(dtype=float)):.2f}")
-
-# %% [markdown] tags=["result"]
-# The same model, the same text: the shorter the windows, the higher the perplexity. The missing beginning is not the
-# reason: `<s>` in front of a window from the middle of the story costs even more.
+    windows = [tokens[i:i + size + 1] for i in range(0, len(tokens) - 1, size)]
+    costs = [nats(nl.forward(window[:-1], weights, config), window[1:]) for window in windows]
+    print(f"windows of {size:3}: perplexity {np.exp(np.concatenate(costs).mean(dtype=float)):.2f}")
 
 # %% [markdown]
 # - **Temperature before or after top-p?** Programs differ
