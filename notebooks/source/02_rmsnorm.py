@@ -37,8 +37,8 @@ check = checks.lesson("02")
 # ## The stream that everything is added to
 #
 # Each token travels through the model as one row of D numbers, the *residual stream*. A layer has two steps, attention
-# and feed-forward; each reads the row and adds something to it. (In a trace, `x_attn` and `x_ffn` are the stream after
-# each.) Rows are only ever added to; but what is added can be so long that it drowns what was there.
+# and feed-forward; each reads the row and adds something to it, which can be so long that it drowns what was there. (In
+# a trace, `x_attn` and `x_ffn` are the stream after each.)
 #
 # Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a
 # typical number of the row is.
@@ -296,7 +296,7 @@ for strength in (1, 0.1):
 
 # %% [markdown]
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1 rows
-# in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same step throws
+# in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change throws
 # a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why it is
 # hard to train. (For Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745), it is large gradients near
 # its end.) With addends a tenth as large, the two hardly differ.
@@ -313,8 +313,8 @@ for name in stream[2::2]:
     print(f"{name:16} {cosine(trace[name], trace['embedding']).mean():13.2f} {share.mean():17.2f}")
 
 # %% [markdown] tags=["result"]
-# The embedding itself is drowned at once, by rows thirty times longer; what is left of it is mostly what the steps add in
-# its direction. Pre-norm keeps the start in the sum as it was; how large a part it remains is up to what is added.
+# The embedding is drowned at once, by rows thirty times longer; most of the cosine comes from what the steps add in its
+# direction. Pre-norm keeps the start in the sum as it was; how large a part it remains is up to what is added.
 
 # %% [markdown]
 # ## Take each norm away
@@ -550,5 +550,5 @@ def norm_in_parts(parts, scales, eps):
 # 1. RMSNorm divides each row by its root mean square, which keeps its direction; then it scales each column.
 # 2. LayerNorm also subtracts the row's mean; this model, which was trained without that, loses 0.02 nats by it.
 # 3. Rows of the stream are only added to, and here they grow; each step reads a normalised copy.
-# 4. Pre-norm keeps all that was added in the sum as it was; post-norm shrinks it again in every layer.
+# 4. Pre-norm keeps all that was added in the sum as it was; post-norm rescales the whole sum in every layer.
 # 5. eps is part of the model, to be read from its files: 1e-6 in most of Llama 1, 1e-5 in its 65B and in Llama 2.
