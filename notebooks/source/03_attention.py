@@ -489,7 +489,8 @@ for pair in ((TEXT, "girl", "boy"),
 # **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
 # What head 1 does for it goes through its weight on the noun: with that one masked, the gap is nearly as small as without
 # the head. Head 3 gives the noun more weight, but most of what it does goes another way. Head 7 of layer 2 gives *girl*
-# half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap stays: others carry it too.
+# half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap stays: others carry
+# it too.
 #
 # Now the same for the whole story. How much does the model lose without a head?
 #
