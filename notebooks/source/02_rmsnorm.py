@@ -163,8 +163,9 @@ print(f"what the {len(norms)} norms read: the mean of a row is typically "
       f"{min(shares):.3f} to {max(shares):.3f} of its size")
 
 # %% [markdown]
-# Now take the mean away in all norms of the model, which was trained without that. A tap is handed what a norm has made,
-# and here it needs what the norm had read. So it keeps all values of the run as they pass, and finds it among them.
+# Now take the mean away in all norms of the model, which was trained without that. A tap is handed what a norm has
+# made, and here it needs what the norm had read. So it keeps all values of the run as they pass, and finds it among
+# them.
 #
 # **Predict.** All norms become LayerNorms (same g, no bias). Does the loss, 2.12 nats per token, rise by about 0.02,
 # 0.2 or 2?
@@ -199,8 +200,8 @@ print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - ba
 #
 # ## The small number under the root: eps
 #
-# Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 and this model use $10^{-5}$. It is
-# added to the *mean square* of a row, so it matters where that is small, and the embedding is where it is smallest.
+# Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 and this model use $10^{-5}$. It
+# is added to the *mean square* of a row, so it matters where that is small, and the embedding is where it is smallest.
 #
 # **Predict.** The embedding has the size 0.08; square it. At which eps does the loss first rise by more than 0.1 nats:
 # at $10^{-4}$, $10^{-3}$ or $10^{-2}$?
@@ -212,8 +213,8 @@ print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}"
 
 
 # %% [markdown]
-# **Explain.** At $10^{-2}$. Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the divisor
-# $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size.
+# **Explain.** At $10^{-2}$. Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the
+# divisor $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size.
 #
 # ## Before or after?
 #
@@ -222,8 +223,8 @@ print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}"
 #
 # $$\text{post: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre: } x \leftarrow x + f(\mathrm{norm}(x))$$
 #
-# First a *toy*: 64 layers of random matrices, stacked both ways. How much of the start is left? We measure the cosine of
-# the row after each layer with the row that went in.
+# First a *toy*: 64 layers of random matrices, stacked both ways. How much of the start is left? We measure the cosine
+# of the row after each layer with the row that went in.
 #
 # **Predict.** Each layer adds a row of the size of the one it read, about at a right angle to it. So the sum is
 # $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the start in
@@ -279,9 +280,9 @@ figures.show(figure, "In this toy, post-norm has forgotten the start after ten l
 # A step of training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row
 # after 64 layers move, once it is brought to size 1? And with addends a tenth as large?
 #
-# **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent, and
-# the later layers hand this on about as large. All 64 changes are at right angles. By about how many percent does the
-# last row move: 1, 6 or 45? And in pre-norm, by less or by more?
+# **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
+# and the later layers hand this on about as large. All 64 changes are at right angles. By about how many percent does
+# the last row move: 1, 6 or 45? And in pre-norm, by less or by more?
 
 # %%
 noise = rng.standard_normal(matrices.shape) / np.sqrt(D)
@@ -295,16 +296,16 @@ for strength in (1, 0.1):
     print(f"{strength:<18} {cosines[0]:10.2f} {cosines[1]:11.2f} {by[0]:13.1%} {by[1]:11.1%}")
 
 # %% [markdown]
-# **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1 rows
-# in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change throws
-# a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why it is
-# hard to train. (For Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745), it is large gradients near
-# its end.) With addends a tenth as large, the two hardly differ.
+# **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
+# rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
+# throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
+# it is hard to train. (For Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745), it is large
+# gradients near its end.) With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
 #
-# A trained model chooses what it adds. How much of its start is left? If all that is added stood at a right angle to the
-# embedding, the cosine with it would be its size divided by that of the row.
+# A trained model chooses what it adds. How much of its start is left? If all that is added stood at a right angle to
+# the embedding, the cosine with it would be its size divided by that of the row.
 
 # %%
 print("cosine with      its embedding   at right angles")
@@ -319,8 +320,8 @@ for name in stream[2::2]:
 # %% [markdown]
 # ## Take each norm away
 #
-# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows 3 to 6 times too large (in layer
-# 0, twelve times too small).
+# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows 3 to 6 times too large (in
+# layer 0, twelve times too small).
 #
 # **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
 # step, about as good, or worse?
@@ -433,8 +434,8 @@ for label, values in (("with norms", trace), ("one number", run)):
 
 # %% [markdown]
 # **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right.
-# If none does, a row that is too large is read too large, and too much is added to it. So it grows away from the others,
-# layer by layer.
+# If none does, a row that is too large is read too large, and too much is added to it. So it grows away from the
+# others, layer by layer.
 
 # %% [markdown]
 # ## In the wild
@@ -478,8 +479,8 @@ for label, values in (("with norms", trace), ("one number", run)):
 # <summary>Answer</summary>
 #
 # Its scale is a fixed number per column and can move into the next matrix. Its division is another number for each row,
-# known only when the row is. Greedy decoding would not mind, as the largest logit stays the largest. Probabilities would
-# change.
+# known only when the row is. Greedy decoding would not mind, as the largest logit stays the largest. Probabilities
+# would change.
 #
 # </details>
 #

@@ -145,8 +145,8 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 
 # %% [markdown] tags=["result"]
 # *cats* gets most of the weight. What is written has a second number below 0, which speaks for *dogs*, whose column in
-# the output is $(1, -1)$. Without attention the row of *and* holds nothing of the noun before it, and the model says the
-# same after both.
+# the output is $(1, -1)$. Without attention the row of *and* holds nothing of the noun before it, and the model says
+# the same after both.
 
 # %% [markdown]
 # ## The same in the model
@@ -235,10 +235,10 @@ for n, raw in drawn.items():
           f"{slope:12.2f} {slope_raw:13.2f}")
 
 # %% [markdown] tags=["result"]
-# About 90 percent. Why would that be bad? Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times as
-# far: at most a quarter, and next to nothing where p is nearly 1. The paper suspects that large scores bring softmax
-# there. For random numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$ of
-# the likeliest key; at this model's d = 32 it helps less, and for narrow heads it harms.
+# About 90 percent. Why would that be bad? Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times
+# as far: at most a quarter, and next to nothing where p is nearly 1. The paper suspects that large scores bring softmax
+# there. For random numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$
+# of the likeliest key; at this model's d = 32 it helps less, and for narrow heads it harms.
 
 # %% [markdown]
 # Training is free to choose other sizes. Here is the variance of the undivided scores on a story, to compare with
@@ -312,9 +312,9 @@ on_future = [np.where(past, 0, unmasked[f"layers.{i}.attn.probs"]).sum(axis=-1).
 print(f"weight that goes to the future: {np.mean(on_future):.0%}")
 
 # %% [markdown]
-# **Explain.** It rises, from 2.12 to 3.65. The model, trained with the past alone, never learned to copy the answer; and
-# two thirds of its weight are now taken from the past. A model *trained* without a mask could bring its loss down by
-# copying, with little reason to learn anything else; and when it writes, there is no answer to copy.
+# **Explain.** It rises, from 2.12 to 3.65. The model, trained with the past alone, never learned to copy the answer;
+# and two thirds of its weight are now taken from the past. A model *trained* without a mask could bring its loss down
+# by copying, with little reason to learn anything else; and when it writes, there is no answer to copy.
 #
 # ### Nothing later changes a row
 #
@@ -437,8 +437,8 @@ for n in np.argsort(-weight.ravel())[:4]:
 # lean of the girl's text minus the lean of the boy's.
 #
 # **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last
-# layer, close to the answer? As a control for its map, leave the head, and mask only the weight that *when* gives to the
-# noun: does the gap shrink as much?
+# layer, close to the answer? As a control for its map, leave the head, and mask only the weight that *when* gives to
+# the noun: does the gap shrink as much?
 
 # %%
 def cut(layer, heads):
@@ -487,10 +487,10 @@ for pair in ((TEXT, "girl", "boy"),
 
 # %% [markdown]
 # **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
-# What head 1 does for it goes through its weight on the noun: with that one masked, the gap is nearly as small as without
-# the head. Head 3 gives the noun more weight, but most of what it does goes another way. Head 7 of layer 2 gives *girl*
-# half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap stays: others carry
-# it too.
+# What head 1 does for it goes through its weight on the noun: with that one masked, the gap is nearly as small as
+# without the head. Head 3 gives the noun more weight, but most of what it does goes another way. Head 7 of layer 2
+# gives *girl* half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap
+# stays: others carry it too.
 #
 # Now the same for the whole story. How much does the model lose without a head?
 #
@@ -546,8 +546,8 @@ for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
 
 # %% [markdown]
 # **Explain.** Four times as much, and more than the eight that cost most. So "its ablation costs nothing, so it does
-# nothing" does not follow: one head is not missed as long as the others are there. All of this is one small model on one
-# story, and zero is only one way to silence a head; its mean over the text is another.
+# nothing" does not follow: one head is not missed as long as the others are there. All of this is one small model on
+# one story, and zero is only one way to silence a head; its mean over the text is another.
 #
 # ## In the wild
 #
@@ -678,4 +678,4 @@ def windowed_head(q, k, v, window):
 # 2. Scores are divided by the root of d, as the typical size of a sum of d products grows with that root.
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
 # 4. A map shows where a head looks, sometimes only at the first token, a sink; whether that is used, an ablation tells.
-# 5. Of 48 heads, 40 cost next to nothing one by one and 1.1 nats together: what costs nothing alone may still be needed.
+# 5. Of 48 heads, 40 cost next to nothing one by one and 1.1 nats together: what costs nothing alone may be needed.
