@@ -115,7 +115,8 @@ for label, tap in (("as it is", nl.ignore), ("7 back hidden", hide_seven_back)):
 # %% [markdown]
 # **Explain.** The product is largest one position back: this head was built to look at the token before. At distance 7
 # the hand is nearly where it was at 1, so the last *and* gives the noun seven back, *dogs*, as much weight (19 %) as
-# the one before it, *cats* (20 %). So it says *cats* where *dogs* should follow. With that one token hidden, it is right.
+# the one before it, *cats* (20 %). So it says *cats* where *dogs* should follow. With that one token hidden, it is
+# right.
 #
 # ## Several speeds
 #
@@ -142,14 +143,13 @@ speed = theta ** (-2 * pairs / d)                         # radians per token
 for i in (0, 1, 4, 8, 9, 12, 15):
     print(f"pair {i:2}: {speed[i]:8.5f} radians per token, "
           f"once round in {2 * np.pi / speed[i]:8.0f} tokens")
-print(f"pair 15 in {config.max_seq_len} tokens: {config.max_seq_len * speed[15]:.2f} radians, "
-      f"whose cosine is {np.cos(config.max_seq_len * speed[15]):.3f}")
+print(f"pair 15 in {config.max_seq_len} tokens: {config.max_seq_len * speed[15]:.2f} radians")
 
 # %% [markdown]
 # **Explain.** Pair 0 is round after 6 tokens, pair 15 after 35,333. A fast pair turns far between neighbours and so
 # tells them apart, but 6 tokens back looks to it like here. A slow pair, such as 9, tells near from far, but hardly one
 # token from the next. Together the hands tell both, like seconds and hours. Pair 15 turns by 0.09 radians in the 512
-# tokens of this model's context, and its cosine falls to 0.996 only: here it hardly tells positions at all.
+# tokens of this model's context: here it hardly tells positions at all.
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -267,8 +267,8 @@ figures.show(figure, "Left, along every diagonal the colour is the same: only m 
 # ## Which rotations does this model need?
 #
 # Let one pair at a time *stand still*: it still counts in q·k, but as if every token stood here. A control *takes the
-# pair out* of every query and key. And a second look: how long are the hands? The length of pair i in q times its length
-# in k is the most that it can add to q·k. As a share of all 16 pairs we call it the pair's *strength*.
+# pair out* of every query and key. And a second look: how long are the hands? The length of pair i in q times its
+# length in k is the most that it can add to q·k. As a share of all 16 pairs we call it the pair's *strength*.
 #
 # **Predict.** Pair 0 is the fastest, pair 15 the slowest. The story has over two hundred tokens. Which of pairs 0, 9
 # and 15 can stand still at no cost?
@@ -299,7 +299,7 @@ for i in range(config.n_layers):
     strength[i] = (product / product.sum(axis=1, keepdims=True)).mean(axis=0)
 for i in (0, 1, 2, 3, 4, 9, 15):
     print(f"pair {i:2} standing still {still[i]:+.2f} nats per token, taken out {out[i]:+.2f}")
-for first, last in ((1, 4), (5, 8), (10, 15)):
+for first, last in ((1, 4), (10, 15)):
     cost = loss(at_speeds(np.where((first <= pairs) & (pairs <= last), 0, speed))) - base
     print(f"standing still together: pairs {first} to {last} {cost:+.2f}")
 print("the strongest pair of layers 0 to 5:", strength.argmax(axis=1))
@@ -341,16 +341,16 @@ def weight_by_distance(speeds):
     return np.stack(shares, axis=-1)
 
 
-print("tokens back:                0        1   2 to 4  5 to 20  over 20")
+print("tokens back:                  0        1   2 to 4  5 to 20  over 20")
 for label, speeds in (("as trained", speed), ("pair 0 still", np.where(pairs == 0, 0, speed)),
                       ("pair 9 still", np.where(pairs == 9, 0, speed))):
     found = weight_by_distance(speeds)
-    for heads, shares in (("4.3", found[4, 3]), ("all", found.mean(axis=(0, 1)))):
-        print(f"{label:14} {heads:4}" + "".join(f"{share:9.2f}" for share in shares))
+    for heads, shares in (("head 4.3", found[4, 3]), ("all heads", found.mean(axis=(0, 1)))):
+        print(f"{label:12} {heads:9}" + "".join(f"{share:9.2f}" for share in shares))
 
 # %% [markdown]
-# **Explain.** With pair 0 still, this head (4.3) confuses neighbours: its weight goes to tokens 2 to 4 back. With pair 9
-# still it confuses near and far: nearly half goes to tokens more than 20 back. The mean over all heads moves the same
+# **Explain.** With pair 0 still, this head (4.3) confuses neighbours: its weight goes to tokens 2 to 4 back. With pair
+# 9 still it confuses near and far: nearly half goes to tokens more than 20 back. The mean over all heads moves the same
 # ways, less far.
 #
 # ## A puzzle from lesson 03
@@ -391,13 +391,12 @@ print(f"from 5 to 200 back its score falls by {falls.sum():.1f}: "
       + ", ".join(f"pair {i} {falls[i]:.1f}" for i in (7, 8, 9)))
 
 # %% [markdown]
-# **Explain.** It is the distance. With `<s>` 5 back the late tokens look at it too, with 60 percent of their weight; and
-# with `<s>` 60 back the early ones let it go. Being near is not enough: another token 5 back gets 1 percent. Pair 9 does
-# the largest part, 8.5 of a fall by about 20; most of the rest is from pairs 7 and 8.
+# **Explain.** It is the distance. With `<s>` 5 back the late tokens look at it too, with 60 percent of their weight;
+# and with `<s>` 60 back the early ones let it go. Being near is not enough: another token 5 back gets less than 1
+# percent. Of the score's fall by 20, pair 9 does the largest part, 8.5, and pairs 7 and 8 most of the rest.
 #
-# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. That is a
-# bound, for given sizes of q and k; what a head does with the distance is learned. For some q and k the product grows:
-# see question 2.
+# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. What a head
+# does within that bound is learned, see question 2.
 #
 # ## Two ways to pair
 #
@@ -485,11 +484,11 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
 # after the other, and let it predict every token, positions up to 1,023.
 #
 # - *As trained*: the angles simply grow on.
-# - *All halved*, called position interpolation: no pair turns further than it did in training. (The published method
-#   trains a little further after that, arXiv 2306.15595; we don't.)
+# - *All halved*, called position interpolation: no pair turns further than it did in training. (The published
+#   method, arXiv 2306.15595, then trains a little further; we don't.)
 # - *0 to 8 halved*, *9 halved*, *10 to 15 halved*: only these pairs, the others turn as trained.
-# - *Last 256*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known. This
-#   control shows how much comes from the distances and how much from the text.
+# - *Last 256*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known: a
+#   control for how hard the text is.
 #
 # **Predict.** From which position on does the model fail as trained: right at 512, soon after, or far later? And which
 # of the four halvings will help?
@@ -541,8 +540,8 @@ figures.show(figure, "As trained, the model holds out past 512 and fails from ab
 # %% [markdown]
 # **Explain.** 512 is no cliff: up to 558 the model is nearly as good as with the last 256 tokens alone, and then it
 # fails. All halved, it goes on, at a cost of 0.3 nats from the beginning. The fast pairs alone, 0 to 8, have nearly all
-# of that cost and little of the gain; the slow ones, 10 to 15, have neither. Pair 9 alone has all of the gain, and costs
-# 0.01.
+# of that cost and little of the gain; the slow ones, 10 to 15, have neither. Pair 9 alone has all of the gain, and
+# costs 0.01.
 #
 # ### Is it the half turn?
 #
@@ -584,8 +583,7 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 # %% [markdown]
 # **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the
 # positions but the angle of this one pair. In training it never passed 0.91 half turns, so "past the half turn" and
-# "past every known angle" nearly coincide, and this test cannot tell the two apart. The rows above say what the pair
-# does to the scores there.
+# "past every known angle" nearly coincide, and this test cannot tell the two apart.
 #
 # That a single pair does it is a fact about this model, measured on one long text. Published methods for longer
 # contexts, such as YaRN (arXiv 2309.00071), also leave the fastest pairs as they are.
@@ -612,6 +610,9 @@ for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
     off = np.abs(off - 2 * np.pi * np.round(off / (2 * np.pi)))   # whole turns do not count
     worst = ", ".join(f"pair {i} {off[:, i].max():.2f}" for i in (0, 1, 9, 15))
     print(f"{np.dtype(dtype).name:8} off by up to so many radians: {worst}")
+
+# %% [markdown] tags=["result"]
+# π radians is the worst that can be. Float16 knows each of these positions, but rounds speeds and products.
 
 # %% [markdown]
 # ## Questions

@@ -18,7 +18,7 @@
 # | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
 # | **It assumes** | lesson [03](03_attention.ipynb) |
-# | **Minutes** | 85 |
+# | **Minutes** | 90 |
 #
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
 
@@ -173,13 +173,15 @@ def to_move(one, other):                                  # two maps, (T, S) eac
     return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
 
 
-print("share of weight to move   same keys   other keys   splits that are more alike")
+print("share of weight to move   same keys   other keys   splits with more similar maps")
 for label, run in (("sentence", trace), ("story", on_story)):
-    maps = [run[f"layers.{i}.attn.probs"] for i in range(1, config.n_layers)]     # in layer 0
-    moves = np.mean([[[to_move(one, other) for one in probs] for other in probs]  # all are alike
-                     for probs in maps], axis=0)          # (H, H), mean over layers
-    splits = {}                                           # two fours: one with head 0, one without
-    for three in combinations(range(1, H), 3):
+    moves = np.zeros((H, H))                              # for each two heads, mean over layers
+    for i in range(1, config.n_layers):                   # in layer 0 all maps are alike
+        probs = run[f"layers.{i}.attn.probs"]
+        for a, b in combinations(range(H), 2):
+            moves[a, b] += to_move(probs[a], probs[b]) / (config.n_layers - 1)
+    splits = {}
+    for three in combinations(range(1, H), 3):            # head 0 and these, and the other four
         fours = [0, *three], [h for h in range(1, H) if h not in three]
         splits[three] = np.mean([moves[pair] for four in fours for pair in combinations(four, 2)])
     by_keys = splits[1, 2, 3]
@@ -211,10 +213,10 @@ ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), secon
 #     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
 
 # %% [markdown]
-# **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the extreme.
-# With other keys it is a little more. By chance? Of all 35 ways to split the eight heads into two fours, the one by keys
-# has the most similar maps, on both texts. So shared keys do make maps somewhat more similar here, but far from equal:
-# the queries tell the heads apart.
+# **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the
+# extreme. With other keys it is a little more. By chance? Of all 35 ways to split the eight heads into two fours, the
+# one by keys has the most similar maps, on both texts. So heads that share keys have somewhat more similar maps here,
+# but far from equal ones: the queries tell the heads apart.
 #
 # ## What is copied?
 #
@@ -256,8 +258,8 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 # %% [markdown]
 # **Explain.** At once, both copy the same: H·T·d queries, or H·S·d repeated keys, and here T = S. One token at a time,
 # stacking copies nothing, as the queries of one token already stand in the right order; repeating copies the keys of
-# *all* tokens again, for each new one. That is where stacking pays. (NumPy can also broadcast the keys over their group;
-# that copies none of them.)
+# *all* tokens again, for each new one. That is where stacking pays. (NumPy can also broadcast the keys over their
+# group; that copies none of them.)
 #
 # ## What it saves
 #
@@ -265,8 +267,8 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 #
 # $$\text{bytes per token} = 2 \cdot L \cdot G \cdot d \cdot \text{bytes per number}$$
 #
-# **Predict.** Llama 2 7B has L 32 and G 32. The 70B, ten times as large, has L 80 and G 8; d is 128 in both. Whose cache
-# is larger?
+# **Predict.** Llama 2 7B has L 32 and G 32. The 70B, ten times as large, has L 80 and G 8; d is 128 in both. Whose
+# cache is larger?
 
 # %%
 def bytes_per_token(c, width=2):                          # width 2: float16
@@ -307,7 +309,7 @@ for label, c in (("G 8", llama_70b), ("G 64", replace(llama_70b, n_kv_heads=64))
 # Fewer keys and values could make a worse model. The model of this course cannot tell, as it was trained with G 2 from
 # the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. What
 # attention lost in parameters the feed-forward step got back: its width F is 1.3 times as large with GQA, $1.33$ times
-# with MQA. (So is the 70B's: F $28672$, where Llama 1's 65B has $22016$.)
+# with MQA.
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -331,7 +333,8 @@ for name, (average, seconds) in t5.items():
 # **Explain.** All within half a point. With GQA the model is as good as with MHA, better in six tests and worse in
 # four; with MQA it is worse in nine of eleven, by little. (One training of each: such differences can also be chance.)
 # The GQA paper (table 1) did something else with another model, T5-XXL: its GQA and MQA were converted from the trained
-# MHA model, and trained 5 percent further. The picture is the same, and GQA was nearly as fast as MQA.
+# MHA model, and trained 5 percent further. Again GQA keeps nearly all points, and it was nearly as
+# fast as MQA.
 #
 # ## From two heads to one
 #
@@ -385,8 +388,8 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 
 # %% [markdown]
 # **Explain.** Head 0 alone costs least. The last two lines say why: the query heads that it serves, 0 to 3, matter more
-# here than 4 to 7. And again, heads that lose their keys and values do at least as much harm as silent ones. The mean is
-# worse than head 0 alone, on both texts.
+# here than 4 to 7. And again, heads that lose their keys and values do at least as much harm as silent ones. The mean
+# is worse than head 0 alone, on both texts. Each of the three is better than random numbers.
 #
 # ### What is wrong with the mean
 #
@@ -394,8 +397,8 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 # *Half of its own*: both heads stay, halved, and nothing is added. *Own and foreign*: the sum of both heads instead of
 # their mean, so nothing is halved. And as a control, *own and random*: what is added are random numbers.
 #
-# **Predict.** Does only the halving do damage, only the foreign head, or either? And is a foreign head better than random
-# numbers?
+# **Predict.** Which does damage: only the halving, only the foreign head, or each of them? And is a foreign head better
+# than random numbers?
 
 # %%
 print("nats per token               story  sentence")
@@ -407,8 +410,8 @@ for label, text in (("story", STORY), ("sentence", SENTENCE)):
     print(f"own and random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
 
 # %% [markdown]
-# **Explain.** Either does, each about as much as the other, and together they do more. Random numbers in place of the
-# foreign head cost about the same: to these queries it is no better than noise.
+# **Explain.** Each does, about as much as the other, and together they do more. Random numbers in place of the foreign
+# head cost about the same: to these queries it is no better than noise.
 #
 # The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
 # lesson does not train, so it says what the change costs at first, not what it costs in the end.
