@@ -18,7 +18,7 @@
 # | **The question** | Why is every row brought to one size before it is worked on, and how? |
 # | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks without it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
-# | **Minutes** | 85 |
+# | **Minutes** | 80 |
 #
 # T tokens, D model width, L layers.
 
@@ -37,8 +37,8 @@ check = checks.lesson("02")
 # ## The stream that everything is added to
 #
 # Each token travels through the model as one row of D numbers, the *residual stream*. A layer has two steps, attention
-# and feed-forward; each reads the row and adds something to it. Rows are only ever added to. But what is added can
-# point the other way and cancel a part of the row, or be so much longer that it drowns what was there.
+# and feed-forward; each reads the row and adds something to it, which can be so long that it drowns what was there. (In
+# a trace, `x_attn` and `x_ffn` are the stream after each.)
 #
 # Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a
 # typical number of the row is.
@@ -60,8 +60,8 @@ stream += [name for name in trace if name.endswith(("x_attn", "x_ffn"))]
 sizes = np.array([root_mean_square(trace[name]) for name in stream])    # (1 + 2 L, T)
 
 print(f"T {len(tokens)}, D {config.dim}, L {config.n_layers}; mean size of a row")
-for name, row in zip(stream, sizes):
-    print(f"{name:16} {row.mean():5.2f}")
+for label, row in (("embedding", sizes[0]), ("after layer 0", sizes[2]), ("at the end", sizes[-1])):
+    print(f"{label:13} {row.mean():5.2f}")
 
 # %%
 figure, ax = figures.new(3.2)
@@ -75,15 +75,10 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
                      "to the largest: the first feed-forward step lifts the stream thirtyfold, and "
                      "the mean goes on growing.")
 
-shrunk = np.sum(sizes[1:] < sizes[:-1], axis=1)           # of T rows, for each step
-for name, count in zip(stream[1:], shrunk):
-    if count:
-        print(f"{count} of {len(tokens)} rows become smaller by the addition at {name}")
-
 # %% [markdown]
-# **Explain.** Three times. The rows grow on the whole, though some additions make some rows smaller. A step that read
-# the stream as it is would meet rows of size 0.08 at the start, of 7.7 at the end, and different ones in one text. So
-# each step reads a copy of the row that was brought to a standard size. The stream itself is left alone.
+# **Explain.** Three times. A step that read the stream as it is would meet rows of size 0.08 at the start, of 7.7 at
+# the end, and different ones in one text. (What it would do with them, we measure below.) So each step reads a copy of
+# the row that was brought to a standard size. The stream itself is left alone.
 #
 # ## RMSNorm, by hand
 #
@@ -97,21 +92,10 @@ for name, count in zip(stream[1:], shrunk):
 #
 # With a pencil, three tokens, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and
 # the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1,
-# 7)$ has the root 5 again and gives $(-0.2, 1.4)$: signs stay. Now four numbers, step by step:
-
-# %%
-a = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
-mean_square = np.mean(a * a)
-print("squares     ", a * a)
-print("their mean  ", mean_square)
-print("its root    ", np.sqrt(mean_square).round(4))
-print("normalised  ", (a / np.sqrt(mean_square)).round(4))
-print("their size  ", np.sqrt(np.mean((a / np.sqrt(mean_square)) ** 2)).round(4))
-
-# %% [markdown]
+# 7)$ has the root 5 again and gives $(-0.2, 1.4)$: signs stay.
+#
 # The Llama on the [handout](handout.pdf) does the same in its steps 1 and 2. For `<s>` *cats and* it looks up
-# $(-1, 7)$, $(2, 2)$ and $(-3.5, 0.5)$. The first has the mean square $(1 + 49)/2 = 25$ and the size $5$. Do the other
-# two with a pencil, then run:
+# $(-1, 7)$, $(2, 2)$ and $(-3.5, 0.5)$. Do the last two with a pencil, then run:
 
 # %%
 looked_up = pencil.weights["embedding"][pencil.PROMPT]    # (T, D)
@@ -146,12 +130,12 @@ labels = figures.pieces(tokenizer, tokens[:12])
 figure, axes = figures.new(3.8, columns=3)
 for ax, title, limit, rows in ((axes[0], "before (16 of D columns)", 6, before),
                                (axes[1], "divided by its size", 2, divided),
-                               (axes[2], "and scaled by g", 1, after)):
+                               (axes[2], "and scaled by g", 0.6, after)):
     sized = [f"{label} {r:.1f}" for label, r in zip(labels, root_mean_square(rows))]
     figures.matrix(ax, rows[:, :16], rows=sized, title=title, limit=limit)
-figures.show(figure, "Each row is a token, with its size beside it: before, some rows are more "
-                     "than twice as strong as others; the division makes all of size 1 and keeps "
-                     "each pattern; the scale weakens some columns more than others.")
+figures.show(figure, "Each row is a token, with its size beside it. The division makes all of "
+                     "size 1 and keeps each pattern; the scale weakens all, here to 0.3, and some "
+                     "columns more than others. (The deepest colour is 6, 2 and 0.6.)")
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). One number of a norm, and the row that it was made from. Move along that
@@ -167,19 +151,21 @@ figures.show(figure, "Each row is a token, with its size beside it: before, some
 # $$\mathrm{LayerNorm}(x)_i = \frac{x_i - \mu}{\sqrt{\frac{1}{D}\sum_j (x_j-\mu)^2 + \epsilon}}\, g_i + b_i$$
 #
 # RMSNorm's paper (section 1) claims that the rescaling is what helps, and that the recentring can go. How much is there
-# to recentre? The mean of D random numbers of size 1 is typically $1/\sqrt D$ away from 0: here $1/16 = 0.06$.
+# to recentre? D numbers of size 1 with random signs have a mean that is typically $1/\sqrt D$ away from 0: here
+# $1/16 = 0.06$.
 
 # %%
 norms = [name for name in trace if name.endswith("norm")]
 reads = dict(zip(norms, stream))                          # what each of the 1 + 2 L norms reads
-for name in (norms[0], norms[1], norms[2], norms[-1]):
-    x = trace[reads[name]]                                # (T, D)
-    shares = x.mean(axis=-1) / root_mean_square(x)        # (T,)
-    print(f"{name:18} reads rows with a mean of {root_mean_square(shares):.2f} of their size")
+shares = [root_mean_square(trace[name].mean(axis=-1) / root_mean_square(trace[name]))
+          for name in stream]                             # one number for each norm
+print(f"what the {len(norms)} norms read: the mean of a row is typically "
+      f"{min(shares):.3f} to {max(shares):.3f} of its size")
 
 # %% [markdown]
-# Now take the mean away in all norms of the model, which was trained without that. A norm's output does not tell what
-# went in, so the tap below keeps the values of its run as they pass, and looks up what the norm has read.
+# Now take the mean away in all norms of the model, which was trained without that. A tap is handed what a norm has
+# made, and here it needs what the norm had read. So it keeps all values of the run as they pass, and finds it among
+# them.
 #
 # **Predict.** All norms become LayerNorms (same g, no bias). Does the loss, 2.12 nats per token, rise by about 0.02,
 # 0.2 or 2?
@@ -209,32 +195,13 @@ base = loss()
 print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - base:+.3f}")
 
 # %% [markdown]
-# Is it the mean that matters there? To subtract it is to remove what the row has in one direction, $(1, 1, \dots, 1)$.
-# The control removes what it has in another one: plus and minus ones, drawn at random.
-
-# %%
-def without(direction):
-    """A norm that first removes from each row what it has in a direction (D,)."""
-    u = direction / np.linalg.norm(direction)
-    return lambda x, g: nl.rms_norm(x - (x @ u)[:, None] * u, g, config.norm_eps)
-
-
-rng = np.random.default_rng(0)
-costs = []
-for _ in range(12):
-    signs = rng.choice([-1, 1], config.dim).astype(np.float32)
-    costs.append(loss(with_norm(without(signs), norms)) - base)
-print(f"{len(costs)} random directions: mean {np.mean(costs):+.3f}, largest {max(costs):+.3f}")
-
-# %% [markdown]
-# **Explain.** By 0.02. The mean of a row is as large as chance would make it, and taking it away costs what some other
-# directions cost too. So a model trained *without* recentring does not suffer much from it. That one trained *with* it
-# is no better is the paper's claim, and not tested here.
+# **Explain.** By 0.02. The mean of a row is as large as chance would make it, and a model trained *without* recentring
+# hardly notices when it is taken away. That one trained *with* it is no better is the paper's claim, not tested here.
 #
-# ## A small number with consequences: eps
+# ## The small number under the root: eps
 #
-# Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 uses $10^{-5}$. It is added to the
-# *mean square* of a row, so it matters where that is small, and the embedding is where it is smallest.
+# Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 and this model use $10^{-5}$. It
+# is added to the *mean square* of a row, so it matters where that is small, and the embedding is where it is smallest.
 #
 # **Predict.** The embedding has the size 0.08; square it. At which eps does the loss first rise by more than 0.1 nats:
 # at $10^{-4}$, $10^{-3}$ or $10^{-2}$?
@@ -245,17 +212,9 @@ for eps in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
 print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}")
 
 
-def large_eps(x, g):
-    return nl.rms_norm(x, g, 1e-2)
-
-
-for name in norms[:2]:
-    print(f"eps 1e-02 in {name} alone: {loss(with_norm(large_eps, [name])) - base:+.4f}")
-
 # %% [markdown]
-# **Explain.** Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the divisor $\sqrt{0.017
-# / 0.007} = 1.56$ times as large, so rows of size $1 / 1.56 = 0.64$ are read instead of size 1. It is the first
-# feed-forward step that suffers; the first attention step, which reads rows as small, hardly matters in this model.
+# **Explain.** At $10^{-2}$. Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the
+# divisor $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size.
 #
 # ## Before or after?
 #
@@ -264,13 +223,12 @@ for name in norms[:2]:
 #
 # $$\text{post: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre: } x \leftarrow x + f(\mathrm{norm}(x))$$
 #
-# First a *toy*: 64 layers of random matrices, stacked both ways, with nothing learned. How much of the start is left
-# after each layer? We measure the cosine between the row that went in and the row that is there now.
+# First a *toy*: 64 layers of random matrices, stacked both ways. How much of the start is left? We measure the cosine
+# of the row after each layer with the row that went in.
 #
-# **Predict.** In the toy, each layer adds a row of the same size as the one it read, about at a right angle to it. So
-# the sum is $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the
-# start in post-norm: a half, a quarter, a sixteenth? And in pre-norm, where eight rows of size 1 have been added to a
-# start of size 1?
+# **Predict.** Each layer adds a row of the size of the one it read, about at a right angle to it. So the sum is
+# $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the start in
+# post-norm: a half, a quarter, a sixteenth? And in pre-norm, where eight rows of size 1 have been added to it?
 
 # %%
 rng = np.random.default_rng(0)
@@ -283,7 +241,7 @@ def normed(x):
     return nl.rms_norm(x, 1, config.norm_eps)
 
 
-def toy(kind, strength=1):
+def toy(kind, matrices, strength=1):
     """The rows after each layer, the start included; `strength` makes what is added smaller."""
     x, rows = start, [start]
     for w in matrices:
@@ -296,8 +254,8 @@ def toy(kind, strength=1):
 
 
 kinds = ("pre-norm", "post-norm")
-kept = {kind: [cosine(x, start).mean() for x in toy(kind)] for kind in kinds}
-grown = {kind: [root_mean_square(x).mean() for x in toy(kind)] for kind in kinds}
+kept = {kind: [cosine(x, start).mean() for x in toy(kind, matrices)] for kind in kinds}
+grown = {kind: [root_mean_square(x).mean() for x in toy(kind, matrices)] for kind in kinds}
 for n in (1, 8, 64):
     for kind in kinds:
         print(f"after {n:2} layers, {kind:9}: cosine with the start {kept[kind][n]:5.2f}, "
@@ -309,44 +267,61 @@ for ax, values, title in ((axes[0], kept, "cosine with the start"),
                           (axes[1], grown, "size of a row")):
     figures.lines(ax, range(depth + 1), values)
     ax.set(title=title, xlabel="layers", xlim=(0, depth * 1.35))
-figures.show(figure, "In this toy, where what is added is as large as what was read, post-norm has "
-                     "forgotten the start after ten layers; pre-norm keeps a share of it all the "
-                     "way, and its rows grow.")
+figures.show(figure, "In this toy, post-norm has forgotten the start after ten layers; pre-norm "
+                     "keeps a share of it all the way, and its rows grow.")
 
 # %% [markdown]
 # **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. In pre-norm, a third: nine rows of size 1 at right angles
 # make a row of size $\sqrt 9 = 3$, and the start is one of them. After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n
-# + 1}$ here: pre-norm forgets too, only slowly, because its addends stay as they are while the stream grows.
+# + 1}$ here: pre-norm forgets too, only slowly.
 #
-# ### And if less is added?
+# ### What a step of training does
 #
-# The same toy, with addends made smaller:
+# A step of training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row
+# after 64 layers move, once it is brought to size 1? And with addends a tenth as large?
+#
+# **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
+# and the later layers hand this on about as large. All 64 changes are at right angles. By about how many percent does
+# the last row move: 1, 6 or 45? And in pre-norm, by less or by more?
 
 # %%
-for strength in (1, 0.3, 0.1):
-    pre, post = (cosine(toy(kind, strength)[-1], start).mean() for kind in kinds)
-    print(f"addends times {strength:3}: after {depth} layers, cosine {pre:.2f} in pre-norm, "
-          f"{post:.2f} in post-norm")
+noise = rng.standard_normal(matrices.shape) / np.sqrt(D)
+print("                     cosine with the start     the last row moves by")
+print("addends times        pre-norm   post-norm      pre-norm   post-norm")
+for strength in (1, 0.1):
+    ends = [normed(toy(kind, matrices, strength)[-1]) for kind in kinds]
+    moved = [normed(toy(kind, matrices + 0.01 * noise, strength)[-1]) for kind in kinds]
+    by = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(ends, moved)]
+    cosines = [cosine(end, start).mean() for end in ends]
+    print(f"{strength:<18} {cosines[0]:10.2f} {cosines[1]:11.2f} {by[0]:13.1%} {by[1]:11.1%}")
 
 # %% [markdown]
-# With a tenth, both keep the start. And a trained model chooses what it adds. So look at the real one:
+# **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
+# rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
+# throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
+# it is hard to train. (For Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745), it is large
+# gradients near its end.) With addends a tenth as large, the two hardly differ.
+#
+# ### And in the model?
+#
+# A trained model chooses what it adds. How much of its start is left? If all that is added stood at a right angle to
+# the embedding, the cosine with it would be its size divided by that of the row.
 
 # %%
-print("cosine with the embedding, in the model:")
+print("cosine with      its embedding   at right angles")
 for name in stream[2::2]:
-    print(f"   {name:16} {cosine(trace[name], trace['embedding']).mean():.2f}")
+    share = root_mean_square(trace["embedding"]) / root_mean_square(trace[name])
+    print(f"{name:16} {cosine(trace[name], trace['embedding']).mean():13.2f} {share.mean():17.2f}")
 
 # %% [markdown] tags=["result"]
-# The toy does not describe this model. Right after layer 0 the embedding is drowned by rows thirty times longer, and at
-# the end the cosine is what two random rows of D numbers typically have, $1/16$. Pre-norm *allows* a row to reach the
-# end unchanged; it does not keep it there. That pre-norm trains more easily is about gradients, which no run of a
-# finished model shows (Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745)).
+# The embedding is drowned at once, by rows thirty times longer; most of the cosine comes from what the steps add in its
+# direction. Pre-norm keeps the start in the sum as it was; how large a part it remains is up to what is added.
 
 # %% [markdown]
 # ## Take each norm away
 #
-# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows of size 3 to 6 instead of 1
-# (and of size 0.08 in layer 0).
+# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows 3 to 6 times too large (in
+# layer 0, twelve times too small).
 #
 # **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
 # step, about as good, or worse?
@@ -364,19 +339,13 @@ def silenced(where):
 
 
 skipped = {name: loss(with_norm(no_norm, [name])) - base for name in norms}
-deleted = {}
-print("nats more            norm skipped   step deleted")
-for name in norms[:-1]:
-    step = name.replace("_norm", ".out")                  # attn_norm is what attn.out comes from
-    deleted[name] = loss(silenced(step)) - base
-    print(f"{name:20} {skipped[name]:12.2f} {deleted[name]:14.2f}")
-print(f"{'norm':20} {skipped['norm']:12.2f}")
+steps = [name.replace("_norm", ".out") for name in norms[:-1]]    # attn_norm serves attn.out
+deleted = [loss(silenced(step)) - base for step in steps]
 
-# %%
 figure, ax = figures.new(4.4)
 places = np.arange(len(norms))
 ax.barh(places - 0.2, skipped.values(), 0.4, color=figures.BLUE, label="its norm skipped")
-ax.barh(places[:-1] + 0.2, deleted.values(), 0.4, color=figures.ORANGE, hatch="///",
+ax.barh(places[:-1] + 0.2, deleted, 0.4, color=figures.ORANGE, hatch="///",
         edgecolor="white", label="the step deleted")
 ax.set_yticks(places, norms)
 ax.invert_yaxis()
@@ -408,21 +377,35 @@ def in_turn(first, second):                               # two taps, one after 
     return lambda name, x: second(name, first(name, x))
 
 
-print("size of what is added:    with norm   without   nats more   at the right size")
-for name in norms[:-1]:
-    step = name.replace("_norm", ".out")
+print("                      size of what it adds     nats more: norm   at right   step")
+print("                      with norm   without      skipped           size       deleted")
+for name, step, without_step in zip(norms, steps, deleted):
     run = nl.Trace()
     nl.forward(tokens, weights, config, tap=in_turn(with_norm(no_norm, [name]), run))
     quiet = loss(in_turn(with_norm(no_norm, [name]), right_size(step))) - base
-    print(f"{step:18} {root_mean_square(trace[step]).mean():15.2f} "
-          f"{root_mean_square(run[step]).mean():9.2f} {skipped[name]:11.2f} {quiet:14.2f}")
+    print(f"{step:18} {root_mean_square(trace[step]).mean():12.2f} "
+          f"{root_mean_square(run[step]).mean():9.2f} {skipped[name]:12.2f} {quiet:15.2f} "
+          f"{without_step:13.2f}")
 
 # %% [markdown] tags=["result"]
-# Too loud: at the right size, no step costs more than 0.10. (That can be nearly as much as deleting it, as in the first
-# line of layer 1. So what it says is wrong as well, but that is the smaller damage.) In layer 5, the feed-forward step
-# without its norm adds rows of size 155 to a stream of size 6, and drowns it: it multiplies two things, and what reads
-# 6 times too large adds $39$ times too much. In layer 0 it is the other way round: the rows are small, and the step
-# whispers.
+# Too loud: at the right size, no step costs more than 0.10. (In layer 1, attention then still costs 0.06 of the 0.09 of
+# its deletion: what it says is wrong as well.) In layer 5, the feed-forward step without its norm adds rows of size 155
+# to a stream of size 6, and drowns it: it multiplies two numbers that it makes of the row, so one that is 6 times too
+# large adds $39$ times too much. In layer 0, where rows are small, a step whispers instead.
+
+# %% [markdown]
+# ### The last norm
+#
+# Without the last norm, the loss rises most of all. No step reads it; the logits do, and their size says how sure the
+# model is:
+
+# %%
+for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"]))):
+    logits = nl.forward(tokens, weights, config, tap=tap)
+    sure = nl.softmax(logits).max(axis=-1).mean()
+    right = np.mean(logits[:-1].argmax(axis=-1) == tokens[1:])
+    print(f"{label:7} the last norm: the favourite gets {sure:.0%} on average, "
+          f"and is right in {right:.0%}")
 
 # %% [markdown]
 # ## On the whole, or row by row?
@@ -440,45 +423,32 @@ def one_number(x, g):
 
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
 worst = max(single, key=single.get)
-run = nl.Trace()
-nl.forward(tokens, weights, config, tap=in_turn(with_norm(one_number, norms), run))
 print(f"one number in one norm: at most {single[worst]:.2f} nats more, in {worst}")
 print(f"one number in all {len(norms)} norms: {loss(with_norm(one_number, norms)) - base:.1f}")
-for label, values in (("with norms", trace), ("with one number", run)):
-    sizes = root_mean_square(values[reads["norm"]])
-    print(f"rows at the end {label:16}: sizes from {sizes.min():.1f} to {sizes.max():.1f}")
+run = nl.Trace()
+nl.forward(tokens, weights, config, tap=in_turn(with_norm(one_number, norms), run))
+print("after each layer, the size of the largest row, divided by the median:")
+for label, values in (("with norms", trace), ("one number", run)):
+    sizes = [root_mean_square(values[name]) for name in stream[2::2]]
+    print(f"   {label:12}", *(f"{row.max() / np.median(row):5.1f}" for row in sizes))
 
 # %% [markdown]
 # **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right.
-# If none does, a row that is too large is read too large, gets too much added, and grows: the largest ends at 95
-# instead of 12.
-#
-# ### The last norm
-#
-# No step reads what the last norm gives; the logits do, and their size says how sure the model is:
-
-# %%
-for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"]))):
-    logits = nl.forward(tokens, weights, config, tap=tap)
-    sure = nl.softmax(logits).max(axis=-1).mean()
-    right = np.mean(logits[:-1].argmax(axis=-1) == tokens[1:])
-    print(f"{label:7} the last norm: the favourite gets {sure:.0%} on average, "
-          f"and is right in {right:.0%}")
+# If none does, a row that is too large is read too large, and too much is added to it. So it grows away from the
+# others, layer by layer.
 
 # %% [markdown]
 # ## In the wild
 #
-# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. Somebody who read the code found it, and
-#   guessed why the texts had not shown it: the mean is near 0
+# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code, with a
+#   guess why the texts had not shown it: the mean is near 0
 #   ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
 # - **The wrong eps reads fluently.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
-#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Read such a
-#   number from the model's files.
+#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)).
 # - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
 #   PyTorch's own RMSNorm in place of its port's, a Llama in float16 gave wrong answers for that reason
-#   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32, even where all
-#   else is float16.
+#   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32.
 #
 # ## Questions
 #
@@ -488,7 +458,7 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 # <summary>Answer</summary>
 #
 # RMSNorm: the root mean square is 3, the result $(1, 1, 1, 1)$. LayerNorm subtracts the mean first, which leaves only
-# zeros. The two agree on rows whose mean is 0, and differ the more, the larger the mean is beside the size.
+# zeros. The two agree on rows whose mean is 0.
 #
 # </details>
 #
@@ -499,8 +469,7 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 #
 # `layers.0.attn_norm` does not: twice the row has twice the size. So nothing in layer 0's attention does, up to
 # `attn.out`. But that is added to a row twice as long, so `x_attn` points more along the embedding than before, and
-# from `ffn_norm` on everything changes. The norm protects what reads the row directly, not the mixture. (In this model
-# the change is small, as layer 0's attention adds rows nine times smaller than the embedding.)
+# from `ffn_norm` on everything changes.
 #
 # </details>
 #
@@ -510,8 +479,8 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 # <summary>Answer</summary>
 #
 # Its scale is a fixed number per column and can move into the next matrix. Its division is another number for each row,
-# known only when the row is. Greedy decoding would not mind: dividing all logits of a row by one number leaves the
-# largest the largest. Probabilities would change.
+# known only when the row is. Greedy decoding would not mind, as the largest logit stays the largest. Probabilities
+# would change.
 #
 # </details>
 #
@@ -582,5 +551,5 @@ def norm_in_parts(parts, scales, eps):
 # 1. RMSNorm divides each row by its root mean square, which keeps its direction; then it scales each column.
 # 2. LayerNorm also subtracts the row's mean; this model, which was trained without that, loses 0.02 nats by it.
 # 3. Rows of the stream are only added to, and here they grow; each step reads a normalised copy.
-# 4. Pre-norm lets a row pass from end to end unchanged; whether it does is up to what is added, and here it does not.
+# 4. Pre-norm keeps all that was added in the sum as it was; post-norm rescales the whole sum in every layer.
 # 5. eps is part of the model, to be read from its files: 1e-6 in most of Llama 1, 1e-5 in its 65B and in Llama 2.

@@ -144,8 +144,9 @@ for ids in ([0, 1, 3], [0, 2, 3]):
         print(f"{text}, {label}: {pencil.NAMES[logits[-1].argmax()]}")
 
 # %% [markdown] tags=["result"]
-# *cats* gets most of the weight, and what is written has a second number below 0: "the other noun". Without attention
-# the row of *and* holds nothing of the noun before it, and the model says the same after both.
+# *cats* gets most of the weight. What is written has a second number below 0, which speaks for *dogs*, whose column in
+# the output is $(1, -1)$. Without attention the row of *and* holds nothing of the noun before it, and the model says
+# the same after both.
 
 # %% [markdown]
 # ## The same in the model
@@ -196,9 +197,8 @@ figures.show(figure, "A row is a token that asks, a column one that answers; gre
 
 # %% [markdown]
 # **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight,
-# and it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too, and have no use
-# for her. This head looks at the last person from nearly everywhere. Whether the model *uses* that for its answer, a
-# map does not tell; the section on needed heads, below, asks.
+# and it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too. Whether the
+# model *uses* that for its answer, a map does not tell; the section on needed heads, below, asks.
 #
 # ### From the heads to the stream
 #
@@ -226,33 +226,23 @@ drawn = {}                                                # {d: one query, 16 ke
 for n in (8, 32, 128):
     queries, keys = rng.standard_normal((4000, 1, n)), rng.standard_normal((4000, 16, n))
     drawn[n] = np.sum(queries * keys, axis=-1)
-print("  d   variance of q·k   largest of 16 weights: divided   not divided")
+print("      variance   largest of 16 weights p    p (1 - p), mean")
+print("  d    of q·k    divided   not divided      divided   not divided")
 for n, raw in drawn.items():
     p, p_raw = (nl.softmax(x).max(axis=-1) for x in (raw / np.sqrt(n), raw))
-    print(f"{n:3} {raw.var():14.0f} {p.mean():31.2f} {p_raw.mean():13.2f}")
-
-# %% [markdown]
-# Why would that be bad? Training moves a weight p by moving its score. How far p moves for a small change of its own
-# score is the slope of softmax, $p\,(1 - p)$: at most a quarter, and nearly 0 where p is nearly 1. The paper suspects
-# that large scores push softmax to where its slope is extremely small. How large is the slope at the likeliest key?
-
-# %%
-print("      slope, divided          slope, not divided")
-print("  d     mean   median             mean   median")
-for n, raw in drawn.items():
-    p, p_raw = (nl.softmax(x).max(axis=-1) for x in (raw / np.sqrt(n), raw))
-    slope, slope_raw = p * (1 - p), p_raw * (1 - p_raw)
-    print(f"{n:3} {slope.mean():8.2f} {np.median(slope):8.2f} "
-          f"{slope_raw.mean():16.2f} {np.median(slope_raw):8.3f}")
+    slope, slope_raw = np.mean(p * (1 - p)), np.mean(p_raw * (1 - p_raw))
+    print(f"{n:3} {raw.var():8.0f} {p.mean():11.2f} {p_raw.mean():13.2f} "
+          f"{slope:12.2f} {slope_raw:13.2f}")
 
 # %% [markdown] tags=["result"]
-# For d = 128, the width in Llama 1 and 2, the slope without the division is two fifths on average, and a ninth or less
-# in half of the rows. At this model's d = 32 the difference is smaller, and for narrow heads it is the other way round.
-# All this is for random numbers of size 1.
+# About 90 percent. Why would that be bad? Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times
+# as far: at most a quarter, and next to nothing where p is nearly 1. The paper suspects that large scores bring softmax
+# there. For random numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$
+# of the likeliest key; at this model's d = 32 it helps less, and for narrow heads it harms.
 
 # %% [markdown]
-# The trained heads are free to choose other sizes. Here is the variance of their undivided scores on a story, to
-# compare with d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
+# Training is free to choose other sizes. Here is the variance of the undivided scores on a story, to compare with
+# d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
 
 # %%
 story = tokenizer.encode(STORY)
@@ -263,12 +253,13 @@ for i in range(config.n_layers):
     raw = on_story[f"layers.{i}.attn.scores"] * np.float32(np.sqrt(d))        # (H, T, S)
     print(f"layer {i}: {np.var(raw, axis=-1, where=past)[:, 8:].mean():4.0f}")
 
+# %% [markdown] tags=["result"]
+# In layer 0 the scores hardly differ, so its heads look at all tokens nearly alike. Behind it they spread wider than
+# those of random queries and keys.
+
 # %% [markdown]
-# What if all scores are made larger or smaller? `loss` is the mean of −log of the probability that the model gave to
-# the right next token of the story; its unit is the *nat* (natural logarithm).
-#
-# **Predict.** Without the division the scores are 5.7 times as large. Does the loss, 2.12 nats per token, rise by about
-# 0.04, 0.4 or 4?
+# **Predict.** Without the division all scores are 5.7 times as large. Does the loss on the story, 2.12 nats per token
+# (lesson [00](00_start_here.ipynb)), rise by about $0.04$, $0.4$ or $4$?
 
 # %%
 def scaled(factor):
@@ -293,10 +284,9 @@ figures.show(figure, "Of the nine factors tried, the trained model is best at 1,
                      "was trained with; making scores smaller costs more than making them larger.")
 
 # %% [markdown]
-# **Explain.** The loss rises by 0.4. This does not show that the model *needs* the root: trained without it, it could
-# have learned smaller matrices. It shows that matrices and divisor belong together, so a port that forgets the divisor
-# still runs, and is worse. Training did choose its own sizes: in layer 0 the scores hardly differ, so its heads look at
-# all tokens nearly alike; behind it they spread wider than those of random queries and keys.
+# **Explain.** By 0.4. This does not show that the model *needs* the root: trained without it, it could have learned
+# smaller matrices. It shows that matrices and divisor belong together: a port that forgets the divisor still runs, and
+# is worse.
 #
 # ## What the mask is for
 #
@@ -317,18 +307,14 @@ unmasked = nl.Trace()
 logits = nl.forward(story, weights, config, tap=unmasked)
 nl.causal_mask = causal_mask                              # and from here on, as before
 print(f"loss {base:.2f}, without the mask {nl.cross_entropy(logits[:-1], story[1:]).mean():.2f}")
-
-# %%
-print(f"weight on the future, by layer (equal weights: {np.mean(~past):.0%})")
-for i in range(config.n_layers):
-    probs_i = unmasked[f"layers.{i}.attn.probs"]          # (H, T, S)
-    print(f"layer {i}: {np.where(past, 0, probs_i).sum(axis=-1).mean():.0%}")
+on_future = [np.where(past, 0, unmasked[f"layers.{i}.attn.probs"]).sum(axis=-1).mean()
+             for i in range(config.n_layers)]
+print(f"weight that goes to the future: {np.mean(on_future):.0%}")
 
 # %% [markdown]
-# **Explain.** It rises, from 2.12 to 3.65. The model was trained with the past alone; now half of its weight or more
-# goes to the future, to twice as many keys, and at distances (backwards) that it has never met. A model *trained*
-# without a mask could bring the training loss down by copying the answer, and would have little reason to learn
-# anything else; and when it writes, there is no answer to copy.
+# **Explain.** It rises, from 2.12 to 3.65. The model, trained with the past alone, never learned to copy the answer;
+# and two thirds of its weight are now taken from the past. A model *trained* without a mask could bring its loss down
+# by copying, with little reason to learn anything else; and when it writes, there is no answer to copy.
 #
 # ### Nothing later changes a row
 #
@@ -344,9 +330,8 @@ print("rows that change if the forest is a castle:", [words[t] for t in np.flatn
 # %% [markdown]
 # ## Every head's map
 #
-# The model has L · H heads. Here are all their maps for the text. What to look for: a *diagonal* just below the
-# edge looks one token back, a *vertical stripe* looks at one word, an even triangle looks at everything alike. Four are
-# framed; the caption says why.
+# Here are the maps of all L · H heads for the text. A *diagonal* just below the edge looks one token back, a *vertical
+# stripe* looks at one word, an even triangle looks at everything alike.
 
 # %%
 framed = {(0, 0), (3, 1), (4, 3), (5, 5)}
@@ -376,8 +361,8 @@ ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_he
 #     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
 
 # %% [markdown]
-# The first token is `<s>`, "a text begins here". It says nothing about the story, and still a handful of heads give it
-# most of their weight.
+# The first token is `<s>`, "a text begins here". It says nothing about the story, and still some heads give it most of
+# their weight.
 #
 # **Predict.** Layer 5 head 5 puts 97 percent of its weight on `<s>` in this text of 15 tokens. How much will it put
 # there on average over a story of more than two hundred tokens: about $97$, $50$ or $10$ percent?
@@ -388,7 +373,7 @@ def on_first(run, i, h):                                  # the weight on <s>, (
 
 
 sinks = {"layer 5 head 5": (5, 5), "layer 1 head 7": (1, 7)}
-for label, (i, h) in sinks.items():
+for label, (i, h) in sinks.items():                       # [2:], for the first two see little else
     print(f"{label}: weight on <s> over the story {on_first(on_story, i, h)[2:].mean():.0%}, "
           f"over the short text {on_first(trace, i, h)[2:].mean():.0%}")
 
@@ -429,8 +414,7 @@ for h in range(config.n_heads):
 # %% [markdown] tags=["result"]
 # It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, the value of
 # `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
-# [04](04_rope.ipynb) finds out why. And a warning: the short text alone would have said "this head looks at `<s>`", the
-# mean over the story "it hardly does".
+# [04](04_rope.ipynb) finds out why.
 
 # %% [markdown]
 # ## Which heads are needed?
@@ -453,7 +437,8 @@ for n in np.argsort(-weight.ravel())[:4]:
 # lean of the girl's text minus the lean of the boy's.
 #
 # **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last
-# layer, close to the answer?
+# layer, close to the answer? As a control for its map, leave the head, and mask only the weight that *when* gives to
+# the noun: does the gap shrink as much?
 
 # %%
 def cut(layer, heads):
@@ -462,6 +447,16 @@ def cut(layer, heads):
         if name == f"layers.{layer}.attn.heads":
             x = x.copy()                                  # a tapped array is never changed in place
             x[heads] = 0
+        return x
+    return tap
+
+
+def blind(layer, head, place):
+    """A tap that masks one token for the last row of one head."""
+    def tap(name, x):
+        if name == f"layers.{layer}.attn.scores":
+            x = x.copy()
+            x[head, -1, place] = -np.inf
         return x
     return tap
 
@@ -483,14 +478,19 @@ for pair in ((TEXT, "girl", "boy"),
              ("One day the queen sat at the window, and when", "queen", "king")):
     gaps = {(i, h): gap(*pair, cut(i, h))
             for i in range(config.n_layers) for h in range(config.n_heads)}
-    print(f"{pair[1]} or {pair[2]}: gap {gap(*pair):.1f}")
+    print(f"{pair[1]} or {pair[2]}: gap {gap(*pair):.1f}, "
+          f"without heads 1 and 3 of layer 3 {gap(*pair, cut(3, [1, 3])):.1f}")
+    noun = figures.pieces(tokenizer, tokenizer.encode(pair[0])).index(" " + pair[1])
     for i, h in sorted(gaps, key=gaps.get)[:3]:           # the three smallest
-        print(f"   without layer {i} head {h}: {gaps[i, h]:.1f}")
+        print(f"   without layer {i} head {h}: {gaps[i, h]:.1f}, "
+              f"with one weight masked: {gap(*pair, blind(i, h, noun)):.1f}")
 
 # %% [markdown]
-# **Explain.** Heads 3 and 1 of layer 3. In all three pairs they are the two, of 48, without which the gap is smallest.
-# So the model does use what their maps show. But most of the gap stays when one of them is gone: others carry it too.
-# And a large weight is not enough: head 7 of layer 2 gives *girl* half of its weight, and is in none of the lists.
+# **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
+# What head 1 does for it goes through its weight on the noun: with that one masked, the gap is nearly as small as
+# without the head. Head 3 gives the noun more weight, but most of what it does goes another way. Head 7 of layer 2
+# gives *girl* half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap
+# stays: others carry it too.
 #
 # Now the same for the whole story. How much does the model lose without a head?
 #
@@ -524,47 +524,30 @@ figures.show(figure, "What it costs to silence one head, on the story: at most 0
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work. A mean over a story does not show what a head is for. But could the model do without most
-# heads?
+# have just seen at work. A mean over a story does not show what a head is for. But could the model do without them?
 #
-# **Predict.** Silence all heads of a layer at once. Is the cost the sum of what its heads cost one by one, less, or
-# more?
+# **Predict.** Silence these 40 heads all at once. Is the cost the sum of what they cost one by one, half of it, or
+# several times as much?
 
 # %%
-print("layer   one by one, summed   all together   difference (standard error)")
-for i in range(config.n_layers):
-    together = losses(cut(i, slice(None))) - normal
-    surplus = together - extra[i].sum(axis=0)             # (T - 1,)
-    print(f"{i:5} {cost[i].sum():20.2f} {together.mean():14.2f} {surplus.mean():12.2f} "
+def cut_all(chosen):
+    """A tap that silences the heads where `chosen`, (L, H), is True."""
+    taps = {f"layers.{i}.attn.heads": row for i, row in enumerate(chosen)}
+    return lambda name, x: np.where(taps[name][:, None, None], 0, x) if name in taps else x
+
+
+cheap = cost <= 2 * error                                 # (L, H)
+print("silenced         one by one, summed   all together   difference (standard error)")
+for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
+    together = losses(cut_all(chosen)) - normal           # (T - 1,)
+    surplus = together - extra[chosen].sum(axis=0)
+    print(f"{label:16} {cost[chosen].sum():18.2f} {together.mean():14.2f} {surplus.mean():12.2f} "
           f"({surplus.std() / np.sqrt(len(normal)):.2f})")
 
 # %% [markdown]
-# Do many disturbances always cost more together than one by one, whatever they are? The control leaves the heads alone,
-# and adds random rows in the same place, each as long as what a head adds there.
-
-# %%
-def disturbed(layer, rows):
-    """A tap that adds rows (T, D) to what attention adds."""
-    return lambda name, x: x + rows if name == f"layers.{layer}.attn.out" else x
-
-
-rng = np.random.default_rng(0)
-print("layer   random rows one by one, summed   all together")
-for i in range(config.n_layers):
-    noise = []
-    for h in range(config.n_heads):
-        rows = rng.standard_normal((len(story), config.dim)).astype(np.float32)
-        length = np.linalg.norm(added_by(on_story, i, h), axis=1, keepdims=True)      # (T, 1)
-        noise.append(rows / np.linalg.norm(rows, axis=1, keepdims=True) * length)
-    single = sum(losses(disturbed(i, rows)).mean() - normal.mean() for rows in noise)
-    together = losses(disturbed(i, sum(noise))).mean() - normal.mean()
-    print(f"{i:5} {single:32.2f} {together:14.2f}")
-
-# %% [markdown]
-# **Explain.** More, behind layer 0, and random rows show no such surplus. So it comes from what the heads say: they say
-# partly the same, or stand in for one another; which, these numbers do not tell. Either way, "its ablation costs
-# nothing, so it does nothing" does not follow. All of this is one small model on one story, and zero is only one way to
-# silence a head; its mean over the text is another.
+# **Explain.** Four times as much, and more than the eight that cost most. So "its ablation costs nothing, so it does
+# nothing" does not follow: one head is not missed as long as the others are there. All of this is one small model on
+# one story, and zero is only one way to silence a head; its mean over the text is another.
 #
 # ## In the wild
 #
@@ -695,4 +678,4 @@ def windowed_head(q, k, v, window):
 # 2. Scores are divided by the root of d, as the typical size of a sum of d products grows with that root.
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
 # 4. A map shows where a head looks, sometimes only at the first token, a sink; whether that is used, an ablation tells.
-# 5. The heads of a layer cost more together than one by one: "costs nothing alone, so does nothing" does not follow.
+# 5. Of 48 heads, 40 cost next to nothing one by one and 1.1 nats together: what costs nothing alone may be needed.

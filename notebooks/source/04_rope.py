@@ -114,8 +114,9 @@ for label, tap in (("as it is", nl.ignore), ("7 back hidden", hide_seven_back)):
 
 # %% [markdown]
 # **Explain.** The product is largest one position back: this head was built to look at the token before. At distance 7
-# the hand is nearly where it was at 1, so the last *and* gives the noun seven back as much weight (19 %) as the one
-# before it (20 %). That is the other noun, and the eleventh word is wrong. With that one token hidden, it is right.
+# the hand is nearly where it was at 1, so the last *and* gives the noun seven back, *dogs*, as much weight (19 %) as
+# the one before it, *cats* (20 %). So it says *cats* where *dogs* should follow. With that one token hidden, it is
+# right.
 #
 # ## Several speeds
 #
@@ -142,17 +143,13 @@ speed = theta ** (-2 * pairs / d)                         # radians per token
 for i in (0, 1, 4, 8, 9, 12, 15):
     print(f"pair {i:2}: {speed[i]:8.5f} radians per token, "
           f"once round in {2 * np.pi / speed[i]:8.0f} tokens")
-print(f"pair 15 in {config.max_seq_len} tokens: {config.max_seq_len * speed[15]:.2f} radians, "
-      f"whose cosine is {np.cos(config.max_seq_len * speed[15]):.3f}")
-large = theta ** (-2 * np.arange(64) / 128)
-print(f"d 128, as in the published models: once round in {2 * np.pi / large[0]:.1f} "
-      f"to {2 * np.pi / large[-1]:,.0f} tokens")
+print(f"pair 15 in {config.max_seq_len} tokens: {config.max_seq_len * speed[15]:.2f} radians")
 
 # %% [markdown]
 # **Explain.** Pair 0 is round after 6 tokens, pair 15 after 35,333. A fast pair turns far between neighbours and so
 # tells them apart, but 6 tokens back looks to it like here. A slow pair, such as 9, tells near from far, but hardly one
 # token from the next. Together the hands tell both, like seconds and hours. Pair 15 turns by 0.09 radians in the 512
-# tokens of this model's context, and its cosine falls to 0.996 only: here it hardly tells positions at all.
+# tokens of this model's context: here it hardly tells positions at all.
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -198,8 +195,8 @@ print("lengths stay:   ", np.allclose(longer, 1, atol=1e-5))
 # ## Two rotations, one product
 #
 # Turning both q and k by the same angle does not change their inner product, as lengths and the angle between them
-# stay. So of two rotations only the difference is left. With $R_m$ for "turn every pair by its angle at position m"
-# (RoPE paper, section 3.2.1):
+# stay. So turn both back by the angle of k: then k is unturned, and q is turned by the difference alone. With $R_m$ for
+# "turn every pair by its angle at position m" (RoPE paper, section 3.2.1):
 #
 # $$\langle R_m\, q,\; R_n\, k \rangle = \langle R_{m-n}\, q,\; k \rangle$$
 #
@@ -258,9 +255,9 @@ figures.show(figure, "Left, along every diagonal the colour is the same: only m 
                      "fast pairs make the ripple, the slow ones the trend.")
 
 # %% [markdown]
-# **Explain.** Moved by any number of positions, the model computes the same: its scores hold no absolute position. (It
-# can still find out where a text begins, as the first token sees one key only.) With nothing turned the loss doubles.
-# That says how much *this* model relies on its rotations, not how well a model would do that was trained without.
+# **Explain.** Moved, the model computes the same, but for rounding: its scores hold no absolute position. With nothing
+# turned the loss doubles. That says how much *this* model relies on its rotations, not how well a model would do that
+# was trained without.
 #
 # **Explore** ([explorer](explorer/README.md)). Shift all positions: both arrows turn, and no score moves. Then drag θ,
 # or pair neighbours:
@@ -269,10 +266,9 @@ figures.show(figure, "Left, along every diagonal the colour is the same: only m 
 #
 # ## Which rotations does this model need?
 #
-# RoPE offers 16 speeds; which of them does this model need? Let one pair at a time *stand still*: it still counts in
-# q·k, but no longer knows the distance. A control *takes the pair out* of every query and key. And a second look: how
-# long are the hands? The length of pair i in q times its length in k is the most that it can add to q·k. As a share of
-# all 16 pairs we call it the pair's *strength*.
+# Let one pair at a time *stand still*: it still counts in q·k, but as if every token stood here. A control *takes the
+# pair out* of every query and key. And a second look: how long are the hands? The length of pair i in q times its
+# length in k is the most that it can add to q·k. As a share of all 16 pairs we call it the pair's *strength*.
 #
 # **Predict.** Pair 0 is the fastest, pair 15 the slowest. The story has over two hundred tokens. Which of pairs 0, 9
 # and 15 can stand still at no cost?
@@ -301,20 +297,12 @@ for i in range(config.n_layers):
     keys = np.repeat(trace[f"layers.{i}.attn.k"], config.n_heads // config.n_kv_heads, axis=0)
     product = pair_lengths(trace[f"layers.{i}.attn.q"]) * pair_lengths(keys)      # (H, d/2)
     strength[i] = (product / product.sum(axis=1, keepdims=True)).mean(axis=0)
-for i in (0, 1, 2, 3, 4, 5, 8, 9, 10, 15):
-    print(f"pair {i:2} standing still {still[i]:+.2f} nats per token, taken out {out[i]:+.2f}; "
-          f"strength: layer 0 {strength[0, i]:3.0%}, layer 5 {strength[5, i]:3.0%}")
-for label, together in (("1 to 4", (1, 2, 3, 4)), ("5 to 8", (5, 6, 7, 8)),
-                        ("10 to 15", (10, 11, 12, 13, 14, 15)),
-                        ("5 to 8, 10 to 15", (5, 6, 7, 8, 10, 11, 12, 13, 14, 15))):
-    cost = loss(at_speeds(np.where(np.isin(pairs, together), 0, speed))) - base
-    print(f"standing still together: pairs {label:16} {cost:+.2f}")
+for i in (0, 1, 2, 3, 4, 9, 15):
+    print(f"pair {i:2} standing still {still[i]:+.2f} nats per token, taken out {out[i]:+.2f}")
+for first, last in ((1, 4), (10, 15)):
+    cost = loss(at_speeds(np.where((first <= pairs) & (pairs <= last), 0, speed))) - base
+    print(f"standing still together: pairs {first} to {last} {cost:+.2f}")
 print("the strongest pair of layers 0 to 5:", strength.argmax(axis=1))
-print(f"radians over the story: pair 5 {len(tokens) * speed[5]:.1f}, "
-      f"pair 8 {len(tokens) * speed[8]:.1f}, pair 9 {len(tokens) * speed[9]:.1f}, "
-      f"pair 12 {len(tokens) * speed[12]:.1f}")
-print(f"half a turn of pair 9: {np.pi / speed[9]:.0f} tokens; the training context: "
-      f"{config.max_seq_len}")
 
 # %%
 figure, axes = figures.new(2.6, columns=2)
@@ -331,12 +319,11 @@ figures.show(figure, "Left, one at a time, two pairs matter most, the fastest an
 
 # %% [markdown]
 # **Explain.** Pair 15, and every pair but 0 and 9, can stand still almost for free, *one at a time*. Pairs 10 to 15 can
-# even do so together: over the story, 12 to 15 turn by a quarter of a radian or less. But pairs 5 to 8 together cost
-# 0.10, and pairs 1 to 4 together 0.50 (singly 0.02 or 0.03): each can stand in for another. A pair that stands
-# still can do more harm than one that is gone: pair 0 then says "here" of every token (0.17 against 0.10).
+# even do so together. But such costs don't add up: pairs 1 to 4 cost 0.02 or 0.03 each, and 0.50 together. A pair that
+# stands still can do more harm than one that is gone: pair 0 then says "here" of every token (0.17 against 0.10).
 #
-# Pair 9 makes half a turn in 559 tokens, a little more than the 512 of the training context. Why training made this
-# pair strong, from layer 2 on, these numbers cannot tell; that it did, they show.
+# From layer 2 on, pair 9 is the strongest. Why training chose this one, the numbers don't tell; it makes half a turn in
+# 559 tokens, a little more than the 512 of the training context.
 #
 # **Predict.** Layer 4 head 3 gives most of its weight to the token just before its own (lesson
 # [03](03_attention.ipynb)). If pair 0 stands still, will the weight that the token before loses go to tokens beside it,
@@ -344,58 +331,72 @@ figures.show(figure, "Left, one at a time, two pairs matter most, the fastest an
 
 # %%
 def weight_by_distance(speeds):
-    """Where layer 4 head 3 looks: its weight 1, 2 to 4, 5 to 20 and over 20 tokens back."""
+    """How much of its weight each head puts on tokens so far back: (L, H, 5)."""
     run, turning = nl.Trace(), at_speeds(speeds)
     nl.forward(tokens, weights, config, tap=lambda name, x: run(name, turning(name, x)))
-    probs = run["layers.4.attn.probs"][3][20:]            # (T - 20, T): all but the first tokens
-    back = np.arange(20, len(tokens))[:, None] - np.arange(len(tokens))
-    return [probs[(back >= low) & (back <= high)].sum() / len(probs)
-            for low, high in ((1, 1), (2, 4), (5, 20), (21, len(tokens)))]
+    probs = np.array([run[f"layers.{i}.attn.probs"] for i in range(config.n_layers)])
+    back = np.arange(20, len(tokens))[:, None] - np.arange(len(tokens))       # not the first 20
+    shares = [probs[:, :, 20:][..., (back >= low) & (back <= high)].sum(axis=-1) / len(back)
+              for low, high in ((0, 0), (1, 1), (2, 4), (5, 20), (21, len(tokens)))]
+    return np.stack(shares, axis=-1)
 
 
-print("tokens back:           1   2 to 4  5 to 20  over 20")
+print("tokens back:                  0        1   2 to 4  5 to 20  over 20")
 for label, speeds in (("as trained", speed), ("pair 0 still", np.where(pairs == 0, 0, speed)),
-                      ("pair 1 still", np.where(pairs == 1, 0, speed)),
                       ("pair 9 still", np.where(pairs == 9, 0, speed))):
-    print(f"{label:14}" + "".join(f"{weight:9.2f}" for weight in weight_by_distance(speeds)))
+    found = weight_by_distance(speeds)
+    for heads, shares in (("head 4.3", found[4, 3]), ("all heads", found.mean(axis=(0, 1)))):
+        print(f"{label:12} {heads:9}" + "".join(f"{share:9.2f}" for share in shares))
 
 # %% [markdown]
-# **Explain.** Without pair 0 this head confuses neighbours: its weight goes to tokens 2 to 4 back. Without pair 9 it
-# confuses near and far: nearly half goes to tokens more than 20 back. That is what a fast and a slow hand are for.
+# **Explain.** With pair 0 still, this head (4.3) confuses neighbours: its weight goes to tokens 2 to 4 back. With pair
+# 9 still it confuses near and far: nearly half goes to tokens more than 20 back. The mean over all heads moves the same
+# ways, less far.
 #
 # ## A puzzle from lesson 03
 #
-# Layer 5 head 5 looked at `<s>` early in the story and stopped later. Is that because of the tokens that ask, or
-# because of the distance? RoPE lets us separate the two: take the same queries, and put `<s>` at distances of our
-# choice. As a control, do the same with the keys of all other tokens.
+# Layer 5 head 5 looks at `<s>` early in the story, and hardly any more at its end. Is that because of the tokens that
+# ask, or because of the distance? RoPE lets us separate the two: leave all queries and keys as they are, and put only
+# `<s>` at a distance of our choice. As a control, put other tokens there.
 #
-# **Predict.** If the distance is the reason, and `<s>` stands 5 back for all of them: will early and late queries give
-# it nearly the same score, or the late ones far less?
+# **Predict.** The last 100 tokens give `<s>` less than 1 percent of their weight. How much if it stands 5 back for each
+# of them: still about 1, about $10$, or more than $50$ percent?
 
 # %%
 asking = trace["layers.5.attn.q"][5][None]                # (1, T, d)
 all_keys = trace["layers.5.attn.k"][1]                    # (S, d); <s> is the first
-print("score for          <s> by tokens   <s> by the   other    <s>, pair 9")
-print("                   2 to 15         last 100     tokens   alone")
-for apart in (5, 60, 200):
-    turned_q = turn(asking, np.repeat(apart * speed[None], len(tokens), axis=0))[0]    # (T, d)
-    for_keys = turned_q @ all_keys.T / np.sqrt(d)         # (T, S), all keys so far back
-    nine = turned_q[:, [9, 9 + d // 2]] @ all_keys[0, [9, 9 + d // 2]] / np.sqrt(d)
-    print(f"all {apart:3} back {for_keys[2:16, 0].mean():14.1f} {for_keys[-100:, 0].mean():14.1f} "
-          f"{for_keys[:, 1:].mean():11.1f} {nine.mean():10.1f}")
-for i in (6, 7, 8, 9, 10):
+scores = trace["layers.5.attn.scores"][5]                 # (T, S)
+
+
+def weight_if(key, apart):
+    """The weight on one key if it alone stood so many tokens back: (T,)."""
+    turned_q = turn(asking, np.tile(apart * speed, (len(tokens), 1)))[0]      # (T, d)
+    moved = scores.copy()
+    moved[:, key] = turned_q @ all_keys[key] / np.sqrt(d)
+    return nl.softmax(moved)[:, key]
+
+
+print("weight on <s>     by tokens 2 to 15   by the last 100")
+for label, x in (("where it stands", nl.softmax(scores)[:, 0]), ("5 back", weight_if(0, 5)),
+                 ("60 back", weight_if(0, 60)), ("200 back", weight_if(0, 200))):
+    print(f"{label:17} {x[2:16].mean():17.1%} {x[-100:].mean():17.1%}")
+others = [weight_if(key, 5)[-100:].mean() for key in range(1, 60)]
+print(f"tokens 1 to 59, each 5 back: the last 100 give {np.mean(others):.1%} on average")
+falls = np.zeros(d // 2)                                  # what each pair takes from the score
+for i in pairs:
     pair, key = asking[0][:, [i, i + d // 2]].T, all_keys[0, [i, i + d // 2]]
     near, far = (key @ turned(pair, apart * speed[i]).mean(axis=1) for apart in (5, 200))
-    print(f"from 5 to 200 back, the part of pair {i:2} changes by {(far - near) / np.sqrt(d):.1f}")
+    falls[i] = (near - far) / np.sqrt(d)
+print(f"from 5 to 200 back its score falls by {falls.sum():.1f}: "
+      + ", ".join(f"pair {i} {falls[i]:.1f}" for i in (7, 8, 9)))
 
 # %% [markdown]
-# **Explain.** Early and late queries give `<s>` nearly the same score at the same distance. So it is the distance. The
-# other keys fade with it as well, so this head looks at what is near; near, `<s>` is ahead of the others by about ten,
-# at 200 back by nothing. Pair 9 does the largest part, 8.5 of about 20; most of the rest is from pairs 7 and 8.
+# **Explain.** It is the distance. With `<s>` 5 back the late tokens look at it too, with 60 percent of their weight;
+# and with `<s>` 60 back the early ones let it go. Being near is not enough: another token 5 back gets less than 1
+# percent. Of the score's fall by 20, pair 9 does the largest part, 8.5, and pairs 7 and 8 most of the rest.
 #
-# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. That is a
-# bound, for given sizes of q and k; what a head does with the distance is learned. For some q and k the product grows:
-# see question 2.
+# The RoPE paper (section 3.4.3) shows that an upper bound of q·k falls with the distance, on the whole. What a head
+# does within that bound is learned, see question 2.
 #
 # ## Two ways to pair
 #
@@ -453,11 +454,14 @@ moved = loss(at_speeds(speed, 300), weights=swapped)
 print(f"loss {there:.2f}; moved by 300, change below one millionth: {abs(moved - there) < 1e-6}")
 
 # %%
-nats = {label: nl.cross_entropy(nl.forward(tokens, w, config)[:-1], tokens[1:])
-        for label, w in (("right pairs", weights), ("wrong pairs", swapped))}
-for first, last in ((0, 4), (4, 16), (16, 64), (64, 227)):
-    print(f"tokens {first + 1:3} to {last:3}: " + ", ".join(
-        f"{label} {x[first:last].mean():.2f}" for label, x in nats.items()))
+print("nats per token        right pairs   wrong pairs")
+for n in (4, 8, 16, 32, 64, len(tokens)):                 # the story cut into pieces
+    means = []
+    for w in (weights, swapped):
+        pieces = [tokens[t:t + n] for t in range(0, len(tokens), n)]
+        means.append(np.concatenate([nl.cross_entropy(nl.forward(piece, w, config)[:-1], piece[1:])
+                                     for piece in pieces]).mean())
+    print(f"pieces of {n:3} tokens {means[0]:12.2f} {means[1]:13.2f}")
 
 prompt = tokenizer.encode("Once upon a time")
 for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
@@ -470,9 +474,9 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
 #
 # **Explain.** A token's score with itself is right: at distance 0 both are turned alike, whatever the pairs. The error
 # grows with the *distance* between query and key, and is about the same early and late in the story; moving the story
-# changes nothing. The first tokens are predicted almost correctly, and a sample may begin well, as there are no large
-# distances yet. So don't judge a port by its first words. Compare scores (lesson [07](07_forward_pass.ipynb)):
-# there the error shows at distance 1.
+# changes nothing. In pieces of 4 tokens, each read by itself, there are no large distances, and the wrong pairs cost
+# next to nothing; the longer the pieces, the more. So a sample may begin well: don't judge a port by its first words.
+# Compare scores (lesson [07](07_forward_pass.ipynb)): there the error shows at distance 1.
 #
 # ## Beyond the training context
 #
@@ -480,14 +484,14 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
 # after the other, and let it predict every token, positions up to 1,023.
 #
 # - *As trained*: the angles simply grow on.
-# - *All halved*, called position interpolation: no pair turns further than it did in training. (The published method
-#   trains a little further after that, arXiv 2306.15595; we don't.)
+# - *All halved*, called position interpolation: no pair turns further than it did in training. (The published
+#   method, arXiv 2306.15595, then trains a little further; we don't.)
 # - *0 to 8 halved*, *9 halved*, *10 to 15 halved*: only these pairs, the others turn as trained.
-# - *Last 256*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known. This
-#   control shows how much comes from the distances and how much from the text.
+# - *Last 256*: the same tokens, predicted with at most 256 tokens in view, so that every distance is known: a
+#   control for how hard the text is.
 #
 # **Predict.** From which position on does the model fail as trained: right at 512, soon after, or far later? And which
-# of the five other ways will help?
+# of the four halvings will help?
 
 # %%
 long = list(tokens)
@@ -535,9 +539,9 @@ figures.show(figure, "As trained, the model holds out past 512 and fails from ab
 
 # %% [markdown]
 # **Explain.** 512 is no cliff: up to 558 the model is nearly as good as with the last 256 tokens alone, and then it
-# fails. All halved, it goes on, at a cost of 0.3 nats from the beginning. Halving the fast pairs, 0 to 8, has nearly
-# all of that cost and none of the gain: they tell neighbours apart, and now misjudge them. The slow ones, 10 to 15,
-# change nothing. Pair 9 has all of the gain and no cost.
+# fails. All halved, it goes on, at a cost of 0.3 nats from the beginning. The fast pairs alone, 0 to 8, have nearly all
+# of that cost and little of the gain; the slow ones, 10 to 15, have neither. Pair 9 alone has all of the gain, and
+# costs 0.01.
 #
 # ### Is it the half turn?
 #
@@ -579,12 +583,10 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 # %% [markdown]
 # **Explain.** The failure follows the half turn, down to 298, far within the training context. So it is not the
 # positions but the angle of this one pair. In training it never passed 0.91 half turns, so "past the half turn" and
-# "past every known angle" nearly coincide, and this test cannot tell the two apart. The rows above say what the pair
-# does to the scores there.
+# "past every known angle" nearly coincide, and this test cannot tell the two apart.
 #
 # That a single pair does it is a fact about this model, measured on one long text. Published methods for longer
-# contexts, such as YaRN (arXiv 2309.00071), also slow the slow pairs more than the fast ones. What a longer context is
-# *worth* cannot be measured here: the text is made of unrelated stories.
+# contexts, such as YaRN (arXiv 2309.00071), also leave the fastest pairs as they are.
 #
 # ## In the wild
 #
@@ -596,25 +598,21 @@ for factor in (0.8, 1, 1.25, 1.5, 2):
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/issues/286)), as above.
 # - **Angles in bfloat16** are wrong by up to half a turn, in the fastest pairs
-#   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285), which saw no harm in float16,
-#   although angles computed in it are off by up to 0.8 radians too). A bfloat16 (in NumPy by the package `ml_dtypes`)
-#   has 8 significant bits, so between 1,024 and 2,048 it knows every eighth position only:
+#   ([transformers#29285](https://github.com/huggingface/transformers/pull/29285)). A bfloat16 (in NumPy by the package
+#   `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows every eighth position only:
 
 # %%
 print("2,001 to 2,008 in bfloat16:", np.arange(2001, 2009).astype(ml_dtypes.bfloat16).astype(int))
 true = np.outer(np.arange(2048), speed)                   # float64 radians
 for dtype in (ml_dtypes.bfloat16, np.float16, np.float32):
-    position, rate = np.arange(2048).astype(dtype), speed.astype(dtype)
-    for label, table in (("positions", position.astype(float)[:, None] * speed),
-                         ("speeds", np.arange(2048)[:, None] * rate.astype(float)),
-                         ("all", (position[:, None] * rate).astype(float))):
-        off = np.abs(table - true)
-        off = np.abs(off - 2 * np.pi * np.round(off / (2 * np.pi)))   # whole turns do not count
-        print(f"{np.dtype(dtype).name:8} {label:9} rounded: off by up to {off.max():.4f} radians")
+    table = np.outer(np.arange(2048).astype(dtype), speed.astype(dtype)).astype(float)
+    off = np.abs(table - true)
+    off = np.abs(off - 2 * np.pi * np.round(off / (2 * np.pi)))   # whole turns do not count
+    worst = ", ".join(f"pair {i} {off[:, i].max():.2f}" for i in (0, 1, 9, 15))
+    print(f"{np.dtype(dtype).name:8} off by up to so many radians: {worst}")
 
 # %% [markdown] tags=["result"]
-# π radians is the worst that can be. In bfloat16 the positions alone bring it nearly there; in float16 they are exact,
-# but the speeds and the products are not.
+# π radians is the worst that can be. Float16 knows each of these positions, but rounds speeds and products.
 
 # %% [markdown]
 # ## Questions

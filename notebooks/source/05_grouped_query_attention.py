@@ -25,6 +25,7 @@
 # %% tags=["hide"]
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import checks
 import figures
@@ -79,7 +80,7 @@ for h in range(4):
 # arithmetic of a head stays as it was; sharing only says whose keys it reads.
 #
 # (The Llama on the [handout](handout.pdf) has H = G = 1, so nothing to share. With a second query head on the same
-# keys, its `wq` would have $4$ columns instead of $2$ and its `wo` as many rows; `wk`, `wv` and the cache would stay.)
+# keys, its `wq` and `wo` would be twice as large; `wk`, `wv` and the cache would stay.)
 #
 # ## In the model
 #
@@ -172,22 +173,20 @@ def to_move(one, other):                                  # two maps, (T, S) eac
     return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
 
 
-print("share of weight to move     same keys   other keys")
+print("share of weight to move   same keys   other keys   splits with more similar maps")
 for label, run in (("sentence", trace), ("story", on_story)):
-    all_shared, all_others = [], []
+    moves = np.zeros((H, H))                              # for each two heads, mean over layers
     for i in range(1, config.n_layers):                   # in layer 0 all maps are alike
         probs = run[f"layers.{i}.attn.probs"]
-        shared, others = [], []
-        for h in range(H):
-            for other in range(h):
-                if h // 4 == other // 4:
-                    shared.append(to_move(probs[h], probs[other]))
-                else:
-                    others.append(to_move(probs[h], probs[other]))
-        print(f"{label:8} layer {i} {np.mean(shared):21.2f} {np.mean(others):12.2f}")
-        all_shared += shared
-        all_others += others
-    print(f"{label:8} mean {np.mean(all_shared):24.2f} {np.mean(all_others):12.2f}")
+        for a, b in combinations(range(H), 2):
+            moves[a, b] += to_move(probs[a], probs[b]) / (config.n_layers - 1)
+    splits = {}
+    for three in combinations(range(1, H), 3):            # head 0 and these, and the other four
+        fours = [0, *three], [h for h in range(1, H) if h not in three]
+        splits[three] = np.mean([moves[pair] for four in fours for pair in combinations(four, 2)])
+    by_keys = splits[1, 2, 3]
+    print(f"{label:8} {by_keys:26.2f} {moves[:4, 4:].mean():12.2f} "
+          f"{sum(x < by_keys for x in splits.values()):11} of {len(splits)}")
 
 # %%
 def two(layer, first, second):
@@ -202,7 +201,7 @@ def two(layer, first, second):
                          "stands the key head that it reads.")
 
 
-two(5, 4, 5)                                              # the most unlike of all that share keys
+two(5, 4, 5)                                              # of all that share keys, the most unlike
 
 # %% tags=["sliders"]
 ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
@@ -214,14 +213,15 @@ ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), secon
 #     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
 
 # %% [markdown]
-# **Explain.** On average more than half must move: $0.56$ on the sentence, $0.64$ on the story. With other keys it is a
-# little more, $0.60$ and $0.72$; so it is in each layer but one, where both are the same. So heads that share keys have
-# somewhat more similar maps here, but far from equal ones: the queries tell the heads apart.
+# **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the
+# extreme. With other keys it is a little more. By chance? Of all 35 ways to split the eight heads into two fours, the
+# one by keys has the most similar maps, on both texts. So heads that share keys have somewhat more similar maps here,
+# but far from equal ones: the queries tell the heads apart.
 #
 # ## What is copied?
 #
-# The simple way to compute it repeats each key head H/G times, and then does as in MHA. numpy_llama.py *stacks the
-# queries* instead: in the pencil example, $q_2$ and $q_3$ are the rows of one matrix, and its product with
+# The simple way to compute it repeats each key head H/G times (values too), and then does as in MHA. numpy_llama.py
+# *stacks the queries* instead: in the pencil example, $q_2$ and $q_3$ are the rows of one matrix, and its product with
 # $K_1^\top$ gives the scores of the whole group at once:
 #
 # $$\begin{pmatrix} 1 & 1 \\ 1 & -1 \end{pmatrix} \begin{pmatrix} 1 & 3 \\ 1 & 1 \end{pmatrix} =
@@ -258,7 +258,8 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 # %% [markdown]
 # **Explain.** At once, both copy the same: H·T·d queries, or H·S·d repeated keys, and here T = S. One token at a time,
 # stacking copies nothing, as the queries of one token already stand in the right order; repeating copies the keys of
-# *all* tokens again, for each new one. That is where stacking pays.
+# *all* tokens again, for each new one. That is where stacking pays. (NumPy can also broadcast the keys over their
+# group; that copies none of them.)
 #
 # ## What it saves
 #
@@ -266,7 +267,8 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 #
 # $$\text{bytes per token} = 2 \cdot L \cdot G \cdot d \cdot \text{bytes per number}$$
 #
-# **Predict.** Llama 2 70B is ten times as large as 7B. Whose cache is larger?
+# **Predict.** Llama 2 7B has L 32 and G 32. The 70B, ten times as large, has L 80 and G 8; d is 128 in both. Whose
+# cache is larger?
 
 # %%
 def bytes_per_token(c, width=2):                          # width 2: float16
@@ -279,17 +281,9 @@ for name, c in nl.PRESETS.items():
     print(f"{name:12} H/G {c.n_heads}/{c.n_kv_heads:<4} {each / 2**10:6.0f} KiB "
           f"{c.max_seq_len:11,} {c.max_seq_len * each / 2**30:10.2f} GiB")
 
-# %%
-figure, ax = figures.new(2.7)
-figures.bars(ax, {name: bytes_per_token(c) / 2**10 for name, c in nl.PRESETS.items()}, ",.0f",
-             marked=["llama-2-34b", "llama-2-70b"])
-ax.set(xlabel="KiB of float16 cache for each token")
-figures.show(figure, "Hatched, the two sizes with grouped queries: the cache of the largest Llama "
-                     "2 is smaller than that of the smallest.")
-
 # %% [markdown]
-# **Explain.** That of 7B: 512 against 320 KiB for each token. "Llama 2 has the same architecture as Llama 1" holds for
-# 7B and 13B only; the 70B and the 34B (in the paper, but never released) have G 8.
+# **Explain.** That of 7B: 512 against 320 KiB for each token. In Llama 2 the 70B and the 34B (in the paper, but never
+# released) have G 8; the smaller ones share nothing, as in Llama 1.
 #
 # To write one token, a machine reads all weights once, and for each text its whole cache. The weights are shared by all
 # texts that it generates at the same time; the caches are not.
@@ -315,7 +309,7 @@ for label, c in (("G 8", llama_70b), ("G 64", replace(llama_70b, n_kv_heads=64))
 # Fewer keys and values could make a worse model. The model of this course cannot tell, as it was trained with G 2 from
 # the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. What
 # attention lost in parameters the feed-forward step got back: its width F is 1.3 times as large with GQA, $1.33$ times
-# with MQA. (So is the 70B's: F $28672$, where Llama 1's 65B has $22016$.)
+# with MQA.
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -339,8 +333,8 @@ for name, (average, seconds) in t5.items():
 # **Explain.** All within half a point. With GQA the model is as good as with MHA, better in six tests and worse in
 # four; with MQA it is worse in nine of eleven, by little. (One training of each: such differences can also be chance.)
 # The GQA paper (table 1) did something else with another model, T5-XXL: its GQA and MQA were converted from the trained
-# MHA model, and trained 5 percent further. It quotes 47.2 points for MHA, 47.1 for GQA and 46.6 for MQA, while the time
-# for one sample fell from 1.51 to 0.28 and 0.24 seconds.
+# MHA model, and trained 5 percent further. Again GQA keeps nearly all points, and it was nearly as
+# fast as MQA.
 #
 # ## From two heads to one
 #
@@ -357,12 +351,12 @@ for name, (average, seconds) in t5.items():
 # **Predict.** Which costs less: the mean, or one head alone?
 
 # %%
-def with_heads(how, names=("wk", "wv")):
+def with_heads(how):
     """The model with other key/value heads: how(w) takes (D, G, d) to (D, G, d)."""
     layers = []
     for layer in weights["layers"]:
         attn = dict(layer["attn"])
-        for name in names:
+        for name in ("wk", "wv"):
             w = attn[name]
             attn[name] = how(w.reshape(-1, G, d)).reshape(w.shape)
         layers.append(layer | {"attn": attn})
@@ -394,59 +388,30 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 
 # %% [markdown]
 # **Explain.** Head 0 alone costs least. The last two lines say why: the query heads that it serves, 0 to 3, matter more
-# here than 4 to 7. And again, heads that lose their keys and values do more harm than if they were silent. The mean is
-# worse than head 0 alone, on both texts; it equals head 1 alone on the story, and beats it on the sentence.
+# here than 4 to 7. And again, heads that lose their keys and values do at least as much harm as silent ones. The mean
+# is worse than head 0 alone, on both texts. Each of the three is better than random numbers.
 #
 # ### What is wrong with the mean
 #
 # Two things happened to every query: what it knows was halved, and something foreign was added. Each can be had alone.
-# *Half of its own*: both heads stay, halved, and nothing is added. *Half its own, half random*: what is added is a
-# random matrix, with numbers of the same size. And as scores that are too small can be made larger, a second look at
-# each of the three, multiplied by the root of 2.
+# *Half of its own*: both heads stay, halved, and nothing is added. *Own and foreign*: the sum of both heads instead of
+# their mean, so nothing is halved. And as a control, *own and random*: what is added are random numbers.
 #
-# **Predict.** Which does more damage, the halving or the foreign half? And is a foreign head better than random
-# numbers?
+# **Predict.** Which does damage: only the halving, only the foreign head, or each of them? And is a foreign head better
+# than random numbers?
 
 # %%
-def half(w):
-    return w / 2
-
-
-def half_random(w, seed=0):
-    return (w + random_head(w, seed)) / 2
-
-
-root = math.sqrt(2)
 print("nats per token               story  sentence")
-compare({"mean of both": mean_of_both, "half of its own": half,
-         "half its own, half random": half_random})
-print("multiplied by the root of 2")
-compare({"mean of both": lambda w: mean_of_both(w) * root,
-         "half of its own": lambda w: half(w) * root,
-         "half its own, half random": lambda w: half_random(w) * root})
-own = loss(weights=with_heads(lambda w: half(w) * root))
-both = loss(weights=with_heads(lambda w: mean_of_both(w) * root))
-print(f"of {both - loss():.2f} lost on the story, its own half {own - loss():.2f}, "
-      f"the foreign half {both - own:.2f}")
-draws = [loss(weights=with_heads(lambda w: half_random(w, seed))) for seed in range(5)]
-print(f"five draws of random numbers, story: {min(draws):.2f} to {max(draws):.2f}")
-for label, names in (("keys", ["wk"]), ("values", ["wv"])):
-    mixed, halved = (loss(weights=with_heads(how, names)) for how in (mean_of_both, half))
-    print(f"only the {label}, story: mean of both {mixed:.2f}, half of its own {halved:.2f}")
-ratios = []                                               # length: the root of the sum of squares
-for layer in weights["layers"]:
-    for name in ("wk", "wv"):
-        w = layer["attn"][name].reshape(-1, G, d)
-        ratios.append(np.linalg.norm(mean_of_both(w)) / np.linalg.norm(w))
-print(f"length of the mean, as a share of the heads': {min(ratios):.2f} to {max(ratios):.2f}")
+compare({"as trained": lambda w: w, "half of its own": lambda w: w / 2,
+         "own and foreign": lambda w: 2 * mean_of_both(w), "mean of both": mean_of_both})
+draws = [with_heads(lambda w: w + random_head(w, seed)) for seed in range(5)]
+for label, text in (("story", STORY), ("sentence", SENTENCE)):
+    found = [loss(weights=model, text=text) for model in draws]
+    print(f"own and random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
 
 # %% [markdown]
-# **Explain.** Halving alone takes the loss on the story from 2.12 to 3.09, the foreign half on to 3.55. The mean of two
-# unrelated matrices has 0.71 of their *length* (the root of the sum of all squares), one over the root of 2. Multiplied
-# by that root it is as long as they are: then its own half alone costs only 0.14, the foreign half 0.63 more. So size
-# is easily mended, what is foreign is not. Random numbers in its place do a little less harm, or as much: to these
-# queries, a foreign head is no better than noise. Keys and values share the damage: the mean of the keys alone leads to
-# 2.64, of the values alone to 2.57.
+# **Explain.** Each does, about as much as the other, and together they do more. Random numbers in place of the foreign
+# head cost about the same: to these queries it is no better than noise.
 #
 # The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
 # lesson does not train, so it says what the change costs at first, not what it costs in the end.
