@@ -56,9 +56,9 @@ class Config:
     n_kv_heads: int              # G: as many as H, or fewer (section 5)
     hidden_dim: int              # F
     vocab_size: int              # V
-    max_seq_len: int = 4096      # the context, in tokens; 4096 and 1e-5 are Llama 2's
-    norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0
-    rope_theta: float = 10000.0  # RoPE's base (section 4): the larger, the slower its angles (but the first) grow
+    max_seq_len: int = 4096      # the context, in tokens; 4096 is Llama 2's
+    norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0; 1e-5 is Llama 2's
+    rope_theta: float = 10000.0  # RoPE's base (section 4)
     head_dim: int = None         # d: D / H unless given
 
     def __post_init__(self):
@@ -67,8 +67,8 @@ class Config:
             object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen class is set
 
 
-# The weights are a dict. Its `layers` is a list with a dict for each layer, passed to `block` as its arguments. In it,
-# attn and ffn are dicts again, passed to `self_attention` and to `feed_forward`. Matrices are stored for x @ w.
+# The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block` (section 6). In
+# each, attn and ffn are dicts again: arguments of `self_attention` and `feed_forward`. Matrices are stored for x @ w.
 #
 #     embedding (V, D)   norm (D,), rms_norm's weight after the last layer   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
@@ -138,7 +138,7 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 
     Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
     """
-    # Rounded where Hugging Face's code rounds: one bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
+    # Rounded where Hugging Face rounds: the last bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
     # Only the power is first computed in float64, because float32 powers differ from library to library.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
@@ -149,8 +149,8 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
-    The query at position m and the key at position n are both turned, so their dot product depends only on m - n:
-    turning both back by n's angle leaves it as it is, and leaves the key unturned and the query turned by m - n.
+    The query at position m and the key at position n are both turned, so position enters their dot product as m - n:
+    turning both back by n's angle does not change it, and leaves the key unturned and the query turned by m - n.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
     differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
@@ -163,8 +163,8 @@ def rope(x, cos, sin):
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
 # Products with wq, wk and wv turn each token's row into H queries (what it looks for), G keys (what it is found by) and
-# G values (what it hands over). No token looks at a later one, so a new token changes no earlier row in any layer: keys
-# and values are kept, in a cache. Each head has its own query; heads may share keys and values, for a smaller cache.
+# G values (what it hands over). No token looks at a later one, so old rows never change, in any layer: new tokens need
+# only the old keys and values, kept in a cache. Queries are one per head; keys and values may be shared, to save room.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -194,7 +194,7 @@ def attention(q, k, v, mask, tap=ignore):
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # q·k grows like sqrt(d): unscaled, one key gets most weight
+    scores /= math.sqrt(d)                                # q·k grows about like sqrt(d): unscaled, one key gets most
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -245,7 +245,7 @@ def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
 
 def feed_forward(x, gate, up, down, tap=ignore):
     """SwiGLU: (silu(x @ gate) * (x @ up)) @ down, (T, D) -> (T, D) (GLU variants, equation 6)."""
-    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): how far each number of x @ up is let through
+    opened = tap("silu", silu(tap("gate", x @ gate)))     # (T, F): what each number of x @ up is multiplied by
     hidden = tap("hidden", opened * tap("up", x @ up))
     return tap("out", hidden @ down)
 
@@ -267,12 +267,12 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
     tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0               # between calls, every layer holds as many
+    start = cache[0].length if cache else 0               # between calls, all layers hold the same number
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # to compute in; lazy weights (section 13) may be narrower
+    dtype = weights["norm"].dtype                         # to compute in: norms always have it (section 13)
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -302,18 +302,19 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         probs = np.zeros(len(logits))
         probs[np.argmax(logits)] = 1
         return probs
-    with np.errstate(over="ignore"):                      # a tiny temperature sends all but the largest to -inf
+    with np.errstate(over="ignore"):                      # a tiny temperature sends all but the largest, now 0, to -inf
         logits = (logits - np.max(logits)) / temperature
     if 0 < top_k < len(logits):
         kth_largest = np.partition(logits, -top_k)[-top_k]
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sort only the likely: tokens below (1 - top_p) / V add up to less than 1 - top_p, so the others reach top_p.
+        # Sorting all V is slow, so only tokens that may belong are sorted: even V tokens with less than (1 - top_p) / V
+        # each would have less than 1 - top_p together, so the others reach top_p without them.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
-        before = np.cumsum(probs[order]) - probs[order]   # what the tokens ranked above hold
-        kept = order[before < top_p]
+        before = np.cumsum(probs[order]) - probs[order]   # what those ranked above add up to
+        kept = order[before < top_p]                      # while that is not enough, one more is needed
         nucleus = np.zeros(len(probs))
         nucleus[kept] = probs[kept]
         probs = nucleus / np.sum(nucleus)
@@ -337,11 +338,11 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens token ids, one by one. A stop id is the last; so is one that finds the context full.
+    """Yield up to max_new_tokens token ids, one by one; none after a stop id, or once the context or cache is full.
 
     With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
     through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
-    InputErrors of `forward` and `sample` are raised, and one for logits that are not finite.
+    InputErrors of `forward` and `sample` are raised, and the one for logits that are not finite names the position.
     """
     check_sampling(temperature, top_k, top_p)
     tokens = check_tokens(tokens, config.vocab_size)
