@@ -204,9 +204,8 @@ for name, ours in {"gate": gate, "up": up, "hidden": hidden, "out": out}.items()
 # ### Does the gate only decide?
 #
 # Call a gate *open* if it is above 0, and closed otherwise. It is tempting to say: "the gate decides *whether* a neuron
-# acts, the up says *how much*". If that were so, Swish(gate) would be much the same number at all open gates. Let us
-# see how far it spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU,
-# section 2).
+# acts, the up says *how much*". Then Swish(gate) would be much the same number at all open gates. Let us see how far it
+# spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU paper, section 2).
 #
 # **Predict.** For a large gate, what is Swish(gate), nearly? So which of the three will spread least at open gates?
 
@@ -227,7 +226,7 @@ figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
 # %% [markdown]
 # **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does, and spreads even
 # more here. σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
-# *whether* the neuron acts, both say *how much*, and the up alone gives the sign (but for the small dip).
+# *whether* the neuron acts, both say *how much*, and the up gives the sign (but for the small dip).
 #
 # ## Open and closed gates
 #
@@ -398,8 +397,8 @@ print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 # this line was fitted to the step's output, not to the loss: the best one for the loss costs *at most* as much. (In
 # layer 4 this one does even worse than "deleted", which is a line, too.)
 #
-# In layers 1 to 4, each step costs about 0.1 nats or less if it is missing alone. That does not make them idle: all
-# four together cost twice the sum (question 3).
+# In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
+# twice the sum (question 3).
 #
 # **Predict.** A guess: layer 0's step says what the token is, whatever came before. If so, what does it cost to let the
 # step read the *embedding* alone, without what attention added: nearly nothing, 1 nat, or nearly 4.9?
@@ -431,8 +430,7 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 #
 # Can we say what a single neuron does? A first idea: add up the sizes of its products, token by token, and see which
 # token has the largest share. Four stories serve to *find* a name, a fifth and ours to *test* it: the best of 704
-# neurons looks better than it is, by luck. As a control, the same search with the tokens *shuffled*, so that no neuron
-# can deserve a name.
+# neurons looks better than it is, by luck. The control is the same search with the tokens *shuffled*.
 #
 # **Predict.** The comma is the most frequent token, 5 % of the text: so much would a neuron have there that is active
 # everywhere alike. How many neurons of layer 0 will have more than 30 % at one token: none, some tens, or most? And of
@@ -471,12 +469,12 @@ for i in range(config.n_layers):
 # %% [markdown]
 # So there are candidates (`<0x0A>` is the line break). But a name such as "the neuron for *the*" says more than "active
 # there": it says that the neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and
-# at all other tokens only, and see which of the two moves the loss. Changes go both ways, so we take absolute values;
-# in a plain mean, a gain here would hide a loss there. (The test does not catch every wrong name: *Once* begins each of
-# these texts, so its neuron may be one for the first place.)
+# at all other tokens only, and see which of the two moves the loss. Gains and losses count alike, in absolute values.
+# (The test does not catch every wrong name: *Once* begins each of these texts, so its neuron may be one for the first
+# place.)
 #
-# We test the best candidate for *the* in layer 0, and the best for the comma in the last layer. As a control, three
-# neurons of the same layer, drawn at random and asked about the same token.
+# We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
+# neurons of the same layer, drawn at random, for the same token.
 #
 # **Predict.** A good name has nearly all of the change at its token; a neuron that treats all tokens alike has there
 # what the token has of the text, a few percent. Will both pass?
@@ -634,7 +632,7 @@ print(f"{'guessing':25} {np.log(config.vocab_size):.2f}")
 #
 # More than the sum: they can stand in for each other, one at a time; or later layers can bear one small disturbance of
 # the stream, but not four (no shared work is needed for that). Less: a chain. Without the first, the second has nothing
-# to work on, so losing it, too, costs little. The numbers alone do not tell which.
+# to work on. The numbers alone do not tell which.
 #
 # </details>
 #

@@ -224,15 +224,14 @@ print(f"{'in the logits':20} {he_minus_she(king['logits']):+9.2f} "
 # **Explain.** Through layer 2 the steps say nearly the same in both runs. From layer 3 on, attention tells king from
 # queen: 45, 23 and 19 % of the difference. Only attention can bring the word over from its own row.
 #
-# A share says what a step *wrote*. It does not say what would happen without the step: later steps read what it wrote,
-# and the size by which all are divided would be another. Lesson
-# [08](08_looking_inside.ipynb) splits further, down to single heads, and measures
-# how far shares and effects agree.
+# A share says what a step *wrote*, not what would happen without it: later steps read what it wrote, and the size by
+# which all are divided would be another. Lesson [08](08_looking_inside.ipynb) splits further, down to single heads, and
+# measures how far shares and effects agree.
 #
 # ## The prediction after every layer
 #
-# The stream has the same form at every depth, so the last norm and the output matrix can read it anywhere. This
-# is called the *logit lens*. It asks: if the model stopped here, what would it say?
+# The stream has the same shape at every depth, so the last norm and the output matrix can read it anywhere, which is
+# called the *logit lens*: if the model stopped here, what would it say?
 #
 # **Predict.** Guessing among V tokens costs $\ln V$ nats per token; the whole model needs 2.1. Does every layer lower
 # the loss of the lens? Which two lower it most?
@@ -272,7 +271,7 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
 # *youngest*, the guess is *daughter*, then a comma for three layers, then *daughter* again.
 #
 # One warning. The output matrix was trained on the stream's *last* form: what it cannot read in the middle may be there
-# all the same. Lesson [08](08_looking_inside.ipynb) shows how much is.
+# all the same (lesson [08](08_looking_inside.ipynb)).
 #
 # ## What it costs
 #
@@ -298,11 +297,10 @@ rule = 2 * T * (sum(counts.values()) - counts["embedding"])
 print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without the embedding")
 
 # %% [markdown]
-# The embedding is left out of the rule of thumb, as it is looked up and not multiplied; and the rule leaves out the
-# scores, which have no parameters.
+# The rule of thumb counts no embedding, which is looked up and not multiplied, and no scores, which have no parameters.
 #
-# A stopwatch is a tap: what passed since the name before is what this value took. The times are those of the machine
-# that built this page.
+# A stopwatch is a tap: what passed since the name before is what this value took. The quickest of several runs counts,
+# as whatever else the machine does only adds; the times are those of the machine that built this page.
 
 # %% tags=["timing"]
 part_of = {"attn.q": "projections", "attn.k": "projections", "attn.v": "projections",
@@ -327,11 +325,11 @@ class Stopwatch:
 
 
 watches = []
-for _ in range(7):
+for _ in range(15):
     watch = Stopwatch()
     nl.forward(story, weights, config, tap=watch)
     watches.append(watch.took)
-took = {part: 1000 * float(np.median([one[part] for one in watches])) for part in watches[0]}
+took = {part: 1000 * min(one[part] for one in watches) for part in watches[0]}
 figure, axes = figures.new(2.4, columns=2)
 figures.bars(axes[0], {part: n / 1e6 for part, n in flops.items()}, ".0f")
 figures.bars(axes[1], took, ".1f", colour=figures.GREEN)
@@ -343,11 +341,11 @@ figures.show(figure, "Left, where the arithmetic is; right, where the time goes:
 # %% tags=["timing"]
 def milliseconds(function, x):
     times = []
-    for _ in range(21):
+    for _ in range(15):
         before = time.perf_counter()
         function(x)
         times.append(1000 * (time.perf_counter() - before))
-    return float(np.median(times))
+    return min(times)
 
 
 exponents = [on_story[f"layers.{i}.{name}"] for i in range(config.n_layers)
@@ -359,11 +357,8 @@ for label, function in {"exponentials": np.exp, "copies of the same numbers": np
 # %% [markdown]
 # **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into the rest (and a
 # little of "scores, mix" into dividing and masking). A usual guess: it is spent on moving numbers. But copying all
-# scores and gates takes far less time than their exponentials, and these alone make a third of the rest or more:
+# scores and gates takes far less time than their exponentials, and these alone make about a third of the rest:
 # arithmetic that the count leaves out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
-#
-# With T tokens at once, each weight that is read serves T times; with one token it serves once. Lesson
-# [09](09_decoding_and_cache.ipynb) is about that.
 #
 # ## The same numbers as PyTorch
 #
@@ -404,14 +399,13 @@ for label, found in compared.items():
 # %%
 figure = figures.first_difference(compared, bound=1e-5)
 figures.show(figure, "In order of computation (no difference is drawn as 1e-8): the right run "
-                     "stays a factor of ten below the line, that is rounding; each mistake jumps "
-                     "where it first matters, and everything after it is wrong too.")
+                     "stays well below the line, that is rounding; each mistake jumps where it "
+                     "first matters, and everything after it is wrong too.")
 
 # %% [markdown]
 # **Explain.** The wrong eps shows at the first norm, the wrong theta only once something is rotated: q and k before it
-# are still right, and so is v. The first name that differs says where to *look*: at this step, and at what it read. (If
-# wq is loaded with its rows in a wrong order, q is the first to differ.) The logits alone would say only that
-# *something* is wrong.
+# are still right, and so is v. The first name that differs says where to *look*: at this step, and at the weights that
+# it read. The logits alone would say only that *something* is wrong.
 #
 # Agreement on one prompt is a test and not a proof; the tests of this project add long prompts, the cache, other
 # numbers of heads. Where PyTorch and transformers are installed, the next cell runs them on the model that ships.
@@ -472,8 +466,8 @@ figures.show(figure, "Each cell: one row of the stream, at one depth, from the o
 
 # %% [markdown]
 # **Explain.** Through layer 2 the noun's row is enough: patch it, and the queen becomes a king, and the king all but a
-# queen. After layer 3 it still moves the answer, after layer 4 no more: later tokens have fetched what they need. Not
-# all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth. (The
+# queen. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched what they need.
+# Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth. (The
 # cells of a line need not sum to 100: effects do not add up.)
 #
 # ### Which heads carry it?
