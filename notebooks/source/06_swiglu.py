@@ -45,9 +45,9 @@ check = checks.lesson("06")
 # A rule is called a *neuron*. It measures "looks like this" by a dot product of the row with D learned numbers, and
 # "that" is another row of D learned numbers. The results of all F neurons are added up.
 #
-# The *if* matters. Without it the step would be two matrix products, $(xA)B$, and those are one: $x(AB)$. However large
-# F is, such a step does no more than a single D × D matrix. So something between the two has to bend. The usual way is
-# a function of each number alone, an *activation*. The GLU paper (section 1) writes down three:
+# The *if* matters. Without it the step would be two matrix products, $(xA)B$, and those are one: $x(AB)$, a single
+# D × D matrix, however large F is. So something between the two has to bend. The usual way is a function of each number
+# alone, an *activation*. The GLU paper (section 1) writes down three:
 #
 # $$\mathrm{ReLU}(x) = \max(x, 0), \qquad \mathrm{GELU}(x) = x\,\Phi(x), \qquad \mathrm{Swish}_\beta(x) = x\,\sigma(\beta x)$$
 #
@@ -149,15 +149,16 @@ print("the model's function does the same:",
 #
 # ### The Llama for pencil
 #
-# In steps 9 and 10 of the [handout](handout.pdf) the row of *and* arrives as $(-1.3, -0.56)$, and meets
+# In steps 9 and 10 of the [handout](handout.pdf) the row of *and*, $(-3.5, -1.51)$, is normalised to $(-1.3, -0.56)$,
+# and meets
 #
 # $$\mathrm{gate} = \begin{pmatrix} -2.5 & 2.5 \\ 0 & -1 \end{pmatrix}, \quad
 # \mathrm{up} = \begin{pmatrix} -1.5 & 2 \\ 0 & 0 \end{pmatrix}, \quad
 # \mathrm{down} = \begin{pmatrix} 2 & 0 \\ -1.5 & 0 \end{pmatrix}$$
 #
-# A first number above 0 says that a noun stands here. So neuron 0 is the rule "if no noun stands here, a noun comes
-# next", and neuron 1 "if one does, *and* comes next". Which of the two gates is open? Do the steps with a pencil; then
-# the control below takes them away.
+# Up to here, a first number above 0 says that a noun *stands here*; the output will read it as "a noun *comes next*".
+# So neuron 0 is the rule "if no noun stands here, a noun comes next", and neuron 1 "if one does, *and* comes next".
+# Which of the two gates is open? Do the steps with a pencil; then the control below takes them away.
 
 # %%
 run = pencil.run()
@@ -176,7 +177,7 @@ for label, tap in (("with the step", nl.ignore), ("without it", no_feed_forward)
 
 # %% [markdown] tags=["result"]
 # Gate 0 is open, gate 1 nearly shut, and the first number rises from $-3.5$ to $8$: a noun comes next. Without the step
-# the row still says what stands here: after *and* the model expects *and*.
+# the row still says what stands here, and is read as what comes next: *and* after *and*, a noun after a noun.
 
 # %% [markdown]
 # ## In the model
@@ -203,9 +204,8 @@ for name, ours in {"gate": gate, "up": up, "hidden": hidden, "out": out}.items()
 # ### Does the gate only decide?
 #
 # Call a gate *open* if it is above 0, and closed otherwise. It is tempting to say: "the gate decides *whether* a neuron
-# acts, the up says *how much*". If that were so, Swish(gate) would be much the same number at all open gates. Let us
-# see how far it spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU,
-# section 1).
+# acts, the up says *how much*". Then Swish(gate) would be much the same number at all open gates. Let us see how far it
+# spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU paper, section 2).
 #
 # **Predict.** For a large gate, what is Swish(gate), nearly? So which of the three will spread least at open gates?
 
@@ -224,30 +224,32 @@ figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
              "(gate, up) lie: most are near the middle, where the product is small.")
 
 # %% [markdown]
-# **Explain.** Swish(g) is nearly g for a large gate, so it says how much just as the up does; here it even spreads
-# more. σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
-# *whether* the neuron acts, both say *how much*, and the up alone gives the sign (but for the small dip).
+# **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does, and spreads even
+# more here. σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
+# *whether* the neuron acts, both say *how much*, and the up gives the sign (but for the small dip).
 #
 # ## Open and closed gates
 #
-# How much do closed gates still do? What a neuron adds to a token is its product times its row of down. So we measure
-# it by the length of that: |product| times the length of the row.
+# How much do closed gates still do? A neuron adds its product times its row of down. For each token, we sum up what all
+# neurons behind closed gates add, and compare the length of that row with the same for the open ones. And we count how
+# many neurons it takes, longest addition first, to make half of all lengths together.
 #
 # **Predict.** F is 704. How many gates are open for a typical token: nearly all, half, a third? And if all closed gates
 # were set to exactly 0, would the loss rise by about 0.2 nats, 1, or 6? (A nat measures surprise: lower is better.)
 
 # %%
-print("          gates   closed gates' part   neurons that make half")
-print("          open    of all additions     of a token's additions")
+print("          gates    length added behind closed     neurons that make half")
+print("          open     gates, by that behind open     of a token's additions")
 for i, layer_weights in enumerate(weights["layers"]):
-    g = seen[f"layers.{i}.ffn.gate"]
-    length = np.linalg.norm(layer_weights["ffn"]["down"], axis=1)             # (F,): of each row
-    size = np.abs(seen[f"layers.{i}.ffn.hidden"]) * length                    # (T, F)
-    behind_closed = size[g <= 0].sum() / size.sum()
+    g, products = seen[f"layers.{i}.ffn.gate"], seen[f"layers.{i}.ffn.hidden"]
+    down = layer_weights["ffn"]["down"]
+    closed, opened = [np.where(part, products, 0) @ down for part in (g <= 0, g > 0)]     # (T, D)
+    ratio = np.median(np.linalg.norm(closed, axis=1) / np.linalg.norm(opened, axis=1))
+    size = np.abs(products) * np.linalg.norm(down, axis=1)            # (T, F): of each addition
     largest_first = np.sort(size, axis=-1)[:, ::-1]
     part = np.cumsum(largest_first, axis=-1) / size.sum(axis=-1, keepdims=True)
     needed = 1 + np.mean(np.sum(part < 0.5, axis=-1))
-    print(f"layer {i} {np.mean(g > 0):7.0%} {behind_closed:15.0%} {needed:22.0f}")
+    print(f"layer {i} {np.mean(g > 0):7.0%} {ratio:19.2f} {needed:26.0f}")
 
 
 # %%
@@ -297,13 +299,12 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
       f"32, and {np.mean(near_top <= 2):.0%} of all neurons")
 
 # %% [markdown]
-# **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: single additions behind closed
-# gates are short, but there are many, and together they make 27 to 61 % of the whole. Yet they matter less: setting
-# them to zero costs about 0.2 nats, setting the open ones to zero about 6. Most of that 6 is layer 0; without it, the
-# two are 0.14 and 1.
+# **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: together, closed gates add a
+# row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Yet setting them to zero costs only
+# about 0.2 nats, the open ones about 6. Most of that 6 is layer 0; without it, the two are 0.14 and 1.
 #
-# The work of one token is spread over many neurons: 19 make half of it in layer 0, 55 to 103 in the others. The figure
-# shows the strongest, *chosen* for being strong somewhere; of all neurons, fewer than half are as selective.
+# The work is spread over many neurons: 19 make half of it in layer 0, 55 to 103 in the others. The figure shows the
+# strongest, *chosen* for being strong somewhere; of all neurons, fewer than half are as selective.
 #
 # ## What the gate does here
 #
@@ -311,12 +312,12 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
 #
 # - **gate held**: each neuron's Swish(gate) is replaced by its mean, so the gate no longer depends on the token;
 # - **best line**: the step is replaced by a linear map, the matrix M for which the rows read · M are nearest to what
-#   the step wrote (least squares, on five stories that the model tells itself);
+#   the step wrote (least squares, on four stories that the model tells itself);
 # - **mean**: the step adds the same row at every token, its mean output;
 # - **deleted**: the step adds nothing.
 #
-# A held gate leaves a linear step. The best line is linear, too. So if holding the gate hurts *because* the step
-# becomes linear, the best line must hurt as much.
+# A held gate leaves a linear step, too. So if holding it hurts *because* the step becomes linear, the best line must
+# hurt as much.
 #
 # **Predict.** In lesson [00](00_start_here.ipynb), layer 0's step was worth 4.9 nats, far more than any other. What
 # will the best line cost there: about as much as the held gate, or much less?
@@ -324,7 +325,7 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
 # %%
 prompt = tokenizer.encode("Once upon a time")
 texts = []
-for seed in range(7):                                     # float64: the same story everywhere
+for seed in range(5):                                     # float64: the same story everywhere
     rng = np.random.default_rng(seed)
     texts.append(prompt + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8)))
 
@@ -337,8 +338,8 @@ def traces_of(texts):
     return found
 
 
-find = texts[:5]                                          # to fit and to name on
-test = [*texts[5:], story]                                # to test on
+find = texts[:4]                                          # to fit and to name on
+test = [texts[4], story]                                  # to test on
 find_runs, test_runs = traces_of(find), traces_of(test)
 
 
@@ -391,9 +392,16 @@ middle = [f"layers.{i}.ffn.out" for i in range(1, 5)]
 print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 
 # %% [markdown]
-# Layer 0 stands apart. A guess: its step says what the token is, whatever came before. Then it should work as well if
-# it reads the *embedding* alone, as if the attention before it had added nothing. If the guess is wrong, the loss must
-# rise, by up to the 4.9 nats that the whole step is worth.
+# **Explain.** Much less: the best line is just as linear as a held gate and costs a quarter as much. So linearity is
+# not the main reason: a gate held at its mean is simply a bad line, no better than the same row at every token. And
+# this line was fitted to the step's output, not to the loss: the best one for the loss costs *at most* as much. (In
+# layer 4 this one does even worse than "deleted", which is a line, too.)
+#
+# In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
+# twice the sum (question 3).
+#
+# **Predict.** A guess: layer 0's step says what the token is, whatever came before. If so, what does it cost to let the
+# step read the *embedding* alone, without what attention added: nearly nothing, 1 nat, or nearly 4.9?
 
 # %%
 def read_the_embedding(layer):
@@ -414,25 +422,17 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
     print(f"{name:18} median length of a row {np.median(lengths):5.1f}")
 
 # %% [markdown]
-# **Explain.** Much less: the best line is just as linear as a held gate and costs a fifth as much. So linearity is not
-# the main reason: a gate held at its mean is simply a bad line, hardly better than the same row at every token. And the
-# best line costs *at most* what is printed: it was fitted to the step's output, not to the loss. (In layer 4 it even
-# does worse than "deleted", which is a line, too.)
-#
-# Layer 0's step does not need the context: it is close to a table with one row for each token, written as a formula.
-# That is partly a fact about the attention before it, which adds rows so short that there is little to read.
-#
-# In layers 1 to 4, each step costs about 0.1 nats or less if it is missing alone. That does not make them idle: all
-# four together cost twice the sum (question 3).
+# **Explain.** Nearly nothing. Layer 0's step does not need the context: it is close to a table with one row for each
+# token, written as a formula. That is partly a fact about the attention before it, which adds rows so short that there
+# is little to read.
 #
 # ## Neurons with a name
 #
 # Can we say what a single neuron does? A first idea: add up the sizes of its products, token by token, and see which
-# token has the largest share. The five stories serve to *find* a name, the two others and ours to *test* it: the best
-# of 704 neurons looks better than it is, by luck. As a control, the same search with the tokens *shuffled*, so that no
-# neuron can deserve a name.
+# token has the largest share. Four stories serve to *find* a name, a fifth and ours to *test* it: the best of 704
+# neurons looks better than it is, by luck. The control is the same search with the tokens *shuffled*.
 #
-# **Predict.** The comma is the most frequent token, 6 % of the text: so much would a neuron have there that is active
+# **Predict.** The comma is the most frequent token, 5 % of the text: so much would a neuron have there that is active
 # everywhere alike. How many neurons of layer 0 will have more than 30 % at one token: none, some tens, or most? And of
 # the last layer?
 
@@ -467,13 +467,14 @@ for i in range(config.n_layers):
           + "  ".join(list(names)[:8]))
 
 # %% [markdown]
-# So there are candidates. But a name such as "the neuron for *the*" says more than "active there". It says that the
-# neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and at all other tokens only,
-# and see which of the two moves the loss. Changes go both ways, so we take absolute values; in a plain mean, a gain
-# here would hide a loss there.
+# So there are candidates (`<0x0A>` is the line break). But a name such as "the neuron for *the*" says more than "active
+# there": it says that the neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and
+# at all other tokens only, and see which of the two moves the loss. Gains and losses count alike, in absolute values.
+# (The test does not catch every wrong name: *Once* begins each of these texts, so its neuron may be one for the first
+# place.)
 #
-# We test the best candidate for "▁the" in layer 0, and the best for a line break, `<0x0A>`, in the last layer. As a
-# control, five neurons of the same layer, drawn at random and asked about the same token.
+# We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
+# neurons of the same layer, drawn at random, for the same token.
 #
 # **Predict.** A good name has nearly all of the change at its token; a neuron that treats all tokens alike has there
 # what the token has of the text, a few percent. Will both pass?
@@ -508,35 +509,35 @@ def mean_change(layer, neuron, token, there):
 
 # %%
 rng = np.random.default_rng(0)
-print("                            active there     mean |change|, silent      share of")
-print("                            found   test    at it      elsewhere     change at it")
-for i, piece in ((0, "▁the"), (config.n_layers - 1, "<0x0A>")):
+print("                        active there    mean |change|, silent    share     part of the")
+print("                        found   test    at it     elsewhere      at it     step's row there")
+for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
     token = tokenizer.sp.piece_to_id(piece)
     best = int(np.argmax(np.where(favourite[i] == token, found[i], 0)))
-    shares = []
     others = np.delete(np.arange(config.hidden_dim), best)
-    for j in [best, *rng.choice(others, 5, replace=False)]:
+    shares = []
+    for j in [best, *rng.choice(others, 3, replace=False)]:
         at_it, elsewhere = [mean_change(i, j, token, there) for there in (True, False)]
         shares.append(at_it / (at_it + elsewhere))
         if j == best:
-            print(f"layer {i}, neuron {j}, {piece:8} {found[i][j]:6.0%} {held[i][j]:6.0%} "
-                  f"{at_it:10.4f} {elsewhere:12.4f} {shares[0]:15.0%}")
-    print(f"         five at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} of the change; "
-          f"the token is {np.mean(test_ids == token):.0%} of the text")
+            change = f"{at_it:11.4f} {elsewhere:11.4f} {shares[0]:12.0%}"
     here = test_ids == token
     product = gathered(test_runs, f"layers.{i}.ffn.hidden")[here, best]
     wrote = product[:, None] * weights["layers"][i]["ffn"]["down"][best]
     whole = gathered(test_runs, f"layers.{i}.ffn.out")[here]
-    print(f"         there it adds a row of length {np.linalg.norm(wrote, axis=1).mean():.0f}, "
-          f"the whole step one of {np.linalg.norm(whole, axis=1).mean():.0f}")
+    along = np.sum(wrote * whole, axis=1) / np.sum(whole * whole, axis=1)     # 1: it is the row
+    print(f"layer {i}, {best}, {piece!r:6} {found[i][best]:8.0%} {held[i][best]:6.0%} {change} "
+          f"{along.mean():12.0%}")
+    print(f"         three at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} at it; "
+          f"the token is {np.mean(here):.0%} of the text")
 
 # %% [markdown]
-# **Explain.** The neuron for *the* passes: 96 % of what it does to the loss, it does by its work at *the*. There it is
-# not one of many: it writes nearly the whole row of layer 0's step.
+# **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. There it is
+# not one of many: along the row that layer 0's step adds, 92 % is its own.
 #
-# The line-break neuron does not pass: its work at line breaks makes more of the change than that of a neuron drawn at
-# random, but most of the change comes from its work elsewhere. "Has to do with line breaks" is true; "the line-break
-# neuron" says too much. And its activity did not tell: 77 % of it is at line breaks. Strong is not yet important.
+# The comma neuron does not pass: its work at commas makes more of the change than that of a neuron drawn at random,
+# but most of the change comes from its work elsewhere. "Has to do with commas" is true; "the comma neuron" says too
+# much.
 #
 # **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
 # and see what the model expects then:
@@ -547,8 +548,8 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, "<0x0A>")):
 #
 # With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, LLaMA
 # (section 2.2) takes two thirds of 4D for F. The code then rounds up to a multiple of 256 (`multiple_of`). For the
-# largest Llama 2 it multiplies by 1.3 first, and rounds to a multiple of 4,096: there, a wider F makes up for the
-# parameters that shared keys and values save (Llama 2, appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
+# largest Llama 2 it multiplies by 1.3 first, and rounds to a multiple of 4,096: a wider F makes up for what shared keys
+# and values save (Llama 2, appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** D is 4,096 for 7B. What is F? (Two thirds of 4 · 4,096 is `10,922.67`.)
 
@@ -567,14 +568,12 @@ for label, rule in rules.items():
 for name in ("llama-2-7b", "llama-2-70b"):
     counts = nl.parameter_counts(nl.PRESETS[name])
     print(f"{name}: {counts['feed-forward'] / sum(counts.values()):.0%} of all parameters are here")
-print(f"70B with multiple_of 256 would have F {width(8192, 256, 1.3):,}")
 
 # %% [markdown]
 # ## In the wild
 #
-# - **Gate and up exchanged.** Both are (D, F), so nothing complains. In Meta's files gate, up and down are w1, w3 and
-#   w2. If you take w1, w2, w3 for gate, up, down, a shape stops you; if you take gate for up, nothing does. A library
-#   computed silu(up) · gate for a while
+# - **Gate and up exchanged.** Both are (D, F), so nothing complains. (In Meta's files gate, up and down are w1, w3 and
+#   w2.) A library computed silu(up) · gate for a while
 #   ([mlx-lm#767](https://github.com/ml-explore/mlx-lm/pull/767)).
 # - **Fused matrices.** Some files store gate and up as one matrix, side by side (exercise 2) or one column of each
 #   in turns. A program that expected the one and was given the other wrote garbage
@@ -592,13 +591,14 @@ ways = {"as trained": base,
         "sigmoid for Swish (GLU)": loss(change_silu(sigmoid)),
         "no activation: gate × up": loss(change_silu(lambda g: g))}
 for label, value in ways.items():
-    print(f"{label:25} {value:.2f} nats per token; guessing: {np.log(config.vocab_size):.2f}")
+    print(f"{label:25} {value:.2f} nats per token")
+print(f"{'guessing':25} {np.log(config.vocab_size):.2f}")
 
 # %% [markdown]
-# These numbers say what *this* model, trained with Swish, makes of another function. They do not say which one is best:
-# for that, each has to be trained. The GLU paper did so (table 1): after the long run, all gated forms are ahead of the
-# plain ones, even the one without any activation, *Bilinear*, that costs 2 nats here. (A product of two linear maps
-# bends as well.) It offers no explanation (section 4).
+# These numbers say what *this* model, trained with Swish, makes of another function, not which one is best: for that,
+# each has to be trained. The GLU paper did so (table 1): after the long run, all gated forms are ahead of the plain
+# ones, even the one without any activation, *Bilinear*, that costs 2 nats here. (A product of two linear maps bends as
+# well.) It offers no explanation (section 4).
 #
 # ## Questions
 #
@@ -608,8 +608,7 @@ for label, value in ways.items():
 # <summary>Answer</summary>
 #
 # Yes. The gate is open, Swish(4) is about 4, and the product is about −12: it adds its row of down minus twelve times.
-# An open gate says *that* the neuron acts, both say how much, and the up gives the sign. So "raises" and "lowers" are
-# not properties of a neuron's row of down alone.
+# So "raises" and "lowers" are not properties of a neuron's row of down alone.
 #
 # </details>
 #
@@ -633,7 +632,7 @@ for label, value in ways.items():
 #
 # More than the sum: they can stand in for each other, one at a time; or later layers can bear one small disturbance of
 # the stream, but not four (no shared work is needed for that). Less: a chain. Without the first, the second has nothing
-# to work on, so losing it, too, costs little. The numbers alone do not tell which.
+# to work on. The numbers alone do not tell which.
 #
 # </details>
 #
@@ -684,9 +683,8 @@ def fused_swiglu(x, up_gate, down):
 # ### 3. Only the strongest
 #
 # A small part of the neurons makes half of the additions. What does a step add with the k strongest *of each token*?
-# Measure a neuron as in the table above, by the length (the root of the sum of squares) of the row that it *adds*. Keep
-# the k neurons with the longest additions, separately for each token, and add up only those. No two are equally long
-# here.
+# Measure a neuron by the length (the root of the sum of squares) of the row that it *adds*. Keep the k longest
+# additions, separately for each token, and add up only those. No two are equally long here.
 
 # %% tags=["exercise"]
 def strongest_only(hidden, down, k):
@@ -710,5 +708,5 @@ def strongest_only(hidden, down, k):
 # 1. The feed-forward step works on each token alone: F neurons, each *if the row looks like this, add that*.
 # 2. SwiGLU is Swish(gate) · up, sent through down: the gate decides whether, both say how much, the up has the sign.
 # 3. Closed gates are small, not silent: setting them to zero costs this model 0.16 nats, losing the open ones 6.
-# 4. Layer 0's step is close to a table of tokens, and not because it is linear: the best line loses a nat there.
+# 4. Layer 0's step needs no context: it is close to a table with one row for each token; a line instead costs a nat.
 # 5. A neuron's name is a guess until silencing it at its token moves the loss, and silencing it elsewhere does not.

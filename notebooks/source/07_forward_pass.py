@@ -133,9 +133,10 @@ print("shares", *[y / size @ (w_he - w_she) for y in (e, a, f)])
 # ### The Llama for pencil
 #
 # Now the whole pass of the [handout](handout.pdf), to its last three steps. For *and*, the stream starts at
-# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(11.5, 0)$. Its logits of *dogs* and *and* differ
-# by the columns $(1, -1) - (-1, 0) = (2, -1)$, those of *dogs* and *cats* by $(1, -1) - (1, 1) = (0, -2)$. Which of the
-# three addends can matter for *dogs* against *cats*, and which for *dogs* against *and*?
+# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(11.5, 0)$; the last norm has $g = (1.5, 2)$. The
+# columns of *dogs* and *and* differ by $(1, -1) - (-1, 0) = (2, -1)$, those of *dogs* and *cats* by
+# $(1, -1) - (1, 1) = (0, -2)$. Which of the three addends can matter for *dogs* against *cats*, and which for *dogs*
+# against *and*?
 
 # %%
 run = pencil.run()
@@ -160,22 +161,18 @@ for other in ("cats", "and"):
 # ### In the model
 #
 # **Predict.** The trace holds all the addends. If we add them up, one after the other, how near do we come to the
-# model's own stream: to one percent, to six digits, to the last bit? And in the opposite order?
+# model's own stream: to one percent, to six digits, to the last bit?
 
 # %%
 added = ["embedding"]
 added += [f"layers.{i}.{step}.out" for i in range(config.n_layers) for step in ("attn", "ffn")]
 last = f"layers.{config.n_layers - 1}.x_ffn"
 
-forwards = king["embedding"]
+total = king["embedding"]
 for name in added[1:]:
-    forwards = forwards + king[name]
-backwards = sum(king[name] for name in added[::-1])
-near = np.abs(backwards - king[last]).max() < 1e-6 * np.abs(king[last]).max()
-print(f"{len(added)} addends; their sum is {last}, bit for bit: "
-      f"{np.array_equal(forwards, king[last])}")
-print(f"in the opposite order, bit for bit: {np.array_equal(backwards, king[last])}, "
-      f"to six digits: {near}")
+    total = total + king[name]
+same = np.array_equal(total, king[last])
+print(f"{len(added)} addends; their sum is {last}, bit for bit: {same}")
 
 # %%
 figure = figures.addends({name: king[name][-1, :32] for name in added},
@@ -185,8 +182,7 @@ figures.show(figure, "32 of D columns of the stream at the last token, that (a d
                      "and what layer 0's attention adds are too small to be seen.")
 
 # %% [markdown]
-# **Explain.** To the last bit, if the order is the same. A sum of float32 numbers depends on their order, here only in
-# the last digits.
+# **Explain.** To the last bit: nothing else is in the stream.
 #
 # ## Who made this prediction?
 #
@@ -228,15 +224,14 @@ print(f"{'in the logits':20} {he_minus_she(king['logits']):+9.2f} "
 # **Explain.** Through layer 2 the steps say nearly the same in both runs. From layer 3 on, attention tells king from
 # queen: 45, 23 and 19 % of the difference. Only attention can bring the word over from its own row.
 #
-# A share says what a step *wrote*. It does not say what would happen without the step: later steps read what it wrote,
-# and the size by which all are divided would be another. Lesson
-# [08](08_looking_inside.ipynb) splits further, down to single heads, and measures
-# how far shares and effects agree.
+# A share says what a step *wrote*, not what would happen without it: later steps read what it wrote, and the size by
+# which all are divided would be another. Lesson [08](08_looking_inside.ipynb) splits further, down to single heads, and
+# measures how far shares and effects agree.
 #
 # ## The prediction after every layer
 #
-# The stream has the same form at every depth, so the last norm and the output matrix can read it anywhere. This
-# is called the *logit lens*. It asks: if the model stopped here, what would it say?
+# The stream has the same shape at every depth, so the last norm and the output matrix can read it anywhere, which is
+# called the *logit lens*: if the model stopped here, what would it say?
 #
 # **Predict.** Guessing among V tokens costs $\ln V$ nats per token; the whole model needs 2.1. Does every layer lower
 # the loss of the lens? Which two lower it most?
@@ -253,8 +248,7 @@ nats = [float(nl.cross_entropy(lens(on_story[name])[:-1], story[1:]).mean()) for
 print(f"guessing        {np.log(config.vocab_size):5.2f} nats per token")
 for i, name in enumerate(depths):
     change = f"{nats[i] - nats[i - 1]:+.2f}" if i > 0 else ""
-    part = f"{(nats[i - 1] - nats[i]) / (nats[1] - nats[-1]):4.0%} of the fall after layer 0"
-    print(f"{name:15} {nats[i]:5.2f} {change:>6}   {part if i > 1 else ''}")
+    print(f"{name:15} {nats[i]:5.2f} {change:>6}")
 same = np.allclose(lens(on_story[last]), on_story["logits"], atol=1e-4)
 print("the last one is the model itself:", same)
 
@@ -272,13 +266,12 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
                      "the model's answer.")
 
 # %% [markdown]
-# **Explain.** Every layer lowers it. Layer 0 most, and of the rest layer 5 makes 39 %, layer 1 makes 24 %. The
-# embedding says which token *is* here; by itself the output matrix never had to read it, and it does worse than
-# guessing. At single tokens the way is less smooth: after *youngest*, the guess is *daughter*, then a comma for three
-# layers, then *daughter* again.
+# **Explain.** Every layer lowers it, layers 0 and 5 most. The embedding does worse than guessing: it says which token
+# *is* here, and the output matrix never had to read that by itself. At single tokens the way is less smooth: after
+# *youngest*, the guess is *daughter*, then a comma for three layers, then *daughter* again.
 #
 # One warning. The output matrix was trained on the stream's *last* form: what it cannot read in the middle may be there
-# all the same. Lesson [08](08_looking_inside.ipynb) shows how much is.
+# all the same (lesson [08](08_looking_inside.ipynb)).
 #
 # ## What it costs
 #
@@ -304,11 +297,10 @@ rule = 2 * T * (sum(counts.values()) - counts["embedding"])
 print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without the embedding")
 
 # %% [markdown]
-# The embedding is left out of the rule of thumb, as it is looked up and not multiplied; and the rule leaves out the
-# scores, which have no parameters.
+# The rule of thumb counts no embedding, which is looked up and not multiplied, and no scores, which have no parameters.
 #
-# A stopwatch is a tap: what passed since the name before is what this value took. These are times on the machine that
-# built this page; run the cells for yours.
+# A stopwatch is a tap: what passed since the name before is what this value took. The quickest of several runs counts,
+# as whatever else the machine does only adds; the times are those of the machine that built this page.
 
 # %% tags=["timing"]
 part_of = {"attn.q": "projections", "attn.k": "projections", "attn.v": "projections",
@@ -333,11 +325,11 @@ class Stopwatch:
 
 
 watches = []
-for _ in range(7):
+for _ in range(15):
     watch = Stopwatch()
     nl.forward(story, weights, config, tap=watch)
     watches.append(watch.took)
-took = {part: 1000 * float(np.median([one[part] for one in watches])) for part in watches[0]}
+took = {part: 1000 * min(one[part] for one in watches) for part in watches[0]}
 figure, axes = figures.new(2.4, columns=2)
 figures.bars(axes[0], {part: n / 1e6 for part, n in flops.items()}, ".0f")
 figures.bars(axes[1], took, ".1f", colour=figures.GREEN)
@@ -347,29 +339,26 @@ figures.show(figure, "Left, where the arithmetic is; right, where the time goes:
                      "into steps that the left side does not count.")
 
 # %% tags=["timing"]
-def milliseconds(function):
+def milliseconds(function, x):
     times = []
-    for _ in range(21):
+    for _ in range(15):
         before = time.perf_counter()
-        function()
+        function(x)
         times.append(1000 * (time.perf_counter() - before))
-    return float(np.median(times))
+    return min(times)
 
 
-scores = np.zeros((config.n_heads, T, T), np.float32)     # as large as the scores of one layer
-print(f"copy {milliseconds(lambda: scores.copy()):.2f} ms, "
-      f"add 1 {milliseconds(lambda: scores + 1):.2f} ms, "
-      f"exp {milliseconds(lambda: np.exp(scores)):.2f} ms")
+exponents = [on_story[f"layers.{i}.{name}"] for i in range(config.n_layers)
+             for name in ("attn.scores", "ffn.gate")]     # what softmax and Swish put into exp
+print(f"all the rest: {took['all the rest']:.1f} ms")
+for label, function in {"exponentials": np.exp, "copies of the same numbers": np.copy}.items():
+    print(f"{label}: {sum(milliseconds(function, x) for x in exponents):.1f} ms")
 
 # %% [markdown]
 # **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into the rest (and a
-# little of "scores, mix" into dividing and masking). A usual guess: it is spent on moving numbers. The last cell is the
-# control: adding 1 to every score takes about as long as copying them, so there the arithmetic is free. But an
-# exponential takes many times as long. It is a computation of its own, softmax and Swish need one for each number, and
-# the count leaves them out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
-#
-# With T tokens at once, each weight that is read serves T times; with one token it serves once. Lesson
-# [09](09_decoding_and_cache.ipynb) is about that.
+# little of "scores, mix" into dividing and masking). A usual guess: it is spent on moving numbers. But copying all
+# scores and gates takes far less time than their exponentials, and these alone make about a third of the rest:
+# arithmetic that the count leaves out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
 #
 # ## The same numbers as PyTorch
 #
@@ -410,18 +399,16 @@ for label, found in compared.items():
 # %%
 figure = figures.first_difference(compared, bound=1e-5)
 figures.show(figure, "In order of computation (no difference is drawn as 1e-8): the right run "
-                     "stays below the line, that is rounding; each mistake jumps where it first "
-                     "matters, and everything after it is wrong too.")
+                     "stays well below the line, that is rounding; each mistake jumps where it "
+                     "first matters, and everything after it is wrong too.")
 
 # %% [markdown]
 # **Explain.** The wrong eps shows at the first norm, the wrong theta only once something is rotated: q and k before it
-# are still right, and so is v. The first name that differs says where to *look*: at this step, and at what it read. (If
-# wq is loaded with its rows in a wrong order, q is the first to differ.) The logits alone would say only that
-# *something* is wrong.
+# are still right, and so is v. The first name that differs says where to *look*: at this step, and at the weights that
+# it read. The logits alone would say only that *something* is wrong.
 #
-# Agreement on one prompt is a test and not a proof. A long prompt, a prompt in two parts through the cache, other
-# numbers of heads are further tests, and the tests of this project have them. Where PyTorch and transformers are
-# installed, the next cell runs them on the model that ships.
+# Agreement on one prompt is a test and not a proof; the tests of this project add long prompts, the cache, other
+# numbers of heads. Where PyTorch and transformers are installed, the next cell runs them on the model that ships.
 
 # %% tags=["timing"]
 try:
@@ -468,25 +455,20 @@ def moved(tokens, own, donor, name, index):
 ways = {"king into queen": (QUEEN, queen, king), "queen into king": (KING, king, queen)}
 by_row = {way: np.array([[moved(*runs, name, t) for t in range(len(KING))] for name in depths])
           for way, runs in ways.items()}                  # (1 + L, T) each
-print("the row patched:     noun     so   that       noun     so   that")
-print("                  (king into queen)       (queen into king)")
-for i, name in enumerate(depths):
-    there, back = (by_row[way][i, [2, 4, 6]].tolist() for way in ways)
-    print(f"{name:16}", *[f"{round(100 * x):5}%" for x in there], "   ",
-          *[f"{round(100 * x):5}%" for x in back])
-
-# %%
-figure, ax = figures.new(3.2)
-figures.matrix(ax, 100 * by_row["king into queen"], depths, figures.pieces(tokenizer, KING),
-               numbers=".0f", title="percent of the way from she to he, a row from the king's run")
-figures.show(figure, "Dark cells turn she into he: until layer 2 the noun's row is enough, in "
-                     "layers 3 and 4 the last token's takes over.")
+figure, axes = figures.new(3.2, columns=2)
+for ax, way in zip(axes, ways):
+    figures.matrix(ax, 100 * by_row[way], columns=figures.pieces(tokenizer, ways[way][0]),
+                   numbers=".0f", title=f"{way}: percent of the way")
+axes[0].set_yticks(range(len(depths)), depths)
+figures.show(figure, "Each cell: one row of the stream, at one depth, from the other run. Until "
+                     "layer 2 the noun's row is enough; in layers 3 and 4 the last token's takes "
+                     "over.")
 
 # %% [markdown]
-# **Explain.** Through layer 2 the noun's row is enough: patch it, and the queen becomes a king (93 to 100 % of the way
-# back, too). After layer 3 it still moves the answer by 14 % (29 % in the other direction), after layer 4 by nothing:
-# later tokens have fetched what they need. Not all of it goes straight to the last token; after layer 4, the row of
-# *so* alone moves it by a tenth. (The cells of a line need not sum to 100: effects do not add up.)
+# **Explain.** Through layer 2 the noun's row is enough: patch it, and the queen becomes a king, and the king all but a
+# queen. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched what they need.
+# Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth. (The
+# cells of a line need not sum to 100: effects do not add up.)
 #
 # ### Which heads carry it?
 #
@@ -599,9 +581,10 @@ print(f"{name} differs by {apart / 1e-5:.0f} times the bound")
 # <details>
 # <summary>Answer</summary>
 #
-# Before the last norm: nothing (but for eps), as the norm divides it out. Before the last layer: the two steps of the
-# layer read normalised rows, so they add nearly what they added before, to a row ten times as long. What the last layer
-# says counts for about a tenth of what it did.
+# Before the last norm: nothing (but for eps), as the norm divides it out. Before the last layer: attention reads a
+# normalised row and adds what it added before, now to a row ten times as long. The feed-forward step reads the sum of
+# the two, in which attention counts for a tenth of what it did: it adds something else. In the end the layer is heard
+# far less.
 #
 # </details>
 #
