@@ -302,7 +302,7 @@ for row, (old, new) in enumerate(pairs):
     ax.barh(row, high - low, 0.25, low, color=figures.ORANGE)
     ax.plot(per_gpu["llama-1-" + old][0], row, "o", color=figures.BLACK)
 ax.set(yticks=range(4), yticklabels=[f"{old}, {new}" for old, new in pairs], ylim=(3.5, -0.5),
-       xlabel="trillion FLOPs per second and GPU, scores counted")
+       xlim=(105, 170), xlabel="trillion FLOPs per second and GPU, scores counted")
 figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed) reaches Llama 1 "
                      "(dots) in the 7B only.")
 

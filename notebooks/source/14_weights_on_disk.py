@@ -340,8 +340,8 @@ for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
           f"{other} of {len(tokens)} likeliest tokens differ")
 
 # %% [markdown]
-# **Explain.** By about 0.01 (the root of the mean square). Cutting errs nearly twice as much, float16, with three more bits,
-# seven times less. At no place of the text does another token come first.
+# **Explain.** By about 0.01 (the root of the mean square). Cutting errs nearly twice as much, float16, with three more
+# bits, seven times less. At no place of the text does another token come first.
 #
 # Each weight is off by up to $2^{-8}$ of itself, and a logit adds up the errors of many. They might cancel, as each is as
 # likely up as down. In one product of the model, add the errors up with their signs, and without them.
@@ -361,8 +361,8 @@ for label, store in (("bfloat16, rounded", as_bfloat16), ("bfloat16, cut", cut))
           f"{by_chance / without:.1%} of {without:.4f}")
 
 # %% [markdown]
-# **Explain.** A tenth, and no less than random signs leave: rounding errors cancel like chance. Cutting goes towards zero,
-# so each error has the opposite sign of its weight; they are twice as large, and cancel less well.
+# **Explain.** A tenth, as much as random signs leave: rounding errors cancel like chance. Cutting goes towards zero, so
+# each error has the opposite sign of its weight; they are nearly twice as large, and cancel less well.
 #
 # ## Two layouts
 #
@@ -529,7 +529,7 @@ print(f"another activation  {loss(gelu_instead):.2f}")
 
 # %% [markdown]
 # **Explain.** *Another F* is harmless, as F stands in the shapes. Without its last layer the model is plainly worse. The
-# other activation costs 0.05 nats, which is hard to notice in a story.
+# other activation costs only 0.05 nats: that is easily overlooked.
 #
 # ## A larger Llama
 #
