@@ -21,13 +21,12 @@
 # | **Minutes** | 80 |
 #
 # T tokens, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers;
-# N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12 (in
-# printouts T after a number).
+# N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12,
+# printed as in 1.4T.
 
 # %% tags=["hide"]
 import csv
 import math
-import textwrap
 from dataclasses import replace
 
 import checks
@@ -59,7 +58,7 @@ print(counts, "together", sum(counts.values()))
 # %% [markdown]
 # ## Parameters
 #
-# Seven numbers give all sizes: L, D, H, G, d, F and V (d is 128 in all published Llamas). A layer has four matrices of
+# Seven numbers give all sizes: L, D, H, G, d, F and V (d is 128 throughout Llama 1 and 2). A layer has four matrices of
 # attention, three of the feed-forward step and two norms:
 #
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
@@ -77,10 +76,12 @@ def by_formula(c):
 models = {**nl.PRESETS, "this model": config}
 count = {name: sum(nl.parameter_counts(c).values()) for name, c in models.items()}
 assert all(count[name] == by_formula(c) for name, c in models.items())
-print("               D   L   H/G     F      parameters")
-for name, c in models.items():
+said = ["6.7", "13.0", "32.5", "65.2", "7", "13", "34", "70", ""]         # L1 table 2, L2 table 1
+print("               D   L   H/G     F      parameters   billions in the papers")
+for (name, c), paper in zip(models.items(), said):
     heads = f"{c.n_heads}/{c.n_kv_heads}"
-    print(f"{name:11} {c.dim:5} {c.n_layers:3} {heads:>6} {c.hidden_dim:6} {count[name]:15,}")
+    sizes = f"{name:11} {c.dim:5} {c.n_layers:3} {heads:>6} {c.hidden_dim:6}"
+    print(f"{sizes} {count[name]:15,}   {paper}")
 
 # %%
 some = ("this model", "llama-2-7b", "llama-2-13b", "llama-1-65b", "llama-2-70b")
@@ -97,38 +98,20 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 # %% [markdown]
 # **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
 # layers. The feed-forward share rises to two thirds, as F is about 2.7 D: $3DF \approx 8 D^2$ stand against $4 D^2$ of
-# attention. In the 70B F is 3.5 D; that is the next question.
-#
-# **Predict.** From 65B to 70B attention's share falls from 33 to 18 percent. Two things changed: the 70B shares its
-# keys and values, and its F is wider. Which of the two matters more?
-
-# %%
-llama_70b = nl.PRESETS["llama-2-70b"]
-for label, c in (("70B", llama_70b), ("with G 64 as in 65B", replace(llama_70b, n_kv_heads=64)),
-                 ("with F 22016 as in 65B", replace(llama_70b, hidden_dim=22016)),
-                 ("with both: that is 65B", replace(llama_70b, n_kv_heads=64, hidden_dim=22016))):
-    counts = nl.parameter_counts(c)
-    print(f"{label:23} {sum(counts.values()) / 1e9:.1f} billion, "
-          f"attention {counts['attention'] / sum(counts.values()):.0%}")
-for name, said in zip(list(models)[:4], (6.7, 13.0, 32.5, 65.2)):         # L1 table 2
-    print(f"{name}: {count[name] / 1e9:.2f} billion, the paper says {said}")
-
-# %% [markdown]
-# **Explain.** Sharing: alone it takes the share from 33 to 22 percent, the wider F alone to 27. (L1's 65.2 billion
-# should be 65.3; its other sizes agree. Our sizes for the 34B are those of Code Llama 34B: L2 gives none, and the model
-# was never released.)
+# attention. In the 70B F is 3.5 D, and attention has fewer heads of keys and values (*What changed*, below). L1's 65.2
+# billion should be 65.3; its other sizes agree. (Our sizes for the 34B are those of Code Llama 34B: L2 gives none, and
+# the model was never released.)
 #
 # ## How they were trained
 #
-# L1 table 2 and L2 table 1:
+# L1 table 2 and L2 table 1 give the tokens, in trillions:
 #
 # | | 7B | 13B | 33B / 34B | 65B / 70B |
 # | --- | --- | --- | --- | --- |
-# | Llama 1: trillion tokens | 1.0 | 1.0 | 1.4 | 1.4 |
-# | Llama 2: trillion tokens | 2.0 | 2.0 | 2.0 | 2.0 |
-# | learning rate, both | 3e-4 | 3e-4 | 1.5e-4 | 1.5e-4 |
-# | context, Llama 1 and 2 | 2048, 4096 | 2048, 4096 | 2048, 4096 | 2048, 4096 |
-# | batch | 4M tokens | 4M tokens | 4M tokens | 4M tokens |
+# | Llama 1 | 1.0 | 1.0 | 1.4 | 1.4 |
+# | Llama 2 | 2.0 | 2.0 | 2.0 | 2.0 |
+#
+# A step takes a batch of 4M tokens in all of them; the context is 2048 in Llama 1 and 4096 in Llama 2.
 #
 # **Predict.** In Llama 1, how many tokens were read for each parameter of the 7B, and of the 65B? And of the model that
 # ships: $5.8$ million parameters, $31$ million tokens?
@@ -185,8 +168,8 @@ figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two
 # were read more than twice, and more than a third of the code was never read. In the 7B and the 13B only those two were
 # read in full; of the web pages, a fifth to a quarter was never seen.
 #
-# The last column checks the table against itself: about three to four bytes for each token, in every source. So if a
-# token has that many bytes everywhere, no size, share or number of epochs can be wrong by a factor of two or more.
+# The last column checks the table against itself: in every source about three to four bytes for a token. A single size,
+# share or number of epochs that is wrong by a factor of two would stand out.
 #
 # ## FLOPs
 #
@@ -268,7 +251,7 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 # L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4
 # trillion tokens take about 21 days.
 #
-# **Predict.** Do these three numbers agree? And of the 312 trillion FLOPs per second that the maker states for such a
+# **Predict.** Do these numbers agree? And of the 312 trillion FLOPs per second that the maker states for such a
 # GPU (an A100, numbers of 16 bits), does the training use about $10$, $50$ or $90$ percent?
 
 # %%
@@ -276,7 +259,6 @@ rate = 380 * 2048                                         # tokens per second
 days = 1.4e12 / rate / 86400
 print(f"{rate:,} tokens per second; in 21 days {rate * 86400 * 21:.3e} tokens")
 print(f"1.4T tokens take {days:.1f} days")
-print(f"GPU-hours {2048 * 24 * days:,.0f}; the paper's table says 1,022,362")
 for label, each in (("rule", 6 * count["llama-1-65b"]),
                     ("masked skipped", training_flops_per_token(models["llama-1-65b"], 1024)),
                     ("all scores", training_flops_per_token(models["llama-1-65b"], 2048))):
@@ -284,10 +266,9 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
           f"{380 * each / 312e12:.0%} of 312")
 
 # %% [markdown]
-# **Explain.** They agree to one percent. (The GPU-hours agree even better, to 0.1 percent: probably one of the two
-# numbers was computed from the other, so that is no test.) Each GPU delivers about half of what its maker states. It
-# *does* more: to save memory, some intermediate results are computed a second time in the backward pass (L1 section
-# 2.4), which is not counted here.
+# **Explain.** They agree to one percent. Each GPU delivers about half of what its maker states. It *does* more: to save
+# memory, some intermediate results are computed a second time in the backward pass (L1 section 2.4), which is not
+# counted here.
 #
 # ## GPU-hours
 #
@@ -301,37 +282,36 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
 hours = {"llama-1-7b": 82_432, "llama-1-13b": 135_168, "llama-1-33b": 530_432,
          "llama-1-65b": 1_022_362, "llama-2-7b": 184_320, "llama-2-13b": 368_640,
          "llama-2-34b": 1_038_336, "llama-2-70b": 1_720_320}
-print("                              tokens/s    trillion FLOPs/s per GPU")
-print("                 GPU-hours   per GPU     rule  masked skipped  all scores")
+print("                 GPU-hours   trillion FLOPs/s per GPU: by the rule   with the scores")
+rules, per_gpu = {}, {}
 for name, n in hours.items():
-    c, speed = models[name], tokens[name] / n / 3600
-    half = training_flops_per_token(c, c.max_seq_len / 2) * speed / 1e12
-    full = training_flops_per_token(c, c.max_seq_len) * speed / 1e12
-    rule = 6 * count[name] * speed / 1e12
-    print(f"{name:11} {n:14,} {speed:9.0f} {rule:9.0f} {half:13.0f} {full:14.0f}")
-for size, bigger in (("7b", "7b"), ("13b", "13b"), ("33b", "34b"), ("65b", "70b")):
-    old, new = "llama-1-" + size, "llama-2-" + bigger
-    work = count[new] * tokens[new] / count[old] / tokens[old]
-    cost = hours[new] / hours[old]
-    print(f"{size} to {bigger}: N·T {work:.2f} times, GPU-hours {cost:.2f} times")
-llama_2 = {name: n for name, n in hours.items() if "llama-2" in name}
-in_all = sum(llama_2.values())
-print(f"Llama 2 in all {in_all:,}; without 34B {in_all - llama_2['llama-2-34b']:,}")
+    c, speed = models[name], tokens[name] / n / 3600 / 1e12
+    half = training_flops_per_token(c, c.max_seq_len / 2) * speed
+    full = training_flops_per_token(c, c.max_seq_len) * speed
+    rules[name] = 6 * count[name] * speed
+    per_gpu[name] = half, half if "llama-1" in name else full   # Llama 1 skipped what is masked
+    scores = f"{half:.0f}" + (f" to {full:.0f}" if "llama-2" in name else "")
+    print(f"{name:11} {n:14,} {rules[name]:38.0f}   {scores}")
+print(f"by the rule, largest / smallest = {max(rules.values()) / min(rules.values()):.2f}")
 
 # %%
-figure, ax = figures.new(2.6)
-figures.bars(ax, {name: n / 1000 for name, n in hours.items()}, ",.0f", marked=list(llama_2))
-ax.set(xlabel="thousand GPU-hours (hatched: Llama 2)")
-figures.show(figure, "Size times tokens sets the scale: 1.5 to 2 times as much of it cost Llama 2 "
-                     "(hatched) 1.7 to 2.7 times the GPU-hours.")
+figure, ax = figures.new(2.2)
+pairs = ("7b", "7b"), ("13b", "13b"), ("33b", "34b"), ("65b", "70b")
+for row, (old, new) in enumerate(pairs):
+    low, high = per_gpu["llama-2-" + new]
+    ax.barh(row, high - low, 0.25, low, color=figures.ORANGE)
+    ax.plot(per_gpu["llama-1-" + old][0], row, "o", color=figures.BLACK)
+ax.set(yticks=range(4), yticklabels=[f"{old}, {new}" for old, new in pairs], ylim=(3.5, -0.5),
+       xlim=(105, 170), xlabel="trillion FLOPs per second and GPU, scores counted")
+figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed) reaches Llama 1 "
+                     "(dots) in the 7B only.")
 
 # %% [markdown]
 # **Explain.** Within a factor of 1.5: by the rule from 108 (Llama 2's 34B) to 160 (Llama 1's 13B). In every pair Llama
-# 2 took more than N·T says. Is it the longer context? Count the scores, skipped in Llama 1, and either way in Llama 2.
-# Then the two 7B are 139 against 129 or 139: the context may explain it all. But the 13B falls from 164 to 124 or 131,
-# and 33B to 34B from 146 to 113 or 118. So something else is slower too, and these tables do not say what. The 34B is
-# the slowest in each column, and the only one whose GPUs were limited to 350 W; the others had 400 (L2 table 2). But by
-# L2 section 2.2.1 that is another cluster, with another network too; so power alone is not shown to be the reason.
+# 2's GPUs delivered less. Is that only its longer context, whose scores the rule leaves out? Counted, they close the
+# gap between the two 7B at most; the other three stay open. So something else was slower too, and these tables do not
+# say what. (The 34B is the slowest, and only its GPUs were limited to 350 W instead of 400; but by L2 section 2.2.1
+# that is another cluster, with another network too.)
 #
 # ## Memory
 #
@@ -361,17 +341,17 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
 # Context 2048 to 4096; 2.0 trillion tokens for all sizes; 33B and 65B gave way to 34B and 70B, which share keys and
 # values. RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
 #
-# **Predict.** From 65B to 70B, D, L and H stayed, and G fell from 64 to 8. What made the model larger all the same?
+# **Predict.** From 65B to 70B, G fell from 64 to 8 and F grew from 22016 to 28672; D, L and H stayed. Attention's share
+# of the parameters fell from 33 to 18 percent. Which of the two changes did more of that?
 
 # %%
-names = {"dim": "D", "n_layers": "L", "n_heads": "H", "n_kv_heads": "G", "hidden_dim": "F",
-         "max_seq_len": "context", "norm_eps": "eps"}
-for old, new in (("7b", "7b"), ("13b", "13b"), ("33b", "34b"), ("65b", "70b")):
-    a, b = models["llama-1-" + old], models["llama-2-" + new]
-    changed = [f"{letter} {getattr(a, field)} → {getattr(b, field)}"
-               for field, letter in names.items() if getattr(a, field) != getattr(b, field)]
-    text = f"{old} → {new}: " + ", ".join(changed)
-    print(textwrap.fill(text, 94, subsequent_indent="           "))
+llama_65b, llama_70b = models["llama-1-65b"], models["llama-2-70b"]
+for label, c in (("65B", llama_65b), ("65B with G 8", replace(llama_65b, n_kv_heads=8)),
+                 ("65B with F 28672", replace(llama_65b, hidden_dim=28672)),
+                 ("70B: both", llama_70b)):
+    counts = nl.parameter_counts(c)
+    print(f"{label:17} {sum(counts.values()) / 1e9:.1f} billion, "
+          f"attention {counts['attention'] / sum(counts.values()):.0%}")
 wide = 1.3 * (2 * 4 * 8192 // 3)                          # two thirds of 4 D, times 1.3
 print(f"F of the 70B: {wide:,.0f}, rounded up to a multiple of 4096: "
       f"{nl.feed_forward_dim(8192, 4096, 1.3):,}")
@@ -379,9 +359,9 @@ print(f"rounded up to a multiple of 256, as in the other sizes: "
       f"{nl.feed_forward_dim(8192, 256, 1.3):,}")
 
 # %% [markdown]
-# **Explain.** F grew from 22016 to 28672: what attention gave up went to the feed-forward step, and more (L2 section
-# A.2.1). eps, the small number in the norms, is 1e-6 in the published files of Llama 1 up to 33B, but 1e-5 in its 65B:
-# it does not tell the generations apart.
+# **Explain.** Sharing: alone it takes the share to 22 percent, the wider F alone to 27. Sharing saves
+# $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds $78.4 - 65.3 = 13.1$: what attention gave up went to the
+# feed-forward step, and more (L2 section A.2.1).
 #
 # ## In the wild
 #
@@ -395,7 +375,8 @@ print(f"rounded up to a multiple of 256, as in the other sizes: "
 # - **Sizes of another model**: a list in Meta's llama-models gave Llama 2 7B what belongs to Llama 3 8B: 8 key/value
 #   heads, a multiplier of 1.3 for F and a RoPE base of $500000$
 #   ([llama-models#246](https://github.com/meta-llama/llama-models/issues/246)). How large would that be?
-# - **"Each token was seen once"**: half of a sentence. L1 (section 2.1) goes on: except Wikipedia and the books.
+# - **"Each token was seen once"**: L1 (section 2.1) excepts Wikipedia and the books. By its table a tenth of CommonCrawl
+#   came twice in the 65B too, and a fifth of it never in the 7B.
 # - **A total that does not add up**: the table in Llama 2's [model
 #   card](https://github.com/meta-llama/llama/blob/main/MODEL_CARD.md) leaves out the row of the 34B, and keeps it in
 #   the sum.
@@ -408,7 +389,7 @@ print(f"70B: rows of keys, G·d = {llama_70b.n_kv_heads * llama_70b.head_dim}; "
 listed = replace(models["llama-2-7b"], n_kv_heads=8, hidden_dim=nl.feed_forward_dim(4096, 256, 1.3))
 print(f"7B as listed: F {listed.hidden_dim} instead of {models['llama-2-7b'].hidden_dim}, "
       f"{by_formula(listed) / 1e9:.2f} billion parameters, not {count['llama-2-7b'] / 1e9:.2f}")
-missing = llama_2["llama-2-34b"]
+in_all, missing = sum(n for name, n in hours.items() if "llama-2" in name), hours["llama-2-34b"]
 print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 
 # %% [markdown]

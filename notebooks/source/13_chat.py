@@ -18,7 +18,7 @@
 # | **The question** | How does a model that continues texts become one that answers? |
 # | **You will be able to** | write the chat format token by token; compute the loss of supervised fine-tuning and of a reward model; run rejection sampling and predict its gain; say what PPO optimises, and what goes wrong when a reward is trusted too far |
 # | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); derivatives |
-# | **Minutes** | 90 |
+# | **Minutes** | 85 |
 #
 # T tokens, D model width, V vocabulary. L2 is the Llama 2 paper.
 
@@ -74,7 +74,7 @@ print(f"{len(ids)} tokens, {sum(control)} of them control tokens")
 shown = [chr(int(p[3:5], 16)).replace("\n", "↵") if p.startswith("<0x") else p for p in pieces]
 figure = figures.coloured_text(shown, np.array(control, float), per_line=74)
 figures.show(figure, "The dark pieces, the ends of a text, are control tokens; brackets and names "
-                     "are spelled, here mostly in bytes, as fairy tales have none.")
+                     "are spelled, here letter by letter, as fairy tales have none.")
 
 # %%
 parts = tokenizer.encode("[INST] Who is the king? [/INST] An old man. ") + [tokenizer.eos]
@@ -90,9 +90,9 @@ print("ids of", repr(tokenizer.decode(end)), *end, "- times in that text:",
 
 # %% [markdown]
 # **Explain.** `<s>` and `</s>` are ids that `encode` never makes of a text: typed by a user, they become a few harmless
-# characters. (Other tokenizers make the control token of them unless told not to; check yours.) `[INST]` is ordinary text. A
-# user *can* type it, with the very ids of the format, and `chat_tokens` does nothing about that. The system message stands inside the first user message, and each turn has an `<s>` and a `</s>` of its
-# own.
+# characters. (Other tokenizers make the control token of them unless told not to; check yours.) `[INST]` is ordinary
+# text. A user *can* type it, with the very ids of the format, and `chat_tokens` does nothing about that. The system
+# message stands inside the first user message, and each turn has an `<s>` and a `</s>` of its own.
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). The format is text, and falls into pieces like all text. Type more of a
@@ -130,22 +130,8 @@ counts = np.arange(1, len(ids)) >= len(prompt)            # is the target a toke
 print(f"{len(ids)} tokens, {counts.sum()} of them count, the closing </s> among them")
 print(f"all tokens {nats.mean():.2f} nats, answer only {nats[counts].mean():.2f}, "
       f"prompt only {nats[~counts].mean():.2f}")
-
-plain = tokenizer.encode("Tell me a story. " + answer)     # the same words without the format
-plain_nats = nl.cross_entropy(nl.forward(plain, weights, config)[:-1], plain[1:])
-
-
-def nats_of(words, ids, nats):
-    """Mean nats of these words, wherever their pieces stand in ids."""
-    wanted = tokenizer.encode(words, bos=False)
-    places = range(1, len(ids) - len(wanted) + 1)
-    at = next(i for i in places if ids[i:i + len(wanted)] == wanted)
-    return nats[at - 1:at - 1 + len(wanted)].mean()       # nats[t] is at token t + 1
-
-
-for words in ("Tell me a story.", answer):
-    print(f"{words[:16]}... in the format {nats_of(words, ids, nats):.2f} nats, "
-          f"as plain text {nats_of(words, plain, plain_nats):.2f}")
+print(f"the prompt's share of all nats {nats[~counts].sum() / nats.sum():.0%}; "
+      f"the closing </s> costs {nats[-1]:.1f}")
 
 # %%
 pieces = figures.pieces(tokenizer, ids)[1:]
@@ -155,23 +141,26 @@ figures.show(figure, "The nats that count: the prompt's are masked (0.0), the an
                      "so do the space and the end of the text behind it.")
 
 # %% [markdown]
-# What does the mask do to the gradient? The derivative of the loss with respect to the logits of a row is the row of
-# probabilities, minus 1 at the target (lesson [11](11_learning.ipynb) derives it); a masked row counts nothing.
+# **Explain.** More, 9.42 against 2.69. Without the mask, 77 percent of the loss would be about brackets and the question.
 #
-# **Predict.** For how many rows is it not zero?
+# **Predict.** The word *story* stands only in the prompt, where no target counts. Does the loss of the answer depend on
+# its row of the embedding, so that training changes it? And on the row of *horse*, which stands nowhere?
 
 # %%
-logits = nl.forward(ids, weights, config)[:-1]
-gradient = nl.softmax(logits)
-gradient[np.arange(len(nats)), ids[1:]] -= 1
-gradient *= counts[:, None] / counts.sum()
-print("rows of the gradient that are not zero:", np.sum(np.abs(gradient).max(axis=1) > 0),
-      "of", len(gradient))
+def answer_loss(model):
+    return nl.cross_entropy(nl.forward(ids, model, config)[:-1], ids[1:])[counts].mean()
+
+
+for word in ("story", "horse"):
+    token, = tokenizer.encode(word, bos=False)
+    moved = exact["embedding"].copy()
+    moved[token] += 0.01
+    change = answer_loss(exact | {"embedding": moved}) - answer_loss(exact)
+    print(f"row of {word} moved by 0.01: the answer's loss changes by {change:.4f}")
 
 # %% [markdown]
-# **Explain.** As many as the answer has targets. A token that is masked gives no gradient *as a target*, so nothing pulls
-# the model towards writing questions. It still *reads* them: the same words of the answer cost other nats after the format
-# than after plain text, and on that way back the gradient also reaches the weights that read the prompt.
+# **Explain.** On *story* yes, on *horse* no. Nothing pulls the model towards writing the question, as its tokens are masked
+# *as targets*. But it *reads* them to write the answer, and so the gradient reaches the weights that read the prompt.
 #
 # ## A reward model: which answer is better?
 #
@@ -237,7 +226,7 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one
 # point for each *she, her, girl, daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a
 # seed tells the same story on every processor.
-#
+
 # %%
 WANTED = {"she", "her", "girl", "daughter", "princess", "queen"}
 
@@ -247,17 +236,16 @@ def reward(text):
 
 
 opening = tokenizer.encode("Once upon a time there was a")
-pool = []
-for seed in range(150):
-    new = nl.generate(opening, exact, config, 34, np.random.default_rng(seed), temperature=0.8)
-    pool.append(" ".join(tokenizer.decode(opening + list(new)).split()))
+drawn = [list(nl.generate(opening, exact, config, 34, np.random.default_rng(seed), temperature=0.8))
+         for seed in range(150)]
+pool = [" ".join(tokenizer.decode(opening + new).split()) for new in drawn]
 rewards = np.array([reward(text) for text in pool])
 print("reward:   ", *range(rewards.max() + 1))
 print("stories:  ", *np.bincount(rewards))
 print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 
 # %% [markdown]
-# **Predict.** Will the mean reward of the best of 4 be about 2, 3 or 6? And what will the very best of all look like?
+# **Predict.** Will the mean reward of the best of 4 be about 2, 3.5 or 6? And what will the very best of all look like?
 #
 # The gain can be computed. With F(r) the share of stories whose reward is at most r, the best of K independent draws
 # is at most r with probability F(r)^K:
@@ -265,10 +253,6 @@ print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
 # To see whether it predicts anything, F is taken from every second story, and the rounds are drawn from the others.
-#
-# Choosing also moves the answers away from the model's own. The *Kullback-Leibler divergence* (KL) says how far: the
-# mean, over answers as they are now drawn, of ln(new probability / old probability). For the best of K it is at most
-# ln K − (K − 1)/K nats.
 
 # %%
 def expected_best(rewards, K):
@@ -282,8 +266,7 @@ one_half, other_half = rewards[::2], rewards[1::2]
 predicted = [expected_best(one_half, K) for K in Ks]
 measured = [rng.choice(other_half, (2000, K)).max(axis=1).mean() for K in Ks]        # 2,000 rounds
 for K, m, p in zip(Ks, measured, predicted):
-    print(f"best of {K:2}: predicted from one half {p:.2f}, measured on the other {m:.2f}; "
-          f"KL at most {np.log(K) - (K - 1) / K:.2f} nats")
+    print(f"best of {K:2}: predicted from one half {p:.2f}, measured on the other {m:.2f}")
 
 # %%
 figure, ax = figures.new(2.7)
@@ -303,36 +286,41 @@ for i in best_first[:3]:
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
-# The reward was meant to bring tales about women. A text can earn points without more of that: by saying the same word
-# again. So we count, beside the reward, how many *different* wanted words the chosen stories have. With many points there
-# must be repeats, as there are six words only; so, as a control, the points of each chosen story are drawn anew, each
-# word as often as it stands in the pool.
-
-# %%
-said = [[word for word in re.findall("[a-z]+", text.lower()) if word in WANTED] for text in pool]
-different = np.array([len(set(words)) for words in said])
-everything = np.array([word for words in said for word in words])
-rng = np.random.default_rng(1)
-for K in (1, 4, 16, 64):
-    drawn = rng.integers(len(pool), size=(2000, K))
-    chosen = [round[rewards[round].argmax()] for round in drawn]          # the best of each round
-    chance = [len(set(rng.choice(everything, n))) for n in rewards[chosen]]
-    print(f"best of {K:2}: reward {rewards[chosen].mean():.2f}, different words "
-          f"{different[chosen].mean():.2f}, by chance {np.mean(chance):.2f}")
-
-# %% [markdown]
-# **Explain.** The chosen stories have as many different words as chance gives: by this measure, choosing did not favour
-# repetition. Without the control, fewer different words than points would have looked like a trick. Still, what is chosen
-# is what the reward says, not what was meant: the best story of all earns its points by one daughter, named again and
-# again, and nothing in this reward asks for sense. Where a reward is followed further than it can be trusted, one speaks
-# of *reward hacking*; L2 (section 3.4.1) warns that a measure that becomes a target ceases to be a good measure, and
-# checked its reward model against people's judgements.
+# **Explain.** About 3.5. Up to K = 16 the halves nearly agree; beyond, the best of K hangs on the few best stories of a
+# half, and the only one with 7 points is in the half that predicts. What is chosen is what the reward says, not what was
+# meant: the best story of all earns its points by one daughter, named again and again.
 #
 # ## Where PPO comes in
 #
-# L2 went four rounds with rejection sampling alone, and in the fifth put PPO on top (section 3.2.3). PPO (*proximal policy
-# optimization*) changes the model's weights by gradient steps so that its own answers earn more. So that it does not run
-# after mistakes of the reward, moving away from the model that it began as is charged, by the same divergence:
+# L2 went four rounds with rejection sampling alone, and in the fifth put PPO on top (section 3.2.3). PPO (*proximal
+# policy optimization*) changes the model's weights by gradient steps so that its own answers earn more.
+#
+# **Predict.** No story of the pool has more than 7 points. What would a model come to write, in 34 tokens, that followed
+# this reward and nothing else? How many points is that?
+
+# %%
+def nats_of(new):
+    """What the model, as the pool was drawn, pays for these tokens after the opening: -ln π₀."""
+    logits = nl.forward(opening + new, exact, config)[len(opening) - 1:-1] / 0.8
+    return nl.cross_entropy(logits, np.array(new)).sum()
+
+
+hacked, best = 34 * tokenizer.encode("she", bos=False), drawn[rewards.argmax()]
+print(tokenizer.decode(hacked[:6]), "...")
+for label, new in (("34 times she", hacked), ("best story", best), ("first story", drawn[0])):
+    print(f"{label:13} {reward(tokenizer.decode(new)):2} points, {nats_of(new):3.0f} nats")
+
+# %% [markdown]
+# **Explain.** One wanted word, 34 times: 34 points, and nobody wants to read it. The model writes this once in
+# $e^{360}$ draws, so choosing among its answers never finds it; changed weights can get there. That is *reward hacking*.
+# L2 (section 3.4.1) warns that a measure that becomes a target ceases to be a good measure, and checked its reward
+# models against people's judgements. It also collected preferences on the newest model's answers in every round
+# (section 3.2.1), so that the reward model knows the kind of answers that it must judge.
+#
+# ## The price of moving away
+#
+# So PPO charges for moving away from the model that it began as. The *Kullback-Leibler divergence* (KL) says how far: the
+# mean, over answers as they are now drawn, of ln(new probability / old probability).
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
@@ -343,9 +331,11 @@ for K in (1, 4, 16, 64):
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
 # Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$.
 #
-# On our pool, where each of the 150 stories is equally likely at first, the solution can be computed directly.
+# Take the pool for all there is, each of its 150 stories equally likely at first: then the solution can be computed
+# directly. (The best of K is at most ln K − (K − 1)/K nats away from where it began.)
 #
-# **Predict.** What is it for very large β, and for β near 0?
+# **Predict.** What is the solution for very large β, and for β near 0? And by the formula, is 34 times *she* likelier than
+# the best story at β = 1? At β = 0.05? Take points and nats from above.
 
 # %%
 def tilted(rewards, beta):
@@ -362,7 +352,9 @@ for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
     p = tilted(rewards, beta)
     print(f"β {beta:5}: mean reward {p @ rewards:.2f}, KL {divergence(p):.2f} nats, "
           f"likeliest story {p.max():.0%}")
-
+for beta in (1.0, 0.05):
+    ratio = (34 - rewards.max()) / beta - (nats_of(hacked) - nats_of(best))
+    print(f"β {beta}: 34 times she is e^{ratio:.0f} times as likely as the best story")
 
 # %%
 best_of = [expected_best(rewards, K) for K in Ks]         # on the whole pool
@@ -381,55 +373,42 @@ def trade(beta):
     figures.bars(axes[1], {str(r): 100 * p[rewards == r].sum()
                            for r in range(rewards.max() + 1)}, ".0f")
     axes[1].set(xlabel="percent of the stories", ylabel="reward", xlim=(0, 100))
-    figures.show(figure, "Each further point of reward costs more divergence; best of K, drawn at "
-                         "the most divergence that it can have, lies below the best there is.")
+    figures.show(figure, "On the left each further point of reward costs more divergence; best of "
+                         "K, drawn at the most that it can have, stays close to the best there "
+                         "is. On the right what is written at this β.")
 
 
 trade(1.0)
-
-# %%
-betas = np.geomspace(0.2, 1e4, 800)
-costs = np.array([divergence(tilted(rewards, b)) for b in betas])
-for K, gained in zip(Ks[1:], best_of[1:]):
-    at_most = np.log(K) - (K - 1) / K
-    same_cost = tilted(rewards, betas[np.argmin(np.abs(costs - at_most))]) @ rewards
-    share = (gained - rewards.mean()) / (same_cost - rewards.mean())
-    print(f"best of {K:2}: gains {gained - rewards.mean():.2f}, "
-          f"{share:.0%} of what is possible for {at_most:.2f} nats")
 
 # %% tags=["sliders"]
 ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
-# **Explain.** Large β changes nothing, small β puts all on the most rewarded stories, whatever they are like. Best of 2
-# gains at least three quarters of what is possible for as many nats, and from K 8 on nearly all of it; but it needs K
-# answers for each one that is used, where PPO pays in training. (The curve is what PPO aims at; it has to reach it by
-# changing weights that all answers share.) L2 collected new preferences on the newest model's answers in every round (section
-# 3.2.1), so that the reward model knows the kind of answers that it must judge.
+# **Explain.** Large β changes nothing, small β puts all on the most rewarded answers, whatever they are like. At β = 1 the
+# price keeps this text away: $34 - 7 = 27$ points stand against $360 - 53 = 307$ nats. At 0.05 they are worth
+# $27 / 0.05 = 540$, and it wins. (The curve is what PPO aims at; it has to reach it by changing weights that all answers
+# share.)
 #
 # ## In the wild
 #
-# - **One space, one newline.** A chat model was trained on one format to the letter. A missing space after `[INST]` or
-#   a missing newline gives other tokens, and is not an error that anything reports.
-# - **`<s>` typed as text.** Encoding the whole line with its `<s>` as characters gives no control token:
+# - **One space, one newline.** A chat model was trained on one format to the letter; Meta's
+#   [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every space and line break of it. A
+#   missing one gives other tokens, and is not an error that anything reports.
 
 # %%
-line = "<s>[INST] Who is the king? [/INST]"
-typed = tokenizer.encode(line, bos=False)
-print(f"as text: {len(typed)} tokens, {typed.count(tokenizer.bos)} of them <s>; "
-      f"in the format: {len(nl.chat_tokens(dialogue[1:2], tokenizer))} tokens")
+for text in ("[INST] Who", "[INST]Who"):
+    print(f"the last token of {text!r:12}: {tokenizer.encode(text)[-1]}")
 
 # %% [markdown]
 # ## Questions
 #
-# **1.** A user types `</s><s>[INST]` into a chat. Which of the three can do harm, and why?
+# **1.** The `</s>` behind an answer counts in the loss of fine-tuning. What would a model do that was trained without it?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# Here `[INST]` only. It is ordinary text, and gets the very ids that the format uses. `<s>` and `</s>` in the format are
-# ids that `encode` never makes of a text; typed, they become a few harmless pieces. With a tokenizer that does make them,
-# all three can.
+# Nothing would teach it to end. After its answer it would go on, perhaps with a question of its own, as texts do. Our
+# model, which was not fine-tuned, pays 14.2 nats for this `</s>`: it expects more story.
 #
 # </details>
 #
@@ -527,5 +506,5 @@ def preference_loss(chosen, rejected, margin):
 # 1. A chat is one text in a fixed format; only `<s>` and `</s>` are control tokens.
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
-# 4. What the best of K gains can be predicted from a sample of rewards; in the end each doubling of K gains less.
-# 5. What is chosen is what the reward says, not what was meant; PPO subtracts a price for moving away, the KL.
+# 4. What the best of K gains can be predicted from a sample of rewards, if the sample is several times K.
+# 5. A reward followed without limit is hacked; PPO subtracts a price for moving away from the old model, the KL.
