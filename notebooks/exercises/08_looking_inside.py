@@ -11,74 +11,73 @@ def attention_map(heads, S, seed):
     return (scores / scores.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-# ---- 1. Whose say is largest? --------------------------------------------------------------------------------
+# ---- 1. Hold one direction -----------------------------------------------------------------------------------
 
-def main_source(probs, v, rows, direction):
-    found = []
-    say = [math.fsum(float(v[s, j]) * float(rows[j] @ direction.astype(np.float64)) for j in range(v.shape[1]))
-           for s in range(len(v))]
-    for t in range(len(probs)):
-        parts = [abs(float(probs[t, s]) * say[s]) for s in range(t + 1)]
-        found.append(parts.index(max(parts)))
-    return np.array(found)
+def hold(x, direction):
+    unit = direction.astype(np.float64) / math.sqrt(math.fsum(float(y) ** 2 for y in direction))
+    along = [math.fsum(float(a) * b for a, b in zip(row, unit)) for row in x]
+    mean = math.fsum(along) / len(along)
+    return np.array([row + (mean - part) * unit for row, part in zip(x.astype(np.float64), along)]).astype(np.float32)
 
 
-def parts_of(probs, v, rows, direction):                  # (T, S)
-    return probs * (v @ rows @ direction)
+def unit_of(direction):
+    return direction / np.linalg.norm(direction)
 
 
-def source_inputs(S, d, D, seed):
-    return attention_map(1, S, seed)[0], random(S, d, seed=seed + 1), random(d, D, seed=seed + 2), random(
-        D, seed=seed + 3)
-
-
-MAIN_SOURCE = Exercise(
-    main_source, stars=2, minutes=10,
-    inputs=[source_inputs(12, 4, 8, 0), source_inputs(1, 2, 6, 10), source_inputs(9, 8, 16, 20),
-            source_inputs(16, 3, 5, 30)],
+HOLD = Exercise(
+    hold, stars=2, minutes=10,
+    picture=True,
+    inputs=[
+        (random(4, 6), random(6, seed=1, scale=3)), (random(1, 5, seed=2), random(5, seed=3)),
+        (random(7, 3, seed=4, scale=10) + np.float32(5), np.array([0, 2, 0], np.float32)),
+        (random(3, 8, seed=5) + np.float32(1), random(8, seed=6, scale=0.1))],
     hints=[
-        "What a head writes is a sum over tokens. What does one term of it add along the direction?",
-        "The value of token s, sent through `rows` and read along `direction`, is one number. The weight multiplies.",
-        "probs * (v @ rows @ direction) is (T, S): all parts. Of each row, where is the absolute value largest?"],
+        "Split each row in two: its part along the direction, and the rest. Which of the two changes?",
+        "With a unit vector u, row t has x[t] @ u along it. Set all of these numbers to their mean.",
+        "u = direction / its length; along = x @ u; add (along.mean() - along) times u to each row."],
     mistakes=[
-        ("that is the token with the largest weight; a small weight on a value that says much can count more.",
-         lambda probs, v, rows, direction: probs.argmax(axis=1)),
-        ("a part against the direction counts too: compare absolute values.",
-         lambda probs, v, rows, direction: parts_of(probs, v, rows, direction).argmax(axis=1)),
-        ("the weights are missing: you took the token whose value says most, also where nobody looks at it.",
-         lambda probs, v, rows, direction: np.full(len(probs), np.abs(v @ rows @ direction).argmax())),
-        ("you compared along the wrong axis: for each asking token (row), which answering one (column)?",
-         lambda probs, v, rows, direction: np.abs(parts_of(probs, v, rows, direction)).argmax(axis=0)),
-        ("you took the longest vector that is written; only its part along the direction was asked for.",
-         lambda probs, v, rows, direction: (probs * np.linalg.norm(v @ rows, axis=1)).argmax(axis=1)),
-        ("you returned the parts; the number of the token with the largest was asked for.",
-         lambda probs, v, rows, direction: np.abs(parts_of(probs, v, rows, direction)).max(axis=1)),
-        ("you returned all parts, (T, S); one token for each row was asked for.",
-         parts_of),
+        ("the direction is not of length 1: divide it by its length first.",
+         lambda x, w: x + (np.mean(x @ w) - x @ w)[:, None] * w),
+        ("you set the part along the direction to zero; it should become its mean over the rows.",
+         lambda x, w: x - (x @ unit_of(w))[:, None] * unit_of(w)),
+        ("you set the whole rows to their mean; what is not along the direction should stay.",
+         lambda x, w: np.zeros_like(x) + x.mean(axis=0)),
+        ("you kept the part along the direction and averaged the rest; it is the other way round.",
+         lambda x, w: x.mean(axis=0) - np.mean(x @ unit_of(w)) * unit_of(w) + (x @ unit_of(w))[:, None] * unit_of(w)),
+        ("you took the mean away and left the differences along the direction; keep the mean, drop the differences.",
+         lambda x, w: x - np.mean(x @ unit_of(w)) * unit_of(w)),
+        ("once the parts along the direction are gone, their mean has to come back: add it, do not subtract it.",
+         lambda x, w: x - (x @ unit_of(w) + np.mean(x @ unit_of(w)))[:, None] * unit_of(w)),
+        ("you returned only the held part; the rest of each row belongs to the answer.",
+         lambda x, w: np.zeros_like(x) + np.mean(x @ unit_of(w)) * unit_of(w)),
+        ("nothing changes: you returned x as it came.",
+         lambda x, w: x),
     ],
     wrong_answers=[
-        ("the token with the largest weight", """
-def main_source(probs, v, rows, direction):
-    return np.argmax(probs, axis=-1)"""),
-        ("compare absolute values", """
-def main_source(probs, v, rows, direction):
-    say = v @ (rows @ direction)
-    return np.argmax(probs * say[None, :], axis=1)"""),
-        ("the weights are missing", """
-def main_source(probs, v, rows, direction):
-    say = v @ rows @ direction
-    return np.repeat(np.argmax(np.abs(say)), len(probs))"""),
-        ("along the wrong axis", """
-def main_source(probs, v, rows, direction):
-    say = v @ rows @ direction
-    return np.argmax(np.abs(probs * say), axis=0)"""),
-        ("the longest vector", """
-def main_source(probs, v, rows, direction):
-    written = probs[:, :, None] * (v @ rows)
-    return np.argmax(np.linalg.norm(written, axis=-1), axis=1)"""),
-        ("you returned the parts", """
-def main_source(probs, v, rows, direction):
-    return np.max(np.abs(probs * (v @ rows @ direction)), axis=1)"""),
+        ("divide it by its length first", """
+def hold(x, direction):
+    along = x @ direction
+    return x + np.outer(along.mean() - along, direction)"""),
+        ("you set the part along the direction to zero", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return x - np.outer(x @ u, u)"""),
+        ("you set the whole rows to their mean", """
+def hold(x, direction):
+    return np.repeat(x.mean(axis=0, keepdims=True), len(x), axis=0)"""),
+        ("you took the mean away", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return x - (x @ u).mean() * u"""),
+        ("only the held part", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    return np.repeat((x @ u).mean() * u[None], len(x), axis=0)"""),
+        ("add it, do not subtract it", """
+def hold(x, direction):
+    u = direction / np.linalg.norm(direction)
+    along = x @ u
+    return x - np.outer(along, u) - along.mean() * u"""),
     ])
 
 
@@ -192,74 +191,4 @@ def induction_score(probs, ids):
     if not scores:
         return np.full(len(probs), np.nan, np.float32)
     return np.mean(scores, axis=0)"""),
-    ])
-
-
-# ---- 3. Hold one direction -----------------------------------------------------------------------------------
-
-def hold(x, direction):
-    unit = direction.astype(np.float64) / math.sqrt(math.fsum(float(y) ** 2 for y in direction))
-    along = [math.fsum(float(a) * b for a, b in zip(row, unit)) for row in x]
-    mean = math.fsum(along) / len(along)
-    return np.array([row + (mean - part) * unit for row, part in zip(x.astype(np.float64), along)]).astype(np.float32)
-
-
-def unit_of(direction):
-    return direction / np.linalg.norm(direction)
-
-
-HOLD = Exercise(
-    hold, stars=2, minutes=10,
-    picture=True,
-    inputs=[
-        (random(4, 6), random(6, seed=1, scale=3)), (random(1, 5, seed=2), random(5, seed=3)),
-        (random(7, 3, seed=4, scale=10) + np.float32(5), np.array([0, 2, 0], np.float32)),
-        (random(3, 8, seed=5) + np.float32(1), random(8, seed=6, scale=0.1))],
-    hints=[
-        "Split each row in two: its part along the direction, and the rest. Which of the two changes?",
-        "With a unit vector u, row t has x[t] @ u along it. Set all of these numbers to their mean.",
-        "u = direction / its length; along = x @ u; add (along.mean() - along) times u to each row."],
-    mistakes=[
-        ("the direction is not of length 1: divide it by its length first.",
-         lambda x, w: x + (np.mean(x @ w) - x @ w)[:, None] * w),
-        ("you set the part along the direction to zero; it should become its mean over the rows.",
-         lambda x, w: x - (x @ unit_of(w))[:, None] * unit_of(w)),
-        ("you set the whole rows to their mean; what is not along the direction should stay.",
-         lambda x, w: np.zeros_like(x) + x.mean(axis=0)),
-        ("you kept the part along the direction and averaged the rest; it is the other way round.",
-         lambda x, w: x.mean(axis=0) - np.mean(x @ unit_of(w)) * unit_of(w) + (x @ unit_of(w))[:, None] * unit_of(w)),
-        ("you took the mean away and left the differences along the direction; keep the mean, drop the differences.",
-         lambda x, w: x - np.mean(x @ unit_of(w)) * unit_of(w)),
-        ("once the parts along the direction are gone, their mean has to come back: add it, do not subtract it.",
-         lambda x, w: x - (x @ unit_of(w) + np.mean(x @ unit_of(w)))[:, None] * unit_of(w)),
-        ("you returned only the held part; the rest of each row belongs to the answer.",
-         lambda x, w: np.zeros_like(x) + np.mean(x @ unit_of(w)) * unit_of(w)),
-        ("nothing changes: you returned x as it came.",
-         lambda x, w: x),
-    ],
-    wrong_answers=[
-        ("divide it by its length first", """
-def hold(x, direction):
-    along = x @ direction
-    return x + np.outer(along.mean() - along, direction)"""),
-        ("you set the part along the direction to zero", """
-def hold(x, direction):
-    u = direction / np.linalg.norm(direction)
-    return x - np.outer(x @ u, u)"""),
-        ("you set the whole rows to their mean", """
-def hold(x, direction):
-    return np.repeat(x.mean(axis=0, keepdims=True), len(x), axis=0)"""),
-        ("you took the mean away", """
-def hold(x, direction):
-    u = direction / np.linalg.norm(direction)
-    return x - (x @ u).mean() * u"""),
-        ("only the held part", """
-def hold(x, direction):
-    u = direction / np.linalg.norm(direction)
-    return np.repeat((x @ u).mean() * u[None], len(x), axis=0)"""),
-        ("add it, do not subtract it", """
-def hold(x, direction):
-    u = direction / np.linalg.norm(direction)
-    along = x @ u
-    return x - np.outer(along, u) - along.mean() * u"""),
     ])
