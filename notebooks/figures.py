@@ -616,7 +616,9 @@ def draw_run(at, bits, rates):
     """The losses of the shipped model's run at some steps, and learning rates {label: of each step}: a figure."""
     figure, (above, below) = new(4.4, rows=2, sharex=True, height_ratios=[3, 2])
     above.plot(at, bits["training"], marker="o", markersize=4, label="training")
-    above.plot(at[:-1], bits["held out"][:-1], marker="s", markersize=4, label="held out")
+    line, = above.plot(at[:-1], bits["held out"][:-1], marker="s", markersize=4, label="held out")
+    above.plot(at[-1], bits["held out"][-1], marker="s", markersize=5, linestyle="", color="white",
+               markeredgecolor=line.get_color(), label="held out, more stories")
     for label, rate in rates.items():
         below.plot(1e3 * np.array(rate), label=label)
     above.set(ylabel="bits per byte", ylim=(1, 2))
