@@ -860,9 +860,8 @@ for wrong_steps in (0, 20):
 # The model of this course was trained in the same way by [train.py](../weights/train.py), in PyTorch: 7,500 steps of 8
 # windows of 512 tokens. Its losses were recorded every 500 steps, as *bits per byte* (lesson
 # [10](10_objective_and_sampling.ipynb)), on what it had just read and on books that it had never read. The papers'
-# learning rate falls from the end of the warm-up on. This run's stays level first, and
-# then falls in a straight line to 0, so that one can decide late when to end it. (At step 4,500 the end was moved from
-# 8,400 to 7,500.)
+# learning rate falls from the end of the warm-up on. This run's stays level first, and then falls in a straight line to
+# 0, so that one can decide late when to end it. (At step 4,500 the end was moved from 8,400 to 7,500.)
 #
 # **Predict.** Does the loss on held-out books rise again at some point, as our sentences' did? (The run reads each book
 # 4.6 times.)
@@ -882,9 +881,10 @@ figures.show(figures.draw_run(at, bits, rates),
              "(The hollow point is measured on more stories.)")
 
 # %% [markdown]
-# **Explain.** It does not rise. Here are more tokens to read, 6.7 million, than weights, 5.8 million, and each is read
-# fewer times than the pupil's; this run cannot tell which counts, or what else. But the gap to the training loss
-# widens. (A training value is the mean of the 500 steps before it, so the first is high.)
+# **Explain.** It does not rise. (The hollow point cannot be compared with the others.) There are more tokens to read
+# here, 6.7 million, than weights, 5.8 million, and each is read fewer times than the pupil's; this run cannot tell
+# which counts, or what else. But the gap to the training loss widens. (A training value is the mean of the 500 steps
+# before it, so the first is high.)
 #
 # Both losses fall faster again while the rate falls. *Because* of it? For that one has to train twice.
 #
