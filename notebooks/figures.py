@@ -567,6 +567,47 @@ def draw_chain(values, gradients):
     return figure
 
 
+def draw_descent(paths, loss):
+    """Steps down a valley, {learning rate: the weight after each step}, under the curve of loss(w): a figure."""
+    w = np.linspace(0.3, 4.7, 200)
+    figure, axes = new(2.5, columns=len(paths), sharey=True)
+    for ax, (rate, path) in zip(axes, paths.items()):
+        ax.plot(w, loss(w), color=GREY, linestyle="-", linewidth=1)
+        ax.plot(path, loss(np.array(path)), marker="o", markersize=4)
+        ax.set(xlabel="w", ylim=(-0.3, 4), xlim=(1, 4), title=f"learning rate {rate}")
+    axes[0].set_ylabel("loss")
+    return figure
+
+
+def draw_learning(steps, curves, looked_at, held_out, levels):
+    """Losses that end at the last step, others at the steps `looked_at`, and levels {label: loss}: a figure."""
+    figure, ax = new(3)
+    lines(ax, np.arange(steps - len(next(iter(curves.values()))), steps) + 1, curves)
+    lines(ax, looked_at, held_out)
+    for label, level in levels.items():
+        ax.axhline(level, color=GREY, linestyle=":", linewidth=1)
+        ax.text(1.35 * steps, level + 0.05, label, fontsize=9, color=GREY, ha="right")
+    ax.set(xlabel="step", ylabel="nats per character", xlim=(0, 1.35 * steps), ylim=(0, 4.6),
+           xticks=range(0, steps + 1, 100))
+    return figure
+
+
+def draw_run(at, bits, rates):
+    """The losses of the shipped model's run at some steps, and learning rates {label: of each step}: a figure."""
+    figure, (above, below) = new(4.4, rows=2, sharex=True, height_ratios=[3, 2])
+    above.plot(at, bits["training"], marker="o", markersize=4, label="training")
+    line, = above.plot(at[:-1], bits["held out"][:-1], marker="s", markersize=4, label="held out")
+    above.plot(at[-1], bits["held out"][-1], marker="s", markersize=5, linestyle="", color="white",
+               markeredgecolor=line.get_color(), label="held out, more stories")
+    for label, rate in rates.items():
+        below.plot(1e3 * np.array(rate), label=label)
+    above.set(ylabel="bits per byte", ylim=(1, 2))
+    below.set(xlabel="step", ylabel="learning rate · 1000", ylim=(0, 2.4))
+    above.legend()
+    below.legend(loc="lower left")
+    return figure
+
+
 def draw_back():
     """A layer's two branches on the residual stream, forward and backward: a figure."""
     figure, ax = sheet(40, 11)

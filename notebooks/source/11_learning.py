@@ -18,13 +18,14 @@
 # | **The question** | How do weights that begin as random numbers come to predict text? |
 # | **You will be able to** | say what a gradient is, and pull it back through every part of a Llama in a few lines of NumPy; check any gradient by a measurement; compute a step of AdamW by hand; train a tiny Llama, and tell what it has learned from what it has memorised; read the curve of a training run |
 # | **It assumes** | lessons [02](02_rmsnorm.ipynb) to [07](07_forward_pass.ipynb) and [10](10_objective_and_sampling.ipynb); the derivative of a function of one variable, with the product rule and the chain rule |
-# | **Minutes** | 150 |
+# | **Minutes** | 120 |
 #
 # T tokens, V vocabulary, D model width, F feed-forward width, H query heads, G key/value heads, d head width, L layers.
 
 # %% tags=["hide"]
 import copy
 import csv
+import itertools
 import json
 import math
 import textwrap
@@ -41,14 +42,14 @@ check = checks.lesson("11")
 # %% [markdown]
 # ## Which way, and how far?
 #
-# Think of the weights as dials, and of the loss as the one number on the display. For each dial, ask: *if I turn it up
-# a little, how fast does the loss rise?* That is a derivative, or *slope*. The slopes of all dials, in arrays of the
+# Think of the weights as dials, and of the loss as the number on the display. For each dial, ask: *if I turn it up a
+# little, how fast does the loss rise?* That is a derivative, or *slope*. The slopes of all dials, in arrays of the
 # same shapes as the weights, are the *gradient*. To learn is to turn every dial a little against its own slope, to look
-# at the next text, and to do it again, some thousand times. (Elsewhere: *gradient descent*; *stochastic* or *mini-batch*
-# if each step looks at a few texts only. What makes a step of a gradient is called the *optimizer*.)
+# at the next text, and to do it again, some thousand times. (This is *gradient descent*, *stochastic* if each step
+# looks at a few texts only; the rule that makes a step of a gradient is the *optimizer*.)
 #
 # So there are two questions. *Which way*: how does one find millions of slopes at once? *How far*: by how much
-# does one turn each dial? The first half of this lesson answers the first, the second half the second.
+# does one turn each dial?
 #
 # ### One weight, with a pencil
 #
@@ -60,9 +61,9 @@ check = checks.lesson("11")
 # just as fast as $h$. Last, $h = wx$ rises $x = 2$ times as fast as $w$. The *chain rule* multiplies the three:
 # $\mathcal L$ rises $2 \cdot 1 \cdot 2 = 4$ times as fast as $w$.
 #
-# We write `dw = 4` for this derivative of the loss with respect to w, and so `dh = 2` and `de = 2`. The letter d in
-# front always means *derivative of the loss*; `dx` has the shape of `x`. Computing the values is the *forward pass*, this
-# walk the *backward pass* (*backpropagation*).
+# We write `dw = 4`, and so `dh = 2` and `de = 2`: the letter d in front always means *derivative of the loss*, and `dx`
+# has the shape of `x`. Computing the values is the *forward pass*,
+# this walk the *backward pass* (*backpropagation*).
 #
 # **Predict.** What is `dx`? What becomes of the loss if w takes a step of $0.1$ times its gradient downhill, to
 # $3 - 0.1 \cdot 4 = 2.6$? And with $0.26$ instead of $0.1$? (This factor is called the *learning rate*.)
@@ -84,23 +85,19 @@ for rate in (0.1, 0.26):
 
 # %% [markdown]
 # **Explain.** `dx` is `dh` times w, 6. The same gradient helps or harms: it says which way is down *here*, and how
-# steep it is, but not how far the valley goes. The two printed slopes
-# were measured, without any rule: the loss a little to the right, minus the loss a little to the left, divided by
-# the distance between them.
+# steep it is, but not how far the valley goes. (The measured slopes
+# are the loss a little to the right, minus the loss a little to the left, divided by the distance between them.)
 
 # %%
-path = np.linspace(0.3, 4.7, 200)
-figure, axes = figures.new(2.5, columns=3, sharey=True)
-for ax, rate in zip(axes, (0.02, 0.1, 0.26)):
-    ws = [3.0]
+paths = {}
+for rate in (0.02, 0.1, 0.26):
+    paths[rate] = [3.0]
     for _ in range(6):
-        ws.append(ws[-1] - rate * 2 * (ws[-1] * 2 - 5) * 2)           # dw = 2 e · x
-    ax.plot(path, small_loss(path, 2), color=figures.GREY, linestyle="-", linewidth=1)
-    ax.plot(ws, [small_loss(w, 2) for w in ws], marker="o", markersize=4)
-    ax.set(xlabel="w", ylim=(-0.3, 4), xlim=(1, 4), title=f"learning rate {rate}")
-axes[0].set_ylabel("loss")
-figures.show(figure, "Six steps from w = 3: a small rate creeps, a good one arrives, one that is "
-                     "too large jumps over the valley, each time a little higher.")
+        w = paths[rate][-1]
+        paths[rate].append(w - rate * 2 * (w * 2 - 5) * 2)        # dw = 2 e · x
+figures.show(figures.draw_descent(paths, lambda w: small_loss(w, 2)),
+             "Six steps from w = 3: a small rate creeps, a good one arrives, one that is too large "
+             "jumps over the valley, each time a little higher.")
 
 # %% [markdown]
 # ### Two rules for everything
@@ -112,25 +109,18 @@ figures.show(figure, "Six steps from w = 3: a small rate creeps, a good one arri
 #
 # ## A judge: measuring slopes
 #
-# Every formula below will be held against the measurement above, a *finite difference*: move one number by a small
-# step up and down, and see how the loss moves.
+# Every formula below will be held against such a measurement, a *finite difference*.
 #
-# **Predict.** How small should the step be? A large one picks up the curvature, too; a tiny one subtracts two
-# numbers that agree in nearly all digits. In float64, with about 16 digits, is 1e-1, 1e-5 or 1e-13 best? And will
-# float32, with about 7, do?
+# **Predict.** The slope of $x^3$ at 1 is 3. Measured with the step s it is $((1 + s)^3 - (1 - s)^3) / 2s = 3 + s^2$, so
+# take a tiny s? But then one subtracts two numbers that agree in nearly all digits. In float64, with about 16 digits,
+# is 1e-1, 1e-5 or 1e-13 best? And will float32, with about 7, do?
 
 # %%
-sizes = 10.0 ** np.arange(-14, 0)
-figure, ax = figures.new(2.7)
-for dtype, marker in ((np.float32, "s"), (np.float64, "o")):
-    one = dtype(1)
-    step = sizes.astype(dtype)
-    slope = (np.exp(one + step) - np.exp(one - step)) / (2 * step)
-    ax.plot(sizes, np.abs(slope - np.e) / np.e, marker=marker, markersize=4, label=dtype.__name__)
-ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative error", ylim=(1e-13, 3))
-ax.legend(loc="lower right")
-figures.show(figure, "The slope of exp at 1, measured. In float64 a step of about 1e-5 gives ten "
-                     "right digits; in float32 the best step leaves four or five.")
+for step in (1e-1, 1e-3, 1e-5, 1e-13):
+    for dtype in (np.float64, np.float32):
+        right, left = dtype(1) + dtype(step), dtype(1) - dtype(step)
+        slope = (right * right * right - left * left * left) / (2 * dtype(step))
+        print(f"{dtype.__name__}: step {step:.0e}, relative error {abs(slope - 3) / 3:.0e}")
 
 
 # %%
@@ -157,8 +147,8 @@ def compare(name, f, x, dx):
 
 # %% [markdown]
 # **Explain.** In the middle: the error from curvature shrinks with the square of the step, the error of the
-# subtraction grows as the step shrinks. A check in float32 cannot tell a mistake below 1e-4 from rounding. So this
-# lesson computes in float64, with `exact`, the shipped model's weights in that type.
+# subtraction grows as the step shrinks. In float32 the best of these steps leaves five digits, and 1e-5 only three. So
+# this lesson computes in float64, with `exact`, the shipped model's weights in that type.
 #
 # Why not train by measuring, then? Each of the 5.8 million weights would take two forward passes, for a single step.
 # The backward pass gets all slopes for the price of about two forward passes, as we shall see.
@@ -205,11 +195,11 @@ print(f"all that is above zero {row[row > 0].sum():.3f}")
 
 # %% [markdown]
 # **Explain.** We go *against* the gradient: the token that came is pulled up, by what it lacked to be certain;
-# every other is pushed down, in proportion to the probability that it wrongly got. The sum is 0: what one
-# token gains, the others lose. A model that was certain and right has a gradient of 0 and learns nothing from that token.
+# every other is pushed down, by the probability that it wrongly got. The sum is 0. A model that was certain and right
+# has a gradient of 0 and learns nothing from that token.
 #
-# **Explore** ([explorer](explorer/README.md)). For each token of a text, what the model says comes next, and which token did
-# come:
+# **Explore** ([explorer](explorer/README.md)). For each token of a text, what the model says comes next, and which
+# token did come:
 #
 #     python notebooks/explorer/build.py --open "#p=Once+upon+a+time+there+was+a+king&t=logits&i=7.569"
 #
@@ -226,6 +216,9 @@ print(f"all that is above zero {row[row > 0].sum():.3f}")
 #
 # $$dW = \begin{pmatrix} 1 \\ 2 \end{pmatrix} \begin{pmatrix} \tfrac12 & -\tfrac34 & \tfrac14 \end{pmatrix}
 # = \begin{pmatrix} \tfrac12 & -\tfrac34 & \tfrac14 \\ 1 & -\tfrac32 & \tfrac12 \end{pmatrix}$$
+#
+# How to check a function with many results: take the sum of its results times fixed numbers `dy` as the loss. Then `dy`
+# is what the loss hands back.
 #
 # **Predict.** The forward product takes $T D V$ multiplications. How many does the way back take: half as many, as
 # many, or twice as many?
@@ -248,29 +241,29 @@ compare("w", lambda: np.sum(dy * (x @ w)), w, dw)
 
 # %% [markdown]
 # **Explain.** Twice as many: two products of the same size. A Llama is almost nothing but such products, so a backward
-# pass costs about two forward passes. (To check a function with many results, we took the sum of its results times
-# fixed numbers `dy` as the loss. Then `dy` is what the loss hands back.)
+# pass costs about two forward passes.
 #
 # ## RMSNorm
 #
-# $y = n \otimes g$ with $n = x / r$ and $r = \sqrt{\mathrm{mean}(x^2) + \epsilon}$ (lesson [02](02_rmsnorm.ipynb)). For
-# one token, `dn` $= dy \otimes g$, since g is the slope of y. Then:
+# $y = n \otimes g$ with $n = x / r$ and $r = \sqrt{\mathrm{mean}(x^2) + \epsilon}$ (lesson [02](02_rmsnorm.ipynb)). y
+# rises g times as fast as n, so for one token `dn` $= dy \otimes g$. Then:
 #
 # 1. The mean of the squares rises $2 x_j / D$ times as fast as $x_j$, and the root of it $1 / 2r$ times as fast again:
 #    $\partial r / \partial x_j = x_j / (D r) = n_j / D$.
 # 2. So $n_i = x_i / r$ moves in two ways. By the numerator: $\delta_{ij} / r$, where $\delta_{ij}$ is 1 for $i = j$ and
 #    0 otherwise. By the denominator: $-\frac{x_i}{r^2} \cdot \frac{n_j}{D} = -\frac{n_i n_j}{D r}$.
-# 3. Add over i: $dx_j = \sum_i dn_i\, (\delta_{ij} - n_i n_j / D) / r = \big(dn_j - n_j \cdot \tfrac1D \sum_i dn_i n_i\big) / r$.
-#    The sum over D is a mean: `dx` $= \big(dn - n \cdot \mathrm{mean}(dn \otimes n)\big) / r$. And g meets every token:
-#    `dg` is the sum of $dy \otimes n$ over tokens.
+# 3. Add over i: $dx_j = \sum_i dn_i\, (\delta_{ij} - n_i n_j / D) / r$, which is
+#    $\big(dn_j - n_j \cdot \tfrac1D \sum_i dn_i n_i\big) / r$. The sum over D is a mean:
+#    `dx` $= \big(dn - n \cdot \mathrm{mean}(dn \otimes n)\big) / r$. And g meets every token: `dg` is the sum of
+#    $dy \otimes n$ over tokens.
 #
 # The subtraction has a meaning. RMSNorm forgets how long x is (but for ε), so moving x along itself changes nothing,
 # and the gradient must have no part in that direction. With a pencil (ε = 0, g = 1): $x = (1, 7)$ has $r = 5$ and
 # $n = (0.2, 1.4)$. For $dy = (1, 0)$ the mean is $0.1$, and
 # $dx = \big((1, 0) - 0.1 \cdot (0.2, 1.4)\big) / 5 = (0.196, -0.028)$. Along x: $1 \cdot 0.196 - 7 \cdot 0.028 = 0$.
 #
-# **Predict.** Suppose we forget the subtraction, in the pencil example. What is `dx` then? How far is that from
-# $(0.196, -0.028)$, as a share of its length? Will the measurement notice?
+# **Predict.** Suppose we forget the subtraction, in the pencil example. What is `dx` then? Does it point roughly the
+# right way? Will the measurement notice?
 
 # %%
 def rms_norm_back(dy, x, g, eps):
@@ -282,26 +275,29 @@ def rms_norm_back(dy, x, g, eps):
     return dx, np.sum(dy * n, axis=0)
 
 
+def forgetful(dy, x, g, eps):
+    """rms_norm_back without the subtraction, which is wrong."""
+    r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    return dy * g / r, np.sum(dy * x / r, axis=0)
+
+
 dx, dg = rms_norm_back(np.array([[1.0, 0]]), np.array([[1.0, 7]]), np.ones(2), 0)
-forgotten = np.array([1.0, 0]) / 5
-print("pencil:", dx[0].round(3), "forgetful:", forgotten,
-      f"off by {np.linalg.norm(forgotten - dx[0]) / np.linalg.norm(dx[0]):.0%}")
+print("pencil:", dx[0].round(3), "forgetful:", np.array([1.0, 0]) / 5)
 
 x, g, dy = rng.normal(size=(3, 6)), rng.normal(size=6), rng.normal(size=(3, 6))
 dx, dg = rms_norm_back(dy, x, g, 1e-5)
 compare("x", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dx)
 compare("g", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), g, dg)
-
-r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 1e-5)
-compare("forgetful", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dy * g / r)
+dx, dg = forgetful(dy, x, g, 1e-5)
+compare("forgetful", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dx)
 
 # %% [markdown]
-# **Explain.** `dx` is $(0.2, 0)$, off by a seventh; the measurement notices at once. The forgetful gradient still points
-# roughly the right way. What would a training run make of it? We shall try.
+# **Explain.** `dx` is $(0.2, 0)$: nearly the right direction. The measurement notices at once. Would a training run? We
+# shall try.
 #
 # ## SwiGLU
 #
-# hidden = silu(a) ⊗ u with $a = x\,\mathrm{gate}$ (`seen["gate"]` below) and $u = x\,\mathrm{up}$, then out = hidden @ down (lesson
+# hidden = silu(a) ⊗ u with $a = x\,\mathrm{gate}$ and $u = x\,\mathrm{up}$, then out = hidden @ down (lesson
 # [06](06_swiglu.ipynb)).
 #
 # 1. A product of two: each gets `dhidden` times the other. `du = dhidden * silu(a)`, and `dhidden * u` goes to the
@@ -312,9 +308,9 @@ compare("forgetful", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dy * g / r
 #
 # With a pencil: at $a = 0$, σ is 1/2, and so is the slope: $\tfrac12 (1 + 0)$.
 #
-# `seen` holds what the forward pass computed. It is a trace, as in lesson [00](00_start_here.ipynb): the way back needs
-# those numbers, one reason why training takes more memory than running a model. Here it has `gate` (that is a), `up`
-# (u), `silu` and `hidden`; for attention it will have `q_rope`, `k_rope`, `v`, `probs` and `heads`.
+# The way back needs the numbers of the forward pass (one reason why training takes more memory than running a model).
+# They are in `seen`, a trace as in lesson [00](00_start_here.ipynb): here `gate` (that is a), `up` (u), `silu` and
+# `hidden`.
 
 # %%
 def silu_back(dy, a):
@@ -351,10 +347,10 @@ for name in ffn:
 # $dp = dheads\, v^\top$ and $dv = p^\top dheads$. In $q k^\top$, $k^\top$ stands for W: $dq = ds\, k$, and
 # $d(k^\top) = q^\top ds$, so $dk = ds^\top q$. The softmax, for one row of scores s:
 #
-# 1. $\ln p_j = s_j - \ln \sum_i e^{s_i}$ has the slope $\delta_{ij} - p_i$ in $s_i$, as in the loss. $p_j$ moves $p_j$ times
-#    as fast as its logarithm: $\partial p_j / \partial s_i = p_j (\delta_{ij} - p_i)$.
+# 1. $\ln p_j = s_j - \ln \sum_i e^{s_i}$ has the slope $\delta_{ij} - p_i$ in $s_i$, as in the loss. $p_j$ moves $p_j$
+#    times as fast as its logarithm: $\partial p_j / \partial s_i = p_j (\delta_{ij} - p_i)$.
 # 2. Add over j: $ds_i = p_i\, dp_i - p_i \sum_j p_j\, dp_j$.
-# 3. In short, `ds = p * (dp - sum(p * dp))`: a score is pulled according to how its `dp` compares with the average.
+# 3. In short, `ds = p * (dp - sum(p * dp))`: what counts is how a weight's `dp` compares with the average.
 #
 # With a pencil: $p = (1/2, 1/4, 1/4)$ and $\mathcal L = -\ln p_2$. The slope of $-\ln$ at $1/4$ is $-4$, so
 # $dp = (0, -4, 0)$, its average $-1$, and $ds = (1/2, -3/4, 1/4)$: *probabilities minus truth* again, as it must be.
@@ -363,8 +359,8 @@ for name in ffn:
 #
 # - *The mask.* A masked score has p = 0, and so `ds` = 0. Nothing to do.
 # - *RoPE* turns pairs by an angle (lesson [04](04_rope.ipynb)): it multiplies each by
-#   $\begin{pmatrix} \cos & -\sin \\ \sin & \cos \end{pmatrix}$. The gradient meets the transpose, as at any matrix. There −sin
-#   and sin change places, so it is the rotation *back*: the same function, with −sin for sin.
+#   $\begin{pmatrix} \cos & -\sin \\ \sin & \cos \end{pmatrix}$. The gradient meets the transpose, as at any matrix.
+#   There −sin and sin change places: it is the rotation *back*, the same function with −sin for sin.
 # - *Shared keys* (lesson [05](05_grouped_query_attention.ipynb)): `add_shared` below.
 #
 # **Predict.** 8 query heads share 2 key heads, all of the same width. Is the gradient of
@@ -422,13 +418,31 @@ compare("k", attended_loss, k, rope_back(dk, cos, sin))
 compare("v", attended_loss, v, dv)
 
 # %% [markdown]
-# **Explain.** Of 4: query heads 0 to 3 read the first key head, 4 to 7 the second. Several ways, so add. What the shared key should become is
-# a compromise of all who read it.
+# **Explain.** Of 4: query heads 0 to 3 read the first key head, 4 to 7 the second. Several ways, so add.
 #
 # ## A whole layer
 #
 # A layer is two branches that are added to the residual stream. At each `+` the gradient goes both ways, unchanged (the
-# slope of a sum is 1). At each fork, where a branch leaves, the gradients of branch and stream are added.
+# slope of a sum is 1). At each fork, where a branch leaves, the gradients of branch and stream are added. (`part` takes
+# from `seen` what belongs to one part of the model, such as `ffn.`.)
+
+# %% tags=["hide"]
+def part(seen, prefix):
+    """The values of one part of the model, under their short names."""
+    return {name.removeprefix(prefix): x for name, x in seen.items() if name.startswith(prefix)}
+
+
+def by_name(weights, prefix=""):
+    """Every array of the nested dict under one name, such as layers.0.attn.wq."""
+    named = {}
+    items = weights.items() if isinstance(weights, dict) else enumerate(weights)
+    for key, value in items:
+        if isinstance(value, np.ndarray):
+            named[f"{prefix}{key}"] = value
+        else:
+            named |= by_name(value, f"{prefix}{key}.")
+    return named
+
 
 # %%
 figures.show(figures.draw_back(),
@@ -448,11 +462,6 @@ def self_attention_back(dout, x, attn, cos, sin, seen):
     return dx_q + dx_k + dx_v, {"wq": dwq, "wk": dwk, "wv": dwv, "wo": dwo}
 
 
-def part(seen, prefix):
-    """The values of one part of the model, under their short names."""
-    return {name.removeprefix(prefix): x for name, x in seen.items() if name.startswith(prefix)}
-
-
 def block_back(dout, x, layer, cos, sin, eps, seen):
     """Back through block: (T, D), (T, D) -> dx (T, D), gradients of the layer's weights."""
     dh, dffn = feed_forward_back(dout, seen["ffn_norm"], layer["ffn"], part(seen, "ffn."))
@@ -469,8 +478,8 @@ def block_back(dout, x, layer, cos, sin, eps, seen):
 # ## A whole Llama
 #
 # The rest is the way back through `nl.forward`, last line first: loss, output matrix, last norm, layers from last to
-# first, embedding. The embedding is a table of rows. A row that was used for several tokens gets the sum of their
-# gradients (`np.add.at`), and a row that was not used gets 0.
+# first, embedding. The embedding is a table of rows. A row used for several tokens gets the sum of their gradients
+# (`np.add.at`), an unused row 0.
 
 # %%
 def loss_and_gradient(tokens, weights, config):
@@ -496,110 +505,55 @@ def loss_and_gradient(tokens, weights, config):
     return loss, {"embedding": dembedding, "layers": dlayers, "norm": dnorm, "output": doutput}
 
 
-def by_name(weights, prefix=""):
-    """Every array of the nested dict under one name, such as layers.0.attn.wq."""
-    named = {}
-    items = weights.items() if isinstance(weights, dict) else enumerate(weights)
-    for key, value in items:
-        if isinstance(value, np.ndarray):
-            named[f"{prefix}{key}"] = value
-        else:
-            named |= by_name(value, f"{prefix}{key}.")
-    return named
-
-
 # %% [markdown]
-# Now the real thing: the shipped model's gradient on our story, all 5.8 million numbers of it. Measuring them all would
-# take two forward passes for each. We measure the largest slope in three arrays, and then all arrays at once: the slope
-# along a random direction u, in which every weight moves by its own random number. It must be the sum of u times slope.
+# Now the real thing: the shipped model's gradient on our story, all 5.8 million numbers of it (`by_name` gives every
+# array of the nested dict under one name, such as layers.0.attn.wq). One measurement tests them all: move every weight
+# at once, each by its own random number times a tiny step. The slope of the loss along this direction u must be the sum
+# of all u times slope.
 #
 # **Predict.** Which rows of the embedding's gradient are 0: none, about half, or nearly all of the $V = 3072$?
 
 # %%
-weights = copy.deepcopy(exact)                            # a copy: `exact` stays as it is
-base, gradient = loss_and_gradient(story, weights, config)
-n_slopes = sum(g.size for g in by_name(gradient).values())
-print(f"loss {base:.3f} nats per token; {n_slopes / 1e6:.1f} million slopes")
+loss, gradient = loss_and_gradient(story, exact, config)
+slopes = by_name(gradient)
+n_slopes = sum(g.size for g in slopes.values())
+print(f"loss {loss:.3f} nats per token; {n_slopes / 1e6:.1f} million slopes")
 used = np.any(gradient["embedding"] != 0, axis=1)
 print(f"{used.sum()} rows of the embedding are used, {len(np.unique(story[:-1]))} different tokens")
 
-
-def story_loss(weights):
-    return nl.cross_entropy(nl.forward(story[:-1], weights, config), story[1:]).mean()
-
-
-def difference(x, index, step=1e-4):
-    """The slope of story_loss along one number of the array x."""
-    kept = x[index]
-    x[index] = kept + step
-    above = story_loss(weights)
-    x[index] = kept - step
-    below = story_loss(weights)
-    x[index] = kept
-    return (above - below) / (2 * step)
-
-
-arrays, slopes = by_name(weights), by_name(gradient)
-for name in ("embedding", "layers.2.attn.wk", "layers.3.ffn.gate"):
-    largest = np.unravel_index(np.abs(slopes[name]).argmax(), slopes[name].shape)
-    print(f"{name:17} by formula {slopes[name][largest]:+.6f}, "
-          f"measured {difference(arrays[name], largest):+.6f}")
 direction = {name: rng.normal(size=g.shape) for name, g in slopes.items()}
 ends = []
 for step in (1e-6, -1e-6):
-    moved = copy.deepcopy(exact)
+    moved = copy.deepcopy(exact)                          # a copy: `exact` stays as it is
     for name, w in by_name(moved).items():
         w += step * direction[name]
-    ends.append(story_loss(moved))
+    ends.append(nl.cross_entropy(nl.forward(story[:-1], moved, config), story[1:]).mean())
 formula = sum(np.sum(direction[name] * g) for name, g in slopes.items())
 error = abs((ends[0] - ends[1]) / 2e-6 / formula - 1)
-print(f"{'random direction':17} by formula {formula:+.6f}, off by less than 1e-6: {error < 1e-6}")
+print(f"random direction: by formula {formula:+.6f}, off by less than 1e-6: {error < 1e-6}")
 
 # %% [markdown]
-# **Explain.** Nearly all: only the rows of tokens that were read have slopes. (Every column of the *output* matrix has some,
-# from every token: p − y is nowhere quite 0.) A mistake in any of the arrays would show in the last line.
-#
-# ### One step downhill
-#
-# Move all weights by −rate · gradient. If the slopes held all the way, the loss would fall by rate times the sum of the
-# squares of all slopes: each weight moves by rate · slope, and the loss with it by slope times that.
-#
-# **Predict.** The sum of the squares is 4.2 here, and the loss 2.12. So at the rates 0.001, 0.01, 0.1 and 1 the loss
-# should fall by 0.0042, 0.042, 0.42 and 4.2. At 1 the rule must break, for no loss is below 0. Will the loss fall
-# more than that at the three others, less, or just as much?
-
-# %%
-square = sum(np.sum(g * g) for g in slopes.values())
-for rate in (0.001, 0.01, 0.1, 1.0):
-    moved = copy.deepcopy(exact)
-    for name, w in by_name(moved).items():
-        w -= rate * slopes[name]
-    print(f"rate {rate:5}: the loss should move by {-rate * square:+.4f}, "
-          f"it moves by {story_loss(moved) - base:+.4f}")
-
-# %% [markdown]
-# **Explain.** For small steps the rule holds. At 0.1 the loss falls by a tenth less than the rule says, at 1 by a
-# quarter of it. The slopes were those of the place where we stood, and here they flatten on the way.
+# **Explain.** Nearly all: only the rows of tokens that were read have slopes. (Every column of the *output* matrix has
+# some, from every token: p − y is nowhere quite 0.) A mistake in any of the arrays would show in the last line.
 #
 # ## How far: AdamW
 #
 # One learning rate must serve slopes of very different sizes:
 
 # %%
-for name in ("output", "norm", "layers.3.ffn.gate", "embedding", "layers.0.attn.wk",
-             "layers.0.attn.wq"):
+for name in ("output", "embedding", "layers.0.attn.wq"):
     print(f"{name:17} root mean square of the slopes {np.sqrt(np.mean(slopes[name] ** 2)):.1e}")
 
 # %% [markdown]
-# *Adam* gives each weight a step of its own. It keeps two running averages for each (two more numbers for each weight in
-# memory): m of its slopes g, called *momentum*, and v of their squares, which tells their size. It moves by the quotient.
-# *AdamW* (arXiv:1711.05101) adds *weight decay*: each step also shrinks the weight by a small share. In PyTorch's form,
-# at step t = 1, 2, ..., with a learning rate η:
+# *Adam* gives each weight a step of its own. It keeps two running averages for each: m of its slopes g, called
+# *momentum*, and v of their squares, which tells their size. The weight moves by their quotient. *AdamW*
+# (arXiv:1711.05101) adds *weight decay*: each step also shrinks the weight by a small share. In PyTorch's form, at step
+# t = 1, 2, ..., with a learning rate η:
 #
 # 1. $m \leftarrow 0.9\, m + 0.1\, g$ and $v \leftarrow 0.95\, v + 0.05\, g^2$, both from 0. They begin too small, so
 #    divide: $\hat m = m / (1 - 0.9^t)$, $\hat v = v / (1 - 0.95^t)$.
-# 2. $w \leftarrow w - \eta\, \hat m / (\sqrt{\hat v} + \epsilon) - \eta \cdot 0.1\, w$. The last term is the decay, of the w before
-#    the step. (In the AdamW paper it is multiplied by the schedule's factor only, not by the learning rate.)
+# 2. $w \leftarrow w - \eta\, \hat m / (\sqrt{\hat v} + \epsilon) - \eta \cdot 0.1\, w$. The last term is the decay, of
+#    the w before the step. (In the AdamW paper only the schedule multiplies it, not the learning rate.)
 #
 # The numbers 0.9, 0.95 and 0.1 are both papers' (LLaMA, section 2.3; Llama 2, section 2.2). ε is 1e-5 in Llama 2, and
 # 1e-8 here, as in train.py. The papers do not say whether the gains of the norms decay; here they do not.
@@ -607,8 +561,8 @@ for name in ("output", "norm", "layers.3.ffn.gate", "embedding", "layers.0.attn.
 # With a pencil, without decay. First step, $g = 4$: $m = 0.4$, $\hat m = 4$; $v = 0.8$, $\hat v = 16$; the weight moves
 # by $\eta \cdot 4 / 4 = \eta$.
 #
-# **Predict.** Three weights have these slopes in three steps: 4, 4, 4; then 4, −4, 4; then 0.004, 0.004, 0.004. How far
-# does the first move in all, in units of η? Where is the second after two steps (to a tenth)? And the third after three?
+# **Predict.** Three weights have these slopes in three steps: 4, 4, 4; then 0.004, 0.004, 0.004; then 4, −4, 4. How far
+# has each moved after three steps: by about 3 η, about η, or hardly at all?
 
 # %%
 def adamw(w, g, m, v, t, rate, decay=0.0):
@@ -621,47 +575,36 @@ def adamw(w, g, m, v, t, rate, decay=0.0):
 
 
 w, m, v = np.zeros(3), np.zeros(3), np.zeros(3)
-for t, g in enumerate(np.array([[4, 4, 0.004], [4, -4, 0.004], [4, 4, 0.004]]), start=1):
+for t, g in enumerate(np.array([[4, 0.004, 4], [4, 0.004, -4], [4, 0.004, 4]]), start=1):
     w, m, v = adamw(w, g, m, v, t, rate=1.0)
     print(f"after step {t}:", *(f"{x:+.3f}" for x in w))
 
-w, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
-for t in range(1, 21):
-    g = np.array([4 * (-1) ** (t + 1), 1e-9])             # 4, -4, 4, ...; and one below ε
-    w, m, v = adamw(w, g, m, v, t, rate=1.0)
-print("after step 20:", *(f"{x:+.3f}" for x in w))
-
 # %% [markdown]
-# **Explain.** Equal slopes move their weight by η in each step, whether they are 4 or 0.004, as long as they are well
-# above ε: slopes of 1e-9 moved the last one by only 1.8 η in twenty steps. (With Llama 2's ε that would happen to slopes
-# of wq and wk as printed above: they would move by a quarter of η.) Slopes that contradict each other cancel but for the
-# first steps: 4, −4, 4, ... moved their weight by 1.7 η in twenty, of which 1 in the first. So η means something simple:
-# about the farthest that a weight moves in one step.
+# **Explain.** By 3 η, 3 η and 1.3 η. Equal slopes move their weight by η in each step, whether they are 4 or 0.004, as
+# long as they are well above ε. Slopes that contradict each other largely cancel after the first step. So η means
+# something simple: about the farthest that a weight moves in one step.
 #
 # ### Three precautions
 #
 # Three things are done around the step:
 #
 # - *Clipping.* The *norm* of the gradient is the root of the sum of all squares. If it is above 1.0, the whole gradient
-#   is scaled down to 1.0, so that no single step outweighs the others in m and v. (It is the mean over the step's texts
-#   that is scaled: within a step, a text with large slopes still outweighs the others.)
+#   is scaled down to 1.0, so that a single step cannot outweigh the others in m and v.
 # - *Warm-up.* The learning rate rises from nearly 0 over the first steps (in the papers $2{,}000$). The papers give no
-#   reason. That v still rests on few steps cannot be all of it: with 0.95 it *always* rests on about
-#   $1 / (1 - 0.95) = 20$. We shall see what it brings.
+#   reason; we shall see what it brings.
 # - *Decay of the rate.* It falls along half a cosine, in the papers to a tenth of its peak.
 
 # %% [markdown]
-# Now all of it in code. A *batch* is the texts of one step, each a *window* of the long text. `training` is a loop that
-# hands out the loss after each step (`yield`), so that one can look at the weights in between: `for loss in
-# training(...)` takes one step per turn, and `list(training(...))` all. It changes the weights where they are (`w[:] =`).
+# Now all of it in code. A *batch* is the texts of one step, each a *window* of the long text. `training` hands out the
+# loss of each step (`yield`), so that one can look at the weights in between: `for loss in training(...)` takes one
+# step per turn, and `list(training(...))` all. It changes the weights where they are (`w[:] =`).
 
 # %%
 def clip(slopes, largest=1.0):
-    """Scale the slopes {name: array}, in place, to a norm of at most `largest`: the norm before."""
+    """Scale the slopes {name: array}, in place, to a norm of at most `largest`."""
     norm = math.sqrt(sum(np.sum(g * g) for g in slopes.values()))
     for g in slopes.values():
         g *= min(1.0, largest / (norm + 1e-6))            # 1e-6, as PyTorch has it
-    return norm
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -687,12 +630,8 @@ def batch_gradient(texts, weights, config):
     return loss, slopes
 
 
-def training(weights, ids, config, steps, peak, warmup=20, largest=1.0, update=adamw,
-             seed=0, norms=None):
-    """Train the weights, in place, on windows of the text `ids`; yields the loss of each step.
-
-    `update` is the optimizer's step; `norms`, if given, a list that gets each gradient's norm.
-    """
+def training(weights, ids, config, steps, peak, warmup=20, update=adamw, seed=0):
+    """Train the weights, in place, on windows of the text `ids`; yields the loss of each step."""
     rng = np.random.default_rng(seed)
     arrays = by_name(weights)
     m = {name: np.zeros_like(w) for name, w in arrays.items()}
@@ -701,9 +640,7 @@ def training(weights, ids, config, steps, peak, warmup=20, largest=1.0, update=a
         starts = rng.integers(len(ids) - WINDOW, size=BATCH)
         texts = [ids[start:start + WINDOW + 1] for start in starts]
         loss, slopes = batch_gradient(texts, weights, config)
-        norm = clip(slopes, largest)
-        if norms is not None:
-            norms.append(norm)
+        clip(slopes)
         rate = learning_rate(step, steps, peak, warmup)
         for name, g in slopes.items():
             w = arrays[name]
@@ -712,39 +649,7 @@ def training(weights, ids, config, steps, peak, warmup=20, largest=1.0, update=a
         yield loss
 
 
-# %% [markdown]
-# ## A tiny Llama
-#
-# Everything is there. The pupil is a Llama of two layers whose tokens are single characters: the 35 that occur in our
-# story of 914. It begins with small random weights. Each step shows it four windows of 48 characters from random
-# places.
-#
-# To know what it learns, we need controls.
-#
-# - *The story in disorder*: a second pupil trains on the same 914 characters in random order. What this one can learn,
-#   the first need not have learned from the order.
-# - *Text that was held out*, of characters that the pupil knows. Once carelessly: a sentence about a king, his youngest
-#   daughter and a golden ball, all words of the story. And once with care: three sentences that share little with the
-#   story but words like *the*, *a* and *of*.
-#
-# In 300 steps the pupil reads each character some $300 \cdot 4 \cdot 48 / 914 \approx 63$ times (so many *epochs*), and
-# the loss on the story will be low.
-#
-# **Predict.** What is the loss before the first step, when all logits are near 0? And at the end, will the loss be above
-# or below that: on the careless sentence, on the careful ones, for the pupil in disorder?
-
-# %%
-characters = sorted(set(STORY))
-ids = np.array([characters.index(c) for c in STORY])
-disorder = np.random.default_rng(0).permutation(ids)
-CARELESS = [SENTENCE[:49]]
-CAREFUL = ["They found a wolf asleep in the shade of a green tree",
-           "On that night it began to snow, and she lit a fire",
-           "Nobody opened the little door until a bird sang twice"]
-tiny = nl.Config(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=96,
-                 vocab_size=len(characters), max_seq_len=64)
-
-
+# %% tags=["hide"]
 def new_weights(config):
     """Random weights to begin with: normal, of standard deviation 0.02, and gains of 1."""
     rng = np.random.default_rng(0)
@@ -783,14 +688,60 @@ def held_out_loss(weights, sentences):
     return np.mean(losses)
 
 
-steps = 300
-pupil, losses = new_weights(tiny), []
-looked_at, careless, careful = np.arange(10, steps + 1, 10), [], []
+def wrapped(text):
+    """The text in indented lines of a page's width."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.indent(textwrap.fill(" ".join(printable.split()), 90), "    ")
+
+
+def shipped_rate(step):
+    """The learning rate of the shipped model's run, whose end was moved at step 4500."""
+    planned = 8400 if step < 4500 else 7500
+    return 2e-3 * min((step + 1) / 300, 1, (planned - step) / (planned / 2))
+
+
+def smooth(values, n=10):
+    """The means of n values in a row."""
+    return np.convolve(values, np.ones(n) / n, mode="valid")
+
+
+# %% [markdown]
+# ## A tiny Llama
+#
+# Everything is there. The pupil is a Llama of two layers whose tokens are single characters: the 35 that occur in our
+# story of 914. It begins with random weights (`new_weights`: normal, of standard deviation 0.02, and gains of 1). Each
+# step shows it four windows of 48 characters from random places. Now and then it writes (`says`). To know what it
+# learns, we need controls:
+#
+# - *The story in disorder*: a second pupil trains on the same 914 characters in random order. What it learns is not
+#   order.
+# - *Text that was held out*, of characters that the pupil knows. Once carelessly: a sentence about a king, his youngest
+#   daughter and a golden ball, all words of the story. And once with care: three sentences that share little with the
+#   story but words like *the*, *a* and *of*.
+#
+# In 300 steps the pupil reads each character some $300 \cdot 4 \cdot 48 / 914 \approx 63$ times, so many *epochs*.
+#
+# **Predict.** What is the loss before the first step, when all logits are near 0? And at the end, will the loss be
+# above or below that: on the careless sentence, on the careful ones, for the pupil in disorder?
+
+# %%
+characters = sorted(set(STORY))
+ids = np.array([characters.index(c) for c in STORY])
+disorder = np.random.default_rng(0).permutation(ids)
+CARELESS = [SENTENCE[:49]]
+CAREFUL = ["They found a wolf asleep in the shade of a green tree",
+           "On that night it began to snow, and she lit a fire",
+           "Nobody opened the little door until a bird sang twice"]
+tiny = nl.Config(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=96,
+                 vocab_size=len(characters), max_seq_len=64)
+
 known = set(STORY.lower().replace(",", "").split())
 for name, sentences in (("careless", CARELESS), ("careful", CAREFUL)):
     words = set(" ".join(sentences).lower().replace(",", "").split())
     print(f"{name}: {len(words & known)} of {len(words)} words are in the story:",
           *sorted(words & known))
+steps, pupil, losses = 300, new_weights(tiny), []
+looked_at, careless, careful = np.arange(10, steps + 1, 10), [], []
 print(f"{sum(w.size for w in by_name(pupil).values()):,} weights, {len(STORY)} characters, "
       f"{len(characters)} different ones")
 print(f"step   0  {says(pupil)}")
@@ -808,145 +759,109 @@ in_disorder = list(training(other_pupil, disorder, tiny, steps, peak=1e-2))
 print(f"in disorder {says(other_pupil)}")
 shares = np.bincount(ids) / len(ids)
 entropy = -np.sum(shares * np.log(shares))
-pairs = np.zeros((len(characters), len(characters)))
-np.add.at(pairs, (ids[:-1], ids[1:]), 1)                  # how often each follows each
-after = pairs / pairs.sum(axis=1, keepdims=True)
-with_pairs = -np.sum(pairs[pairs > 0] * np.log(after[pairs > 0])) / pairs.sum()
 print(f"before the first step {losses[0]:.2f} nats; ln 35 is {np.log(35):.2f}; "
-      f"frequencies alone {entropy:.2f}; which follows which {with_pairs:.2f}")
+      f"frequencies alone {entropy:.2f}")
 
-
-def smooth(values, n=10):
-    return np.convolve(values, np.ones(n) / n, mode="valid")
-
-
-figure, ax = figures.new(3)
-figures.lines(ax, np.arange(10, steps + 1),
-              {"story": smooth(losses), "in disorder": smooth(in_disorder)})
-figures.lines(ax, looked_at, {"held out, careless": careless, "held out, careful": careful})
-for level, label in ((np.log(35), "even guesses"), (entropy, "frequencies"), (with_pairs, "pairs")):
-    ax.axhline(level, color=figures.GREY, linestyle=":", linewidth=1)
-    ax.text(1.35 * steps, level + 0.05, label, fontsize=9, color=figures.GREY, ha="right")
-ax.set(xlabel="step", ylabel="nats per character", xlim=(0, 1.35 * steps), ylim=(0, 4.6),
-       xticks=range(0, steps + 1, 100))
-figures.show(figure, "The story's loss falls and falls. In disorder it rests for a while where "
-                     "frequencies bring it. On careful sentences it falls, turns early, and ends "
-                     "above even guesses.")
-for label, values in (("story", smooth(losses)), ("in disorder", smooth(in_disorder))):
+curves = {"story": smooth(losses), "in disorder": smooth(in_disorder)}
+held_out = {"held out, careless": careless, "held out, careful": careful}
+figures.show(figures.draw_learning(steps, curves, looked_at, held_out,
+                                   {"even guesses": np.log(35), "frequencies": entropy}),
+             "The story's loss falls and falls. In disorder it rests for a while where frequencies "
+             "bring it. On careful sentences it falls, turns early, and ends above even guesses.")
+for label, values in curves.items():
     points = [f"{values[n - 10]:.1f} at {n}" for n in (50, 100, 200, steps)]
     print(f"{label:18}", ", ".join(points))
-for label, values in (("held out, careless", careless), ("held out, careful", careful)):
+for label, values in held_out.items():
     print(f"{label:18} lowest {min(values):.1f} at {looked_at[np.argmin(values)]}, "
           f"{values[-1]:.1f} at {steps}")
 
 # %% [markdown]
-# **Explain.** It begins near ln 35: a pupil that knows nothing spreads its guesses evenly. Down to about 2.9 nats it can
-# be frequencies: the pupil in disorder gets there as well. What the first learns below that is order, or the text itself:
-# from step 100 or so the second pupil gets better, too, at a text in which there is nothing to learn. It is memorising it. (Below the line *pairs*, 1.94, a pupil knows more than which character
-# follows which how often in the story.)
+# **Explain.** It begins near ln 35: a pupil that knows nothing spreads its guesses evenly. Down to about 2.9 nats it
+# can be frequencies: the pupil in disorder gets there as well. What the first learns below that is order, or the text
+# itself. For from step 100 or so the second gets better, too, at a text in which nothing but frequencies can be
+# learned: it is memorising it.
 #
-# Now look at the careful sentences. Their loss falls as long as the pupil learns what any English text shares with the
-# story. It turns after 60 steps or so, while the story's loss goes on falling, and at the end it is above ln 35: the pupil is
-# sure of what the story says, and worse at other text than even guesses. That is called *overfitting*. The pupil has 30
-# weights for each character of the text ($26976 / 914$).
+# On the careful sentences the loss falls at first: some of what the pupil learns holds for other English, too. It turns
+# after 60 steps or so, while the story's loss goes on falling, and ends above ln 35: sure of what the story says, the
+# pupil is worse at other text than even guesses. That is called *overfitting*. It has 30 weights for each character of
+# the text ($26976 / 914$).
 #
-# The careless sentence shows much less of this, and later: it tests in part what was memorised. Such a test is called
-# *contaminated*, or *leaking*. The choice of held-out text decides what one sees.
+# The careless sentence shows little of this, and later: all its words are in what was memorised. Such a test is called
+# *contaminated*, or *leaking*.
 #
-# ## Which parts of the recipe matter here?
+# ## What if part of the recipe is wrong?
 #
-# Runs of 40 steps, each on the same three choices of windows (seeds), so that runs can be compared seed by seed. The
-# initial weights are always the same. `peak` is the highest learning rate: 0.01 above, here also three times that.
+# Runs of 30 steps, all from the same initial weights, each on three choices of windows (seeds):
 #
-# - *No warm-up*.
-# - *Plain descent*: $w \leftarrow w - \eta\, g$, without AdamW's two averages. Then with each of the two: *momentum only*
-#   ($w \leftarrow w - \eta\, m$, with $m \leftarrow 0.9\, m + g$) and *size only* (AdamW with g for $\hat m$). The rates
-#   are about the best of a few that were tried.
-# - *A wrong gradient*: RMSNorm's without its second term, as above, at two rates.
+# - *No warm-up*, at the pupil's peak of the learning rate, 0.01, and at three times that.
+# - *A wrong gradient*: RMSNorm's without its second term, as above. And its control, *cut off*: the norms hand nothing
+#   down, so that only the output matrix and the last norm's gains learn.
 #
-# **Predict.** After 40 steps AdamW is near 2.2 nats; frequencies alone give 2.9. Put in order: plain descent, momentum
-# only, size only, the wrong gradient. At which of the two peaks will warm-up matter more?
+# And one run of 150 steps by *plain descent*, $w \leftarrow w - \eta\, g$. Its rate is the best of 0.3, 0.5, 1 and 2.
+#
+# **Predict.** After 30 steps AdamW is near 2.2 nats; frequencies alone give 2.9. Which of the two is the pupil with the
+# wrong gradient nearer to? Is it better or worse than the one that is cut off? At which peak does warm-up matter more?
 
 # %%
 def three_runs(name, peak=1e-2, **changed):
-    """Print the mean loss of the last ten of 40 steps, for each of three seeds."""
+    """Print the mean loss of the last five of 30 steps, for each of three seeds."""
     ends = []
     for seed in range(3):
-        losses = list(training(new_weights(tiny), ids, tiny, 40, peak, seed=seed, **changed))
-        ends.append(np.mean(losses[-10:]))
+        losses = list(training(new_weights(tiny), ids, tiny, 30, peak, seed=seed, **changed))
+        ends.append(np.mean(losses[-5:]))
     print(f"{name:14} {peak:5}:", *(f"{loss:.2f}" for loss in ends))
+
+
+def cut_off(dy, x, g, eps):
+    return 0 * dy, forgetful(dy, x, g, eps)[1]
 
 
 def plain(w, g, m, v, t, rate, decay):
     return w - rate * g, m, v
 
 
-def momentum_only(w, g, m, v, t, rate, decay):
-    m = 0.9 * m + g
-    return w - rate * m, m, v
-
-
-def size_only(w, g, m, v, t, rate, decay):
-    v = 0.95 * v + 0.05 * g * g
-    return w - rate * g / (np.sqrt(v / (1 - 0.95 ** t)) + 1e-8) - rate * decay * w, m, v
-
-
-def forgetful(dy, x, g, eps):
-    r = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
-    return dy * g / r, np.sum(dy * x / r, axis=0)
-
-
-norms = []
 for peak in (0.01, 0.03):
-    three_runs("AdamW", peak, norms=norms)
-print(f"clipping acted in {np.sum(np.array(norms) > 1)} of {len(norms)} steps; "
-      f"the largest norm was {max(norms):.1f}")
-for peak in (0.01, 0.03):
+    three_runs("AdamW", peak)
     three_runs("no warm-up", peak, warmup=0)
-three_runs("plain descent", 1, update=plain)
-three_runs("momentum only", 0.1, update=momentum_only)
-three_runs("size only", 0.01, update=size_only)
-with patch.dict(globals(), rms_norm_back=forgetful):      # in these lines, the name means this
-    for peak in (0.01, 0.03):
-        three_runs("wrong gradient", peak)
+for name, function in (("wrong gradient", forgetful), ("cut off", cut_off)):
+    with patch.dict(globals(), rms_norm_back=function):   # in these lines, the name means this
+        three_runs(name)
+run = training(new_weights(tiny), ids, tiny, steps, peak=0.5, update=plain)
+plain_losses = list(itertools.islice(run, 150))           # the first 150 of 300, as for the pupil
+print(f"150 steps: AdamW {np.mean(losses[140:150]):.1f}, plain {np.mean(plain_losses[140:]):.1f}")
 
 # %%
-def cosine(a, b):
-    """The cosine of the angle between two gradients {name: array}: 1 is the same direction."""
-    a, b = (np.concatenate([x.ravel() for x in slopes.values()]) for slopes in (a, b))
-    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-
-
 texts = [ids[start:start + WINDOW + 1] for start in range(0, 801, 200)]
-for steps_before in (0, 10):
+for wrong_steps in (0, 20):
+    print(f"cosine of wrong and right slopes, after {wrong_steps} wrong steps:")
     learner = new_weights(tiny)
-    list(training(learner, ids, tiny, steps_before, 1e-2, warmup=5))       # right gradients
+    with patch.dict(globals(), rms_norm_back=forgetful):
+        list(training(learner, ids, tiny, wrong_steps, 1e-2))
     right = batch_gradient(texts, learner, tiny)[1]
     with patch.dict(globals(), rms_norm_back=forgetful):
-        alike = cosine(batch_gradient(texts, learner, tiny)[1], right)
-        print(f"after {steps_before:2} right steps: cosine {alike:.2f}")
+        wrong = batch_gradient(texts, learner, tiny)[1]
+        for name in ("output", "layers.1.ffn.gate", "layers.0.ffn.gate", "embedding"):
+            a, b = wrong[name].ravel(), right[name].ravel()
+            print(f"    {name:17} {a @ b / np.linalg.norm(a) / np.linalg.norm(b):+.2f}")
 
 # %% [markdown]
-# **Explain.** A row shows three seeds, and two rows are compared seed by seed. Warm-up makes no difference at the lower
-# peak that one could see; at three times that, the pupil without it is 0.4 nats behind, in each of three seeds. Plain
-# descent is behind AdamW by 0.1 to 0.3. Momentum alone makes up for nearly all of that, the size alone for a part: in
-# this short run it is not mainly the size of slopes that counts. Clipping acted in half of the steps, but never had more
-# to clip than a norm of 3.4: what it does against a gradient of 100 these runs cannot tell.
+# **Explain.** Warm-up makes no visible difference at the lower peak; at three times that, the pupil without it is 0.4
+# nats behind or more, with each seed. Plain descent is 0.5 nats behind AdamW after 150 steps.
 #
-# The wrong gradient is last, and three times its learning rate does not save it. Yet it gives no alarm: the loss falls
-# from 3.54 to about 3, near where frequencies alone bring it, and one might think that the model is too small. The last
-# lines show why it falls, and stops. (Cosine of the angle between the two gradients.) At the start the wrong
-# gradient points nearly the right way, 0.99; ten steps on, where order would have to be learned, it is at 0.58. That is
-# why a gradient is checked by measuring, and not by looking whether the loss falls.
+# The wrong gradient gives no alarm: the loss falls from 3.54 to 2.9, where frequencies alone bring it, and one might
+# think that the model is too small. But it is worse than none: cut off, the pupil gets to 2.5. The cosines of the
+# angles between wrong and right slopes (1 is the same direction) show how. At the start all are near 1. After twenty
+# wrong steps the output matrix's are still right: there is no norm between it and the loss. Further down, behind more
+# wrong norms, the cosine is below 0, and a step against those slopes leads uphill. That is why a gradient is checked by
+# measuring, and not by looking whether the loss falls.
 #
 # ## The real run
 #
 # The model of this course was trained in the same way by [train.py](../weights/train.py), in PyTorch: 7,500 steps of 8
-# windows of 512 tokens. Its losses were recorded every 500 steps, as *bits per byte*
-# (lesson [10](10_objective_and_sampling.ipynb)), on what it had just read and on books that it had never read. The papers'
-# learning rate falls from the end of the warm-up on, along a cosine. This run's stays level first, and falls in a
-# straight line to 0: such a run can be ended earlier or later by deciding when the fall begins. (At step 4,500 it was
-# decided that it should end at 7,500 rather than 8,400: the rate drops from 1.86e-3 to 1.6e-3.)
+# windows of 512 tokens. Its losses were recorded every 500 steps, as *bits per byte* (lesson
+# [10](10_objective_and_sampling.ipynb)), on what it had just read and on books that it had never read. The papers'
+# learning rate falls from the end of the warm-up on. This run's stays level first, and then falls in a straight line to
+# 0, so that one can decide late when to end it. (At step 4,500 the end was moved from 8,400 to 7,500.)
 #
 # **Predict.** Does the loss on held-out books rise again at some point, as our sentences' did? (The run reads each book
 # 4.6 times.)
@@ -958,47 +873,26 @@ at = np.array([int(row["step"]) for row in rows])
 print(f"{at[-1] * 8 * 512 / 6_655_328:.1f} passes over 6.7 million tokens")
 bits = {"training": [float(row["training_bits_per_byte"]) for row in rows],
         "held out": [float(row["held_out_bits_per_byte"]) for row in rows]}
-
-
-def shipped_rate(step):
-    planned = 8400 if step < 4500 else 7500
-    return 2e-3 * min((step + 1) / 300, 1, (planned - step) / (planned / 2))
-
-
-figure, (above, below) = figures.new(4.4, rows=2, sharex=True, height_ratios=[3, 2])
-above.plot(at, bits["training"], marker="o", markersize=4, label="training")
-line, = above.plot(at[:-1], bits["held out"][:-1], marker="s", markersize=4, label="held out")
-above.plot(at[-1], bits["held out"][-1], marker="s", markersize=5, linestyle="", color="white",
-           markeredgecolor=line.get_color(), label="held out, all stories")
 every = np.arange(7500)
-below.plot(every, [1e3 * shipped_rate(step) for step in every], label="this run")
-below.plot(every, [1e3 * learning_rate(step, 7500, 2e-3, 300) for step in every],
-           label="the papers' form, same peak")
-above.set(ylabel="bits per byte", ylim=(1, 2))
-below.set(xlabel="step", ylabel="learning rate · 1000", ylim=(0, 2.4))
-above.legend(), below.legend(loc="lower left")
-figures.show(figure, "Training and held-out loss fall together nearly to the end, and faster again "
-                     "from about step 4,000. (The hollow point is measured on other stories.)")
-for first, last in ((2500, 4000), (4000, 5500)):
-    i, j = np.flatnonzero(at == first)[0], np.flatnonzero(at == last)[0]
-    print(f"{last - first} steps from {first}: "
-          f"training {bits['training'][j] - bits['training'][i]:+.3f}, "
-          f"held out {bits['held out'][j] - bits['held out'][i]:+.3f} bits per byte")
+rates = {"this run": [shipped_rate(step) for step in every],
+         "the papers' form, same peak": [learning_rate(step, 7500, 2e-3, 300) for step in every]}
+figures.show(figures.draw_run(at, bits, rates),
+             "Training and held-out loss fall together, and faster again from about step 4,000. "
+             "(The hollow point is measured on more stories.)")
 
 # %% [markdown]
-# **Explain.** It does not rise. Two things differ from our pupil, and this run cannot tell which counts: there are more
-# tokens to read here, 6.7 million, than weights, 5.8 million, and each is read fewer times. But the gap to the training
-# loss widens. (A training value is the mean of the 500 steps before it, so the first is high. The hollow point is
-# measured on all held-out stories, the points before on every eighth: it cannot be compared with them.)
+# **Explain.** It does not rise. (The hollow point cannot be compared with the others.) There are more tokens to read
+# here, 6.7 million, than weights, 5.8 million, and each is read fewer times than the pupil's; this run cannot tell
+# which counts, or what else. But the gap to the training loss widens. (A training value is the mean of the 500 steps
+# before it, so the first is high.)
 #
-# In the 1,500 steps after step 4,000 the loss falls more than in the 1,500 before. That it falls faster while the rate
-# falls does not show that it falls *because* of it. For that one has to train twice.
+# Both losses fall faster again while the rate falls. *Because* of it? For that one has to train twice.
 #
 # ## What it says on the way
 #
 # No checkpoints of that run were kept. So here is a smaller sister of 1.5 million weights, trained on the same books by
-# [milestones.py](../weights/milestones.py) with train.py's optimizer, for 600 steps of 2 windows: a fiftieth of
-# the tokens. What it said on the way is recorded in [milestones.json](../weights/milestones.json), and so is its control: a
+# [milestones.py](../weights/milestones.py) with train.py's optimizer, for 600 steps of 2 windows: a fiftieth of the
+# tokens. What it said on the way is recorded in [milestones.json](../weights/milestones.json), and so is its control: a
 # second run that keeps the rate level where the first begins to lower it.
 #
 # **Predict.** Its tokens are pieces of words (lesson [01](01_tokens.ipynb)), so words come for free. What comes first
@@ -1006,14 +900,7 @@ for first, last in ((2500, 4000), (4000, 5500)):
 
 # %%
 recorded = json.loads((ROOT / "weights" / "milestones.json").read_text(encoding="utf-8"))
-
-
-def wrapped(text):
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return textwrap.indent(textwrap.fill(" ".join(printable.split()), 90), "    ")
-
-
-for milestone in recorded["milestones"]:
+for milestone in [m for m in recorded["milestones"] if m["step"] in (0, 100, 600)]:
     print(f"the sister, step {milestone['step']}, {milestone['tokens']:,} tokens: "
           f"{milestone['held_out_bits_per_byte']:.2f} bits per byte, held out")
     print(wrapped(milestone["said"]))
@@ -1028,9 +915,9 @@ print(wrapped(tokenizer.decode(prompt + new)))
 
 # %% [markdown]
 # **Explain.** At first pieces come in any order, then mostly frequent ones, then runs of words that fit each other,
-# with commas and quotation marks. This sample of the sister tells no story; the shipped model's begins one, but model, batch and
-# number of tokens differ as well. The control ends within 0.003 bits per byte of the sister: in this one pair the falling
-# rate brings nothing that one could see. What it brings in a long run would have to be tried there.
+# with commas. The sister tells no story; the shipped model begins one, but model, batch and number of tokens differ.
+# The control ends within 0.003 bits per byte of the sister: in this one short pair the falling rate brings nothing that
+# one could see.
 #
 # ## In the wild
 #
@@ -1051,25 +938,6 @@ for rate in (2e-3, 2e-4, 2e-5, 2e-6):
 # still.
 
 # %% [markdown]
-# - **Decay in the gradient.** For a long time programs added $0.1\,w$ to the *gradient* (called L2). For
-#   plain descent that is the same. Adam then divides it by the size of the slopes, like any gradient. The paper that
-#   found it (arXiv:1711.05101) took decay out of the gradient: AdamW. Three weights that begin at 1, with slopes that
-#   only change their sign, so that nothing but decay should move them:
-
-# %%
-for name, in_gradient in (("AdamW", 0.0), ("L2 in Adam", 0.1)):
-    w, m, v = np.ones(3), np.zeros(3), np.zeros(3)
-    for t in range(1, 1001):
-        g = np.array([0.1, 1, 10]) * (-1) ** t + in_gradient * w
-        w, m, v = adamw(w, g, m, v, t, rate=1e-3, decay=0.1 - in_gradient)
-    print(f"{name:10} after 1000 steps: slopes of 0.1: {w[0]:.2f}, of 1: {w[1]:.2f}, "
-          f"of 10: {w[2]:.2f}")
-
-# %% [markdown] tags=["result"]
-# AdamW shrinks all three alike. Within the gradient, decay nearly vanishes beside slopes of 10, and is much stronger
-# beside slopes of 0.1.
-
-# %% [markdown]
 # ## Questions
 #
 # **1.** Two texts are trained on together. The first has one token to predict, with a loss of 4; the second has three,
@@ -1080,10 +948,8 @@ for name, in_gradient in (("AdamW", 0.0), ("L2 in Adam", 0.1)):
 # <summary>Answer</summary>
 #
 # $(4 + 2 + 2 + 2) / 4 = 2.5$ against $(4 + 2) / 2 = 3$. In the first way each token's gradient counts $1/4$. In the
-# second the single token counts $1/2$, twice as much, and each of the three $1/6$. Adding up gradients text by text, as
-# one does when a batch does not fit into memory, gives the first way only if every text is divided by the number of
-# tokens of *all* texts. (Hugging Face's trainer took the mean of means until
-# [transformers#34191](https://github.com/huggingface/transformers/pull/34191).)
+# second the single token counts $1/2$, twice as much. (Hugging Face's trainer took the mean of means, where a batch
+# did not fit into memory, until [transformers#34191](https://github.com/huggingface/transformers/pull/34191).)
 #
 # </details>
 #
@@ -1093,19 +959,19 @@ for name, in_gradient in (("AdamW", 0.0), ("L2 in Adam", 0.1)):
 # <summary>Answer</summary>
 #
 # The same. Equal weights compute equal numbers and get equal gradients, in every step, so they stay equal: F neurons
-# that act as one. Random numbers at the beginning break the tie. (This is also why one does not begin with zeros.)
+# that act as one. Random numbers at the beginning break the tie. (So one does not begin with zeros everywhere.)
 #
 # </details>
 #
-# **3.** Each row of p − y has the sum 0. What does that say about adding the same number to all logits of a row? And
-# which of the directions in which the output matrix could move are never taken?
+# **3.** For a long time programs added the decay to the gradient instead: $g + 0.1\, w$ (called L2). Why is that the
+# same for plain descent, and not for Adam? Which weights does Adam then shrink most?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# If all logits rise together, the loss rises by their slopes' sum, which is 0: softmax does not see a shift. The
-# gradient of the output matrix is `n.T @ dlogits`, so each of its *rows* has the sum 0, too: no step of plain descent
-# changes a row's mean over the vocabulary. (AdamW divides each number by its own size, and does change it.)
+# Plain descent subtracts $\eta\, (g + 0.1\, w)$: that is decay. Adam divides the sum by the size of the slopes. For
+# $w = 1$, the term $0.1\, w$ nearly vanishes beside slopes of $10$, and rules the step beside slopes of $0.01$: so the
+# weights with the smallest slopes shrink most. AdamW took decay out of the gradient for this reason (arXiv:1711.05101).
 #
 # </details>
 #
@@ -1117,8 +983,8 @@ for name, in_gradient in (("AdamW", 0.0), ("L2 in Adam", 0.1)):
 # ### 1. The other schedule
 #
 # Write the shipped model's schedule: a warm-up of `warmup` steps, in which step 0, 1, 2, ... has 1/warmup, 2/warmup,
-# 3/warmup, ... of the peak; then the peak until the middle of the run; then a straight line that reaches 0 at step `steps`,
-# just after the last.
+# 3/warmup, ... of the peak; then the peak until the middle of the run; then a straight line that reaches 0 at step
+# `steps`, just after the last.
 
 # %% tags=["exercise"]
 def level_schedule(step, steps, peak, warmup):
@@ -1158,28 +1024,7 @@ def answer_gradient(logits, targets, is_answer):
     return dlogits / int(is_answer.sum())                 # int: keeps float32
 
 # %% [markdown]
-# ### 3. One matrix, two uses
-#
-# Some models have no output matrix of their own: `x = E[tokens]` at the beginning, `logits = n @ E.T` at the end, with
-# the same embedding E, and n for the last norm's result. The way back has brought `dlogits` and `dx`, the gradient of
-# `E[tokens]`. What is the gradient of E?
-
-# %% tags=["exercise"]
-def tied_gradient(tokens, dx, n, dlogits):
-    """The gradient of the shared embedding: (T,), (T, D), (T, D), (T, V) -> (V, D)."""
-    ...
-
-# %%
-check(tied_gradient)
-
-# %% tags=["solution"]
-def tied_gradient(tokens, dx, n, dlogits):
-    dembedding = dlogits.T @ n                            # as the output matrix, transposed
-    np.add.at(dembedding, tokens, dx)                     # as the table that is read
-    return dembedding
-
-# %% [markdown]
-# ### 4. LayerNorm
+# ### 3. LayerNorm
 #
 # GPT-2 normalises with LayerNorm: first the mean of each row is subtracted, then what is left is divided by
 # $\sqrt{\mathrm{variance} + \epsilon}$ and multiplied by g. Pull a gradient back to x. Derive it as for RMSNorm; the
@@ -1206,6 +1051,6 @@ def layer_norm_back(dy, x, g, eps):
 #
 # 1. A gradient holds one slope of the loss for each weight. One after the other: multiply; several ways: add.
 # 2. At the logits it is p − y; through a matrix product it meets the transposed matrix, and that is most of the work.
-# 3. A measured slope in float64 is the judge of every formula: a wrong gradient may let the loss fall, and stop it early.
+# 3. A measured slope in float64 is the judge of every formula: with a wrong gradient the loss may fall, and then stop.
 # 4. AdamW moves each weight by about the learning rate, whatever the size of its slopes, if they agree and are above ε.
 # 5. A falling loss can mean learning or memorising; a text that was held out tells, if it shares little with the first.
