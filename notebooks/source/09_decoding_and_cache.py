@@ -46,6 +46,8 @@ check = checks.lesson("09")
 # Now a fourth token comes, with the value $2$. It gets $(3 + 6 + 9 + 2) / 4 = 5$. What tokens 0, 1 and 2 got does not
 # change, because no token looks ahead. To compute the $5$ we need the *values* $3, 6, 9$ (and the keys, to know the
 # weights), but none of the results $3$, $4.5$ and $6$. So it is enough to keep keys and values: that is the *cache*.
+# (The next layer needs $3$, $4.5$ and $6$ once, to make its own keys and values; as they never change, it keeps those
+# instead.)
 
 # %%
 q = k = np.zeros((1, 4, 2), np.float32)                   # (H, T, d) and (G, S, d)
@@ -71,8 +73,8 @@ print("only the fourth, with the keys and values of the others:", only_new[0, :,
 #
 # From here on, one *row* of work means: one token goes through all layers once.
 #
-# **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows of work is that in
-# all? And with a cache?
+# **Predict.** The story has 228 tokens. If they are decoded one by one *without* a cache, how many rows of work is that
+# in all? And with a cache?
 
 # %%
 story = tokenizer.encode(STORY)
@@ -95,10 +97,9 @@ print(f"{without / 1e9:.1f} billion FLOPs without, {cached / 1e9:.2f} with: "
       f"{without / cached:.0f} times as many")
 
 # %% [markdown]
-# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many. (The FLOPs
-# differ a little less, as both ways compute logits for one row per token.)
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many.
 #
-# And in time, on the machine that built this page: the whole story, token by token, as if each had just been drawn.
+# And in time, on the machine that built this page, for the whole story:
 
 # %% tags=["timing"]
 def last_row(name, x):                                    # a tap: logits for the last row only
@@ -128,15 +129,16 @@ print(f"the mean token takes {without.mean() / cached.mean():.0f} times as long 
 
 # %% [markdown]
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
-# attention's own part: one query, S keys. But a hundredth of the FLOPs takes far more than a hundredth of the time. *Why
-# decoding is slow*, below, says why.
+# attention's own part: one query, S keys. But a hundredth of the FLOPs takes far more than a hundredth of the time.
+# *Why decoding is slow*, below, says why.
 #
 # ## The loop that generates
 #
 # With a cache, generation is a loop of three steps: sample a token, feed it, take the new logits.
 #
-# **Predict.** The loop below writes 20 tokens. How many times does it call `forward` itself, and could one call be saved?
-# (`exact` holds the weights in float64: the same text on every processor.)
+# **Predict.** The loop below writes 20 tokens. How many times does it call `forward` itself, and could one call be
+# saved? (`exact` holds the weights in float64: the same text on every processor. Temperature, lesson
+# [10](10_objective_and_sampling.ipynb): below 1 it favours likely tokens.)
 
 # %%
 def write(tokens, n, rng):
@@ -170,7 +172,8 @@ print(f"nl.generate: the same tokens {same == new}, {cache[0].length} in the cac
 # For each layer two arrays, (G, room, d): turned keys, and values. They are allocated once for the longest text wanted,
 # and filled from the left; the first S rows of each head are in use.
 #
-# **Predict.** How many bytes does one token add here (L 6, G 2, d 32) in float32? And in 7B (L 32, G 32, d 128) in float16?
+# **Predict.** How many bytes does one token add here (L 6, G 2, d 32) in float32? And in 7B (L 32, G 32, d 128) in
+# float16?
 
 # %%
 cache = nl.new_cache(weights, config, 64)
@@ -193,11 +196,11 @@ print(f"7B in float16: {each:,} bytes per token, {4096 * each / 1e9:.1f} GB for 
 # %% [markdown]
 # ## The same numbers, in any pieces
 #
-# In float64 a number is rounded after $52$ binary digits, in float32 after $23$: the errors of rounding are 500 million times
-# smaller.
+# In float64 a number is rounded after $52$ binary digits, in float32 after $23$: the errors of rounding are 500 million
+# times smaller.
 #
-# **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit? And
-# does that change in float64?
+# **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit?
+# And does that change in float64?
 
 # %%
 for label, precision, bound in (("float32", weights, 1e-4), ("float64", exact, 1e-12)):
@@ -211,10 +214,9 @@ for label, precision, bound in (("float32", weights, 1e-4), ("float64", exact, 1
               f"to the bit {apart == 0}")
 
 # %% [markdown]
-# **Explain.** Not to the bit, except all at once, which is the same computation. The order in which products are added up
-# differs, and with it the rounding: in float64 the differences all but vanish. Differences of another origin, such as a
-# wrong position, would stay. So a good test of a cache reads a text in
-# pieces of several sizes, in float64.
+# **Explain.** Not to the bit, except all at once, which is the same computation. The order in which products are added
+# up differs, and with it the rounding: in float64 the differences all but vanish. Differences of another origin, such
+# as a wrong position, would stay. So a good test of a cache reads a text in pieces of several sizes, in float64.
 #
 # ## The mask of a piece
 #
@@ -234,11 +236,11 @@ figures.show(figure, "Six tokens, then four, then one (blue: may be seen): each 
 # %% [markdown]
 # ## Two classic mistakes
 #
-# The new token stands at position S − 1, and must be turned by that angle. A program that counts positions anew in
-# each call turns every decoded token by 0.
+# The new token stands at position S − 1, and must be turned by the angles of that position. A program that counts
+# positions anew in each call turns every decoded token by 0.
 #
-# **Predict.** A prompt of 100 tokens is read correctly; the others come one by one, all turned as if at position 0. Their
-# loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 5 or 10 nats?
+# **Predict.** A prompt of 100 tokens is read correctly; the others come one by one, all turned as if at position 0.
+# Their loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 5 or 10 nats?
 
 # %%
 def as_position_0(name, x):                               # RoPE at position 0 turns nothing
@@ -261,7 +263,7 @@ print(f"a table of how often each token occurs in the story: {-np.log(counts / T
 # %% [markdown]
 # **Explain.** The new token claims to stand at the beginning. Its distance to prompt token n should be t − n and is
 # −n, the distance of a token that lies ahead; the distance between two new tokens is 0. That costs about as much as
-# knowing nothing but how often each token occurs in this story.
+# knowing nothing but how often each token occurs in this very story (the scored tokens included).
 #
 # The other mistake is in the mask. A program that knows only T = S draws its triangle from the left, so that the first
 # row of a piece sees token 0 alone; another leaves the mask out when there is a cache, as a single token needs none.
@@ -284,8 +286,8 @@ nl.causal_mask = right                                    # put back
 # %% [markdown]
 # **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
 # t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
-# in its piece, the answer among them. A model that was trained to look back gains nothing from it: the loss rises, in the
-# first piece too.
+# in its piece, the answer among them. A model that was trained to look back gains nothing from it: the loss rises, in
+# the first piece too.
 #
 # ## Why decoding is slow
 #
@@ -299,8 +301,8 @@ nl.causal_mask = right                                    # put back
 # be faster than either allows. One that computes $60$ billion FLOPs and reads $15$ GB in a second has time for
 # $60 / 15 = 4$ FLOPs per byte: with a smaller intensity a step waits for memory, with a larger one for arithmetic.
 #
-# **Predict.** Which of the two bounds decoding on that machine, and which a prompt of 500 tokens? From how many rows on is
-# it arithmetic?
+# **Predict.** Which of the two bounds decoding on that machine, and which a prompt of 500 tokens? From how many rows on
+# is it arithmetic?
 
 # %% tags=["timing"]
 def seconds(step):
@@ -319,7 +321,10 @@ tall = rng.standard_normal((8000, 8000), dtype=np.float32)                   # 2
 row = rng.standard_normal((1, 8000), dtype=np.float32)
 peak = 2 * 1500**3 / fastest(lambda: square @ square)
 bandwidth = tall.nbytes / fastest(lambda: row @ tall)
-print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s")
+busy = time.process_time()                                # seconds of all cores together
+elapsed = seconds(lambda: square @ square)
+print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s; "
+      f"cores at work: {(time.process_time() - busy) / elapsed:.0f}")
 
 matrices = [w for layer in weights["layers"] for part in ("attn", "ffn")
             for w in layer[part].values()] + [weights["output"]]
@@ -329,22 +334,24 @@ points = {}
 for rows in (1, 4, 16, 64, 256, 500):
     ids = (story * 3)[:rows]
     work = flops(rows, rows, rows)
-    rate = work / fastest(lambda: nl.forward(ids, weights, config), 5)
+    rate = work / fastest(lambda: nl.forward(ids, weights, config), max(7, 100 // rows))
     points[f"T {rows}"] = work / weight_bytes, rate
     print(f"T {rows:3}: {work / weight_bytes:5.1f} FLOPs per byte, {2 * rows / 4:5.1f} by the "
-          f"formula; {rate / 1e9:3.0f} billion FLOPs/s")
+          f"formula; {rate / 1e9:4.1f} billion FLOPs/s")
 figures.show(figures.roofline(peak, bandwidth, points),
              "What memory (slope) and arithmetic (flat) allow on the machine that built this page, "
-             "and this model's forward pass: with more rows it climbs along the slope, then levels "
-             "off under the flat part.")
+             "and this model's forward pass: with more rows it climbs along the slope, then runs "
+             "under the flat part, and sinks a little at 500.")
 
 # %% [markdown]
-# **Explain.** One row is bounded by memory, 500 by arithmetic; on the machine of the example both allow the same at $8$
-# rows. (The longest prompt has more FLOPs per byte than the formula says: scores have no parameters. And 20 MB of weights
-# may stay in a processor's own fast memory; then a point can lie above the slope.)
+# **Explain.** One row is bounded by memory, the products of 500 by arithmetic; on the machine of the example both allow
+# the same at $8$ rows. (Only weights count as bytes here. The scores of a long prompt have FLOPs but no parameters, and
+# are read and written as well: see the next table. And 20 MB of weights may stay in a processor's own fast memory; then
+# a point can lie above the slope.)
 #
-# **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same layers
-# and heads with next to no width, which does all the rest. Which of the two takes more of a single row, which of 500?
+# **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same
+# layers and heads with next to no width, which does most of the rest. Which of the two takes more of a single row,
+# which of 500?
 
 # %% tags=["timing"]
 small = {config.dim: 16, config.n_kv_heads * config.head_dim: 4, config.hidden_dim: 16,
@@ -368,7 +375,7 @@ for rows in (1, 16, 64, 500):
     ids = (story * 3)[:rows]
     inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
     best = np.full(3, np.inf)
-    for _ in range(7):                                    # in turn: other work meets all three
+    for _ in range(max(7, 100 // rows)):                  # in turn: other work meets all three
         again = [seconds(lambda: nl.forward(ids, weights, config)),
                  seconds(lambda: [inputs[len(w)] @ w for w in matrices]),
                  seconds(lambda: nl.forward([1] * rows, narrow, layout))]
@@ -379,15 +386,23 @@ for rows in (1, 16, 64, 500):
           f"{products:10.1f} {no_width:10.1f}")
 
 # %% [markdown]
-# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. From one row to 16 the
-# products do sixteen times the arithmetic, in far less than sixteen times the time: a single row does not wait for
-# arithmetic. Its rest is a few hundred calls of NumPy, each with a price however small its arrays are. From 64 rows to 500
-# the rest grows much faster than the rows, as only the scores of T · S pairs do. Each limit asks for another remedy:
+# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. From one row to 16
+# the products do sixteen times the arithmetic, in far less than sixteen times the time: a single row does not wait for
+# arithmetic. (At 16 they reach neither limit; only many rows come near one.) The rest of a single row is a few hundred
+# calls of NumPy, each with a price however small its arrays are. From 64 rows to 500 the rest grows much faster than
+# the rows, as only the scores of T · S pairs do. (Scores and mix are products too: *arithmetic* counts them, *products*
+# does not, and with d 2 *no width* hardly does. So at 500 the last two do not add up to *forward*.) Each limit asks for
+# another remedy:
 #
-# - *Memory*: read less. Weights of 16 bits halve the traffic, if the machine multiplies them as they are; a batch shares
-#   it.
+# - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
+#   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Calls*: make fewer; a compiler joins several in one. The larger the weights of a layer, the less its calls count.
+# - *Scores*: at 500 rows the passes over T · S scores take about as long as the products. FlashAttention ([Dao et
+#   al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory.
+# - *Calls*: make fewer; a compiler joins several in one.
+#
+# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: rows that go together cost
+# about a tenth of a row alone (divide *forward* by rows).
 #
 # The [README](../README.md#how-fast) shows how near the file comes to these limits, next to PyTorch, up to 7 billion
 # parameters.
@@ -395,8 +410,9 @@ for rows in (1, 16, 64, 500):
 # ## How fast can 7B decode?
 #
 # With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. The memory
-# bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names this as what makes decoding
-# slow: each step loads all weights, and all keys and values so far. Calls hardly count here, as the second line shows.
+# bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names this as what makes
+# decoding slow: each step loads all weights, and all keys and values so far. Calls hardly count here, as the second
+# line shows.
 
 # %%
 counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
@@ -405,19 +421,19 @@ print(f"7B in float16: {2 * sum(counts.values()) / 1e9:.1f} GB, "
       f"of which a token reads {2 * parameters / 1e9:.1f}")
 print(f"a step of 7B reads {4 * parameters / weight_bytes:.0f} times as many weights as one of "
       f"ours, in 32 layers instead of {config.n_layers}")
-print("memory that reads, in GB/s:       20       50      100     1000")
+print("memory that reads, in GB/s:       50      100     1000")
 for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     size = parameters * width / 1e9
-    speeds = "  ".join(f"{gigabytes / size:7.1f}" for gigabytes in (20, 50, 100, 1000))
+    speeds = "  ".join(f"{gigabytes / size:7.1f}" for gigabytes in (50, 100, 1000))
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
 # %% [markdown]
-# **Explain.** However fast the machine computes, one sequence gets no more than that. A *batch* decodes many sequences at
-# once: weights that are read once serve them all, as they serve the rows of a prompt, until arithmetic is the limit. But the
-# cache is read for each sequence separately.
+# **Explain.** However fast the machine computes, one sequence that gets one token for each reading is no faster than
+# that. A *batch* decodes many sequences at once: weights that are read once serve them all, as they serve the rows of a
+# prompt, until arithmetic is the limit. But the cache is read for each sequence separately.
 #
-# **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full caches
-# does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?
+# **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full
+# caches does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?
 
 # %%
 for name in ("llama-2-7b", "llama-2-70b"):
@@ -428,9 +444,9 @@ for name in ("llama-2-7b", "llama-2-70b"):
           f"equal at {read / full:.0f}")
 
 # %% [markdown]
-# **Explain.** From about six sequences on, the caches of 7B are the larger part of what a step reads, and a larger batch
-# gains less and less. With grouped queries (lesson [05](05_grouped_query_attention.ipynb)) the cache is smaller, and the
-# weights of 70B are larger, so it takes a hundred.
+# **Explain.** From about six sequences with full caches on, the caches of 7B are the larger part of what a step reads,
+# and a larger batch gains less and less. With grouped queries (lesson [05](05_grouped_query_attention.ipynb)) the cache
+# is smaller, and the weights of 70B are larger, so it takes a hundred.
 #
 # ## Weights that stay in the file
 #
@@ -444,9 +460,9 @@ slower = fastest(lambda: row16 @ w16) / fastest(lambda: row16.astype(np.float32)
 print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
-# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop.
-# `nl.load(folder, lazy=True)` therefore leaves the matrices in their file, and puts a `LazyMatrix` in place of each array.
-# Its `x @ w` takes a block of rows of the file, widens it to float32, multiplies, and forgets it.
+# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. So
+# `nl.load(folder, lazy=True)` leaves the matrices in their file, and puts a `LazyMatrix` in place of each array. Its
+# `x @ w` takes a block of rows of the file, widens it to float32, multiplies, and forgets it.
 #
 # **Predict.** The model is loaded lazily. Does any line of `forward` have to change? Are the logits the same?
 
@@ -457,15 +473,15 @@ print(f"{type(lazy['output']).__name__}, {lazy['output'].w.dtype} on disk; "
       f"logits within 1e-4: {apart < 1e-4}")
 
 # %% [markdown]
-# **Explain.** No line changes: where `w` is not an array of NumPy's, `x @ w` calls its method `__rmatmul__`. The numbers
-# are the same up to rounding, as widening 16 bits to 32 is exact. So a model can run that would not fit, at the price of
-# widening every weight anew for each token (the README says how fast that is for 7B).
+# **Explain.** No line changes: `LazyMatrix` tells NumPy to stand back (`__array_ufunc__ = None`), so `x @ w` calls its
+# own `__rmatmul__`. The numbers are the same up to rounding, as widening 16 bits to 32 is exact. So a model can run
+# that would not fit, at the price of widening every weight anew for each token.
 #
 # ## Long prompts
 #
-# For a prompt, attention makes a score for every head and every pair of tokens: (H, T, T) numbers, nearly half of them
-# masked. `nl.prefill` instead cuts the prompt into chunks of 128 tokens, which go through the cache one after the
-# other. A chunk's scores are (H, 128, S) only.
+# For a prompt, attention makes a score for every head and every pair of tokens: (H, T, T) numbers. `nl.prefill` instead
+# cuts the prompt into chunks of 128 tokens, which go through the cache one after the other. A chunk's scores are
+# (H, 128, S) only.
 #
 # **Predict.** One layer of 7B (H 32) reads 4,096 tokens in float32. How large are all scores at once, and how large are
 # those of the last chunk?
@@ -480,11 +496,8 @@ apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
 print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
 
 # %% [markdown]
-# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks. And a chunk need not wait until the one before it is
-# through all layers. In layer l it needs its own result of layer l − 1, and the keys and values of the chunks before it *in
-# layer l*. So on several cores the chunks follow each other, a layer apart: four chunks are through three layers after
-# 3 + 3 = 6 steps instead of 12. In `nl.forward_in_chunks` each chunk runs plain `forward` on a thread, and a tap makes it wait at each layer until the chunk
-# before has cached its keys.
+# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks. (On several cores, chunks can follow each other a
+# layer apart: `nl.forward_in_chunks`.)
 #
 # ## When the context is full
 #
@@ -503,14 +516,16 @@ except nl.InputError as error:
     print("InputError:", error)
 
 # %% [markdown]
-# **Explain.** One more than there is room for: 505 and 7 fill the context, and the eighth is drawn from the last logits, but
-# goes through the model no more. A port may stop as here, or read the last part of the text again as a new prompt, at
-# positions from 0, and say so. To write over the oldest tokens without a word gives other numbers than the model's.
+# **Explain.** One more than there is room for: 505 and 7 fill the context, and the eighth is drawn from the last
+# logits, but goes through the model no more. A port may stop as here, or read the last part of the text again as a new
+# prompt, at positions from 0, and say so. To write over the oldest tokens without a word gives other numbers than the
+# model's.
 #
 # ## In the wild
 #
 # - **Cached and uncached differ.** 1e-5 in float32, 0.02 in float16 and 0.125 in bfloat16 were reported for one model
-#   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)): the fewer bits, the more rounding.
+#   ([transformers#25420](https://github.com/huggingface/transformers/issues/25420)): the fewer digits of the
+#   fraction ($23$, $10$ and $7$), the more rounding.
 #
 # ## Questions
 #
@@ -593,11 +608,11 @@ def append(store, length, new):
 # %% [markdown]
 # ### 3. Guess several tokens, check them at once
 #
-# Reading the weights once for several rows is nearly as cheap as for one. *Speculative decoding* uses this: a small
-# model guesses the next n tokens, and the large one checks all of them in one forward pass. It gets the last token before
-# the draft and then the draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the last row
-# says what comes after it. Both models are greedy. Return the tokens that the large model alone would have written,
-# as far as these rows tell.
+# Where memory is the limit, a few rows cost little more than one. *Speculative decoding* ([Leviathan et
+# al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the next n tokens, and the large one checks
+# all of them in one forward pass. It gets the last token before the draft and then the draft, and gives n + 1 rows. Row
+# i says which token it would have written in the place of `draft[i]`; the last row says what comes after it. Both
+# models are greedy. Return the tokens that the large model alone would have written, as far as these rows tell.
 
 # %% tags=["exercise"]
 def checked(draft, logits):
@@ -623,6 +638,6 @@ def checked(draft, logits):
 # 1. A prompt goes through at once, an answer token by token; keys and values of what was seen are kept.
 # 2. Without a cache a text of n tokens costs n(n + 1)/2 rows, with it n.
 # 3. New tokens have positions and a mask that continue those in the cache; programs that start again are wrong.
-# 4. In pieces or at once, the numbers are the same up to rounding; chunks of a long prompt go side by side.
+# 4. In pieces or at once, the numbers are the same up to rounding; so a long prompt can be read in chunks.
 # 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the
 #    reading.

@@ -15,7 +15,7 @@
 #
 # | | |
 # | --- | --- |
-# | **The question** | What is a Llama trained for, and how is text drawn from what it learned? |
+# | **The question** | What is a Llama pretrained for, and how is text drawn from what it learned? |
 # | **You will be able to** | compute the loss that Llama is trained on, and turn it into perplexity and bits per byte; sample with temperature, top-k and top-p; show that always taking the likeliest token need not give the likeliest text |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the logarithm |
 # | **Minutes** | 85 |
@@ -37,9 +37,10 @@ check = checks.lesson("10")
 # %% [markdown]
 # ## Surprise, with a pencil
 #
-# A Llama is trained on one task: given the tokens so far, give the next one a high probability. How good was a guess? Look
-# at the probability that the model gave to the token that really came. The *surprise* is minus the logarithm of that
-# probability: 0 for a token that was certain, and, if we count in *bits*, one more each time the probability halves.
+# A Llama is *pretrained* on one task: given the tokens so far, give the next one a high probability. (Chat versions are
+# trained further, on answers that people prefer.) How good was a guess? Look at the probability that the model gave to
+# the token that came. The *surprise* is minus the logarithm of that probability: 0 for a token that was certain, and,
+# if we count in *bits*, one more each time the probability halves.
 #
 # Suppose three tokens came, and the model had given them the probabilities 1/2, 1/4 and 1/8. Their surprises are
 # $1$, $2$ and $3$ bits, $2$ bits on average. The model was as surprised as somebody who guesses among $2^2 = 4$ equally
@@ -74,6 +75,7 @@ logits = nl.forward(tokens, weights, config)              # (T, V)
 
 
 def nats(logits, targets):                                # (n, V), (n,) -> (n,)
+    # -ln softmax(z)[i] = ln(sum of exp(z)) - z[i]
     shifted = logits - logits.max(axis=-1, keepdims=True)                    # nothing overflows
     log_sum = np.log(np.exp(shifted).sum(axis=-1))
     return log_sum - shifted[np.arange(len(targets)), targets]
@@ -89,9 +91,9 @@ print(f"blind guess    {np.log(config.vocab_size):5.2f} = ln V")
 
 # %% [markdown]
 # **Explain.** A wrong shift is worse than a blind guess: the trained model gives hardly any probability to a word that
-# follows itself, or skips one. Such a bug is loud. The dangerous case is a model that is *trained* without the shift: it
-# only has to repeat its input. The smallest model that can show it is a table that counts which token came with which.
-# Trained on the present token it reaches a loss of 0, and has learned nothing:
+# follows itself, or skips one. Such a bug is loud. The dangerous case is a model that is *trained* without the shift:
+# it only has to repeat its input. The smallest model that can show it is a table that counts which token came with
+# which. Trained on the present token it reaches a loss of 0, and has learned nothing:
 
 # %%
 def table_loss(inputs, targets):
@@ -100,12 +102,11 @@ def table_loss(inputs, targets):
     return np.mean([-np.log(pairs[pair] / single[pair[0]]) for pair in zip(inputs, targets)])
 
 
+print("loss on the text that was counted:")
 print(f"a table trained on the next token     {table_loss(tokens[:-1], tokens[1:]):.2f} nats")
 print(f"a table trained on the present token  {table_loss(tokens, tokens):.2f} nats")
 
 # %% [markdown]
-# (The first number is no praise either: the table has seen this text.)
-#
 # ## Surprise, word by word
 #
 # **Predict.** Sort by surprise: the name *Jack*, the first time it comes; *hungry* in "an old woman who was hungry";
@@ -134,9 +135,8 @@ print("least:", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[:
 #
 # ## Does the model use what it has read?
 #
-# The second half of the story costs less than the first. It is tempting to say: of course, its words have occurred
-# before. But the second half may simply be easier. A *control* tells the two apart: give the model the second half
-# with the first half taken away.
+# The second half of the story costs less than the first. Because its words have occurred before, or is it simply
+# easier? A *control* tells the two apart: give the model the second half with the first half taken away.
 #
 # **Predict.** The second half costs 0.4 nats less than the first. How much of that is lost when the model has not read
 # the first half: all, half, or less?
@@ -160,9 +160,9 @@ print(f"{lost.mean():.2f} of {gap:.2f} nats is {lost.mean() / gap:.0%}; its stan
       f"{len(lost)} tokens: {lost.std() / np.sqrt(len(lost)):.2f} nats")
 
 # %% [markdown]
-# **Explain.** In this story, less than half: most of the difference remains when the model has never seen the first half.
-# The second half is easier in itself. (The *standard error* says how far chance typically moves a mean. 0.16 is nearly three
-# of them, so reading helps; its share in other stories would take more stories.)
+# **Explain.** In this story, two fifths; the rest of the difference is there even when the model has never seen the
+# first half. So the second half is also easier in itself. (The *standard error* says how far chance typically moves a
+# mean. 0.16 is nearly three of them, so reading helps; half of the difference, $0.42 / 2 = 0.21$, is not excluded.)
 #
 # ## Perplexity, and bits per byte
 #
@@ -193,8 +193,8 @@ print(f"story: {surprise.sum(dtype=float) / np.log(2) / n_bytes:.3f} bits per by
 # A model gives probabilities; a text needs choices. Four tokens A, B, C, D have the probabilities 4/8, 2/8, 1/8, 1/8.
 # There are three common ways to change them before drawing:
 #
-# - *Temperature* τ divides the logits by τ, which raises each probability to the power 1/τ, and scales them to sum to 1.
-#   τ = 1/2 squares: $4, 2, 1, 1$ become $16, 4, 1, 1$, of $22$. The likely becomes likelier.
+# - *Temperature* τ divides the logits by τ, which raises each probability to the power 1/τ, and scales them to
+#   sum to 1. τ = 1/2 squares: $4, 2, 1, 1$ become $16, 4, 1, 1$, of $22$. The likely becomes likelier.
 # - *Top-k* keeps the k likeliest tokens. k = 2 keeps A and B, and scales their $4$ and $2$ to sum to 1: $2/3, 1/3$.
 # - *Top-p* keeps the likeliest tokens until they hold at least p. For p = 0.6, A alone holds $0.5$, A and B hold
 #   $0.75$: A and B are kept. For p = 0.5, A alone is enough.
@@ -239,12 +239,12 @@ def draw(temperature=1.0, top_k=0, top_p=1.0):
     figures.bars(ax, named, ".1f")
     for y, i in enumerate(likeliest[:6]):
         ax.plot([100 * probs[i]] * 2, [y - 0.4, y + 0.4], color="k", linewidth=1.6, linestyle="-")
-    ax.set(xlim=(0, 60), xlabel="percent (black marks: the model's own, of the first six)",
+    ax.set(xlim=(0, max(60, 112 * kept.max())),
+           xlabel="percent (black marks: the model's own, of the first six)",
            title=f"temperature {temperature:g}, top-k {top_k}, top-p {top_p:g}: "
                  f"{np.count_nonzero(kept)} tokens left")
     figures.show(figure, "A low temperature raises the first few above the model's own marks and "
-                         "shrinks all others; top-p cuts off the tail and raises what stays by one "
-                         "factor.")
+                         "shrinks the others.")
 
 
 draw(0.6)
@@ -260,8 +260,8 @@ ipywidgets.interact(draw, temperature=(0.0, 2.0, 0.1), top_k=(0, 50), top_p=(0.0
 
 # %% [markdown]
 # Four settings now write five texts each (greedy has but one), of 40 tokens. (`exact` is the same model in float64: the
-# same texts on every processor.) For each setting we print how surprised the model itself is by the text, and which share
-# of the text's phrases of four tokens had occurred in it before.
+# same texts on every processor.) For each setting we print how surprised the model itself is by the text, and which
+# share of the text's phrases of four tokens had occurred in it before; the text shown is the last.
 #
 # **Predict.** Which setting is most surprising to the model, and which repeats itself most?
 
@@ -288,10 +288,11 @@ for label, how in settings.items():
     print(textwrap.fill(text, 94, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** The higher the temperature, the more surprise; greedy has the least, and goes round in circles. At temperature
-# 1 the model speaks with its own probabilities: in the step above thousands of tokens have less than one chance in a
-# thousand each, but one draw in six takes one of them. Top-k and top-p cut them off, and a temperature below 1 makes them
-# rarer, the good ones and the slips.
+# **Explain.** The higher the temperature, the more surprise; greedy has the least, and goes round in circles. At
+# temperature 1 the model speaks with its own probabilities: in the step above thousands of tokens have less than one
+# chance in a thousand each, but one draw in six takes one of them. Top-k and top-p cut off the end of this tail (top-p
+# 0.95 alone at most 5 of the 16 percent), and a temperature below 1 makes all of it rarer, the good ones and the slips.
+# (The model's own draws, 3.15, cost it more than our story, 2.12; but they are other texts.)
 #
 # ## The likeliest text
 #
@@ -339,7 +340,9 @@ for label, ids in (("beams:  ", new), ("greedy: ", greedy)):
     print(textwrap.fill(label + " ".join(tokenizer.decode(start + ids).split()), 94))
 
 # %% [markdown]
-# **Explain.** Here the greedy text is not the likeliest, and the longer it gets, the more is lost.
+# **Explain.** Here the greedy text is not the likeliest, and the longer it gets, the more is lost. That these beams do
+# not circle is one text, not a rule: in larger models beam search repeats itself too ([Holtzman et
+# al.](https://arxiv.org/abs/1904.09751), who therefore proposed top-p).
 #
 # ## How a circle closes
 #
@@ -347,12 +350,12 @@ for label, ids in (("beams:  ", new), ("greedy: ", greedy)):
 # ([Xu et al.](https://arxiv.org/abs/2206.02369) measured it in larger models). The first time and the second stand in
 # different places, so we need a control: the same phrase, in the second place, after *another* phrase.
 #
-# **Predict.** Eight phrases, new to their texts. How many are likelier the second time than the first, by a tenth or more?
-# How many are likelier after themselves than after another one?
+# **Predict.** Eight phrases, new to their texts. How many are likelier the second time than the first, by a factor of
+# 1.1 or more? How many are likelier after themselves than after another one?
 
 # %%
 def likely(text, phrase):
-    """Probability per token (geometric mean) of a phrase after a text."""
+    """Probability per token of a phrase after a text: geometric mean, 1 / perplexity."""
     ids = tokenizer.encode(phrase, bos=False)
     return np.exp(-cost(tokenizer.encode(text), ids) / len(ids))
 
@@ -377,43 +380,55 @@ print(f"likelier the second time: {(again > 1.1 * once).sum()} of {len(table)}; 
       f"after another: {(again > 1.1 * control).sum()}")
 
 # %% [markdown]
-# **Explain.** Without the control one would say that repetition helps half of the phrases; with it, nearly all. (The second
-# place by itself makes seven of the eight less likely.)
+# **Explain.** Without the control one would say that repetition helps half of the phrases; with it, nearly all. (After
+# *another* phrase, away from the words that lead up to it, seven of the eight are less likely than at first.)
 #
-# **Predict.** Does the greedy text above run in circles *because* its phrase was said? What does greedy write after "a king
-# who had a daughter who was so poor that", where it was not?
+# **Predict.** So what was said becomes likelier. Is that what holds the greedy text in its circle? What does greedy
+# write after "a daughter who was so poor that", where only the frame *was so ... that* was said, and after "who knew
+# that", without it?
 
 # %%
 round_of = "she was so beautiful that"
 n_round = len(tokenizer.encode(round_of, bos=False))
-for before in ("so poor that", "so clever that", "so proud that", "so beautiful that",
-               "so beautiful that she was so beautiful that"):
-    text = "Once upon a time there was a king who had a daughter who was " + before
+for before in ("knew that", "saw that", "was so poor that", "was so clever that",
+               "was so proud that", "was so beautiful that",
+               "was so beautiful that she was so beautiful that"):
+    text = "Once upon a time there was a king who had a daughter who " + before
     ids = tokenizer.encode(text)
     new = list(nl.generate(ids, weights, config, n_round, temperature=0))
-    print(f"{before:44} {likely(text, round_of):.2f} per token; greedy: {tokenizer.decode(new)}")
+    print(f"{before:47} {likely(text, round_of):.2f} a token; greedy: {tokenizer.decode(new)}")
 whole = likely(text, round_of) ** n_round
 print(f"the round as a whole {whole:.4f}: a draw leaves it with probability {1 - whole:.1%}")
 
 # %% [markdown]
-# **Explain.** Not because of that: where it was never said, the phrase is about as likely, and greedy writes it too.
-# Each of its five tokens is the likeliest in its place, it ends as it began, and greedy asks for no more. As a whole, one
-# round is improbable, and a draw leaves it almost surely. So it is not the model alone that runs in circles, but how its
-# probabilities are used.
+# **Explain.** The phrase itself need not have been said: after its frame alone, greedy writes it too. Without the frame
+# the phrase as a whole is about as likely, but greedy writes another: each of the five tokens must be the likeliest in
+# its place. (Whether the frame works by its words or its sense, this does not tell.) After the last token the text
+# again ends in *so beautiful that*, where the round began. As a whole, one round is improbable, and a draw leaves it
+# almost surely. So it is not the model alone that runs in circles, but how its probabilities are used.
 
 # %% [markdown]
 # ## In the wild
 #
 # - **One model, two perplexities.** llama.cpp reported 5.91 for LLaMA 7B where others reported 5.68
-#   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). The model was the same; the windows were not. A
-#   long text is cut into windows, and that decides how much context each token is predicted from. The story here, in
-#   windows of three sizes:
+#   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). A long text is cut into windows, and they
+#   decide how much context each token has. The story here, in windows of three sizes, without and with `<s>` before the
+#   later ones:
 
 # %%
+def window_nats(window, front):
+    """Nats of each token of a window but its first; front is put before it."""
+    rows = nl.forward([*front, *window[:-1]], weights, config)[len(front):]
+    return nats(rows, window[1:])
+
+
 for size in (32, 64, len(tokens) - 1):
     windows = [tokens[i:i + size + 1] for i in range(0, len(tokens) - 1, size)]
-    costs = [nats(nl.forward(window[:-1], weights, config), window[1:]) for window in windows]
-    print(f"windows of {size:3}: perplexity {np.exp(np.concatenate(costs).mean(dtype=float)):.2f}")
+    bare = [window_nats(window, []) for window in windows]
+    marked = [bare[0]] + [window_nats(window, [tokenizer.bos]) for window in windows[1:]]
+    without, with_bos = [np.concatenate(costs).mean(dtype=float) for costs in (bare, marked)]
+    print(f"windows of {size:3}: perplexity {np.exp(without):5.2f}, "
+          f"with <s> {np.exp(with_bos):5.2f}")
 
 # %% [markdown]
 # - **Temperature before or after top-p?** Programs differ
@@ -422,7 +437,7 @@ for size in (32, 64, len(tokens) - 1):
 
 # %%
 before = nl.next_token_probs(last, temperature=2.0, top_p=0.8)
-kept = nl.next_token_probs(last, top_p=0.8)
+kept = nl.next_token_probs(last, top_p=0.8)               # a later temperature keeps them
 print(f"temperature 2 before top-p 0.8: {np.count_nonzero(before)} tokens; "
       f"after it: {np.count_nonzero(kept)} tokens")
 
