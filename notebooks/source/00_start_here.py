@@ -22,7 +22,7 @@
 #
 # A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well
 # it would do as the next one. This course computes that function step by step, with one file of NumPy,
-# [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales. No step is hidden.
+# [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales.
 #
 # At each **Predict**, stop and write down a guess. Run the cell (Shift+Enter), and compare with the **Explain** below
 # it. Then change a number in the cell, and run it again.
@@ -221,8 +221,7 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 #
 # The letters: T tokens read S tokens (here the same ones). D numbers in a row of the stream, F in the middle of the
 # feed-forward step, V pieces in the vocabulary, H query heads and G key/value heads of d numbers each, L layers. Here
-# are their values in this model and in two that were published, and how many parameters (numbers that were learned)
-# each has:
+# they are, with the parameters (numbers that were learned), for this model and two that were published:
 
 # %%
 print("              " + "".join(f"{letter:>7}" for letter in "DFVHGdL") + "     parameters")
@@ -359,8 +358,8 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 # **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself (6.80;
 # only attention's short row is left), another token's a tenth of that (2.56, up from 2.12). After the step, neither
 # changes the second decimal. So the step reads the embedding, and what it writes drowns it: a row of length 1.4 does
-# not matter beside one of about 40. What the later layers know of the token, they have from what this step wrote. Another
-# model may divide the work otherwise.
+# not matter beside one of about 40. What the later layers know of the token, they have from what this step wrote.
+# Another model may divide the work otherwise.
 #
 # ## A map of the course
 #

@@ -281,8 +281,8 @@ for name, nats in fronts.items():
 # **Explain.** *upon* is a surprise with nothing in front, and with another token too: here the sign counts. For *time*
 # it also counts that something stands there: 2.39 nats with nothing, 0.83 with a random piece, and 0.03 with a full
 # stop, nearly as little as with the sign. The model finds *upon* likely where a text begins ($e^{-0.29} = 0.75$), and
-# unlikely elsewhere ($e^{-3.02} = 0.05$, with nothing in front). Over the whole story, the
-# sign is worth less than a tenth of a nat per token.
+# unlikely elsewhere ($e^{-3.02} = 0.05$, with nothing in front). Over the whole story, the sign is worth less
+# than a tenth of a nat per token.
 #
 # ## Bytes for all the rest
 #
