@@ -20,16 +20,15 @@
 # | **It assumes** | matrix multiplication; Python with NumPy arrays |
 # | **Minutes** | 75 |
 #
-# A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well it
-# would do as the next one. This course computes that function step by step, with one file of NumPy,
-# [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales. Nothing needs to be
-# downloaded, and no step is hidden.
+# A Llama is a function. Token ids go in, and for every token of the vocabulary a number comes out that says how well
+# it would do as the next one. This course computes that function step by step, with one file of NumPy,
+# [numpy_llama.py](../numpy_llama.py), and a small model that was trained on fairy tales.
 #
-# At each **Predict**, stop and write down a guess. Run the cell (Shift+Enter), and compare with the **Explain** below it.
-# Then change a number in the cell, and run it again.
+# At each **Predict**, stop and write down a guess. Run the cell (Shift+Enter), and compare with the **Explain** below
+# it. Then change a number in the cell, and run it again.
 #
 # In this lesson T is the number of tokens, D how many numbers the model keeps for each of them, and V the number of
-# tokens in the vocabulary. The other letters come with the drawing of the whole model.
+# tokens in the vocabulary.
 
 # %% tags=["hide"]
 import textwrap
@@ -41,7 +40,7 @@ import ipywidgets
 import numpy as np
 import numpy_llama as nl
 import pencil
-from course import loss
+from course import STORY, loss
 
 check = checks.lesson("00")
 
@@ -49,8 +48,8 @@ check = checks.lesson("00")
 # ## The smallest language model, by hand
 #
 # Take a vocabulary of three tokens, *the* (id 0), *king* (1) and *laughed* (2), and D = 2. Every token has a row of D
-# numbers, its *embedding*, and a column of D numbers: the better a row fits the column (row times column), the more that
-# token is expected next.
+# numbers, its *embedding*, and a column of D numbers: the better a row fits the column (row times column), the more
+# that token is expected next.
 #
 # $$\text{embedding} = \begin{pmatrix} 1 & 0 \\ 0 & 1 \\ 1 & 1 \end{pmatrix} \qquad
 # \text{output} = \begin{pmatrix} 0 & 2 & 0 \\ 0 & 0 & 1 \end{pmatrix}$$
@@ -95,26 +94,26 @@ for word, row in zip(("the", "king"), toy_probs):
 # %%
 print("after           " + "".join(f"{name:>7}" for name in pencil.NAMES))
 for ids in ([0, 1, 3], [0, 2, 3]):
-    rows = nl.softmax(nl.forward(ids, pencil.weights, pencil.config))     # (T, V): step 3 above
+    rows = nl.softmax(nl.forward(ids, pencil.weights, pencil.config))    # (T, V): then step 3
     for n, row in enumerate(rows, start=1):
         seen = " ".join(pencil.NAMES[i] for i in ids[:n])
         print(f"{seen:16}" + "".join(f"{p:7.2f}" for p in row))
 
 # %% [markdown]
 # **Explain.** The last two: `<s>` sees nothing but itself. The row of *and* starts from the same two numbers in both
-# prompts, and ends at *dogs* in one and at *cats* in the other. What tells it which noun stands before it is *attention*
-# (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
+# prompts, and ends at *dogs* in one and at *cats* in the other. What tells it which noun stands before it is
+# *attention* (lesson [03](03_attention.ipynb) takes it away, and then both prompts give the same).
 #
 # The [handout](handout.pdf) has this run on a page: every step with blanks on the left, the solution on the right, to
-# be folded back. It takes about three quarters of an hour the first time, now or bit by bit: lessons 02 to 07 come back
-# to its steps. Its second page lists every symbol and name of a Llama.
+# be folded back. It takes about three quarters of an hour (not counted above), now or bit by bit: lessons 02 to 07
+# come back to its steps. Its second page lists every symbol and name of a Llama.
 #
 # ## From a prompt to its next token
 #
 # **Predict.** "Once upon a time there was a king who": which word comes next? Which others might?
 #
-# This is the whole way from text to text, with the trained model. Before the four steps, the *tokenizer* cuts the text
-# into pieces that it knows, and gives each its id.
+# This is the whole way, with the trained model. Before the four steps, the *tokenizer* cuts the text into pieces that
+# it knows, and gives each its id.
 
 # %%
 folder = Path(nl.__file__).parent / "weights" / "fairytales"
@@ -140,10 +139,11 @@ for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(l
 
 # %% [markdown]
 # **Explain.** *a* stands twice in the prompt, with the same id, and the rows after it differ: after *upon a* the model
-# is sure of *time*, after *there was a* it is not sure of *king*. So a row depends on more than its own token. `<s>` says
-# that a text begins. A space belongs to the piece that follows it.
+# is sure of *time*, after *there was a* it is not sure of *king*. So a row depends on more than its own token. A space
+# belongs to the piece that follows it. The tokenizer puts one before the first word too, and `<s>` before that: a text
+# begins (lesson [01](01_tokens.ipynb)).
 #
-# In a picture: the best eight pieces after the whole prompt. (`figures` draws for this course; skip its lines.)
+# In a picture: the best eight pieces after *there was a*. (`figures` draws for this course; skip its lines.)
 
 # %%
 def after(n):
@@ -154,11 +154,10 @@ def after(n):
     figure, ax = figures.new(2.6)
     figures.bars(ax, dict(zip(names, probs[best])), ".1%")
     ax.set(xlim=(0, 1), xlabel="probability", title=f"{tokenizer.decode(tokens[:n])} …")
-    figures.show(figure, f"The eight likeliest of V {config.vocab_size} pieces after {n} tokens; "
-                         f"together they hold {probs[best].sum():.0%}.")
+    figures.show(figure, f"The eight likeliest of V {config.vocab_size} pieces after {n} tokens.")
 
 
-after(len(tokens))
+after(8)
 
 # %% [markdown]
 # The slider below moves through the prompt. Sliders need a running kernel (JupyterLab).
@@ -175,8 +174,8 @@ new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), tempera
 print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# Its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with larger matrices,
-# trained on far more text.
+# Its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with larger matrices
+# and more layers, trained on far more text.
 #
 # ## The whole model, from a run
 #
@@ -196,7 +195,7 @@ for name in list(trace)[:4] + list(trace)[-2:]:
     print(f"{name:20} {trace[name].shape}")
 
 # %% [markdown]
-# The drawing below is made from that trace: the shapes in it are those of the run above. Read it from top to bottom.
+# The drawing is made from that trace. Read it from top to bottom.
 
 # %%
 figure = figures.stream(trace, config)
@@ -208,20 +207,21 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
 # - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares what has become of it
 #   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb)).
 # - Yellow: norms, which bring a row to a standard size (lesson [02](02_rmsnorm.ipynb)).
-# - Blue: attention, the only place where tokens see each other (lessons [03](03_attention.ipynb) and
-#   [05](05_grouped_query_attention.ipynb)).
+# - Blue: attention. Each token asks with a *query* (`q`), is found by its *key* (`k`) and hands over its *value*
+#   (`v`); the darker boxes say who reads how much of whom. H *heads* do this side by side (lessons
+#   [03](03_attention.ipynb) and [05](05_grouped_query_attention.ipynb)).
 # - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
-# - Purple: the feed-forward step, where each token is worked on by itself (lesson [06](06_swiglu.ipynb)).
+# - Purple: the feed-forward step (lesson [06](06_swiglu.ipynb)).
 #
 # **Explore** ([explorer](explorer/README.md)). Every box of this drawing with its numbers. It opens at the logit of
-# *had*: choose an underlined number to see where it comes from, and so on, back to the embedding. Then type a text of
-# your own:
+# *had*: choose an underlined number to see where it comes from. Then type a text of your own. In a terminal, in the
+# folder of `numpy_llama.py` (`9` is the row of *who*, counted from 0; `345` the id of *had*):
 #
 #     python notebooks/explorer/build.py --open "#t=logits&i=9.345"
 #
 # The letters: T tokens read S tokens (here the same ones). D numbers in a row of the stream, F in the middle of the
-# feed-forward step, V pieces in the vocabulary, H query heads and G key/value heads of d numbers each, L layers. They
-# mean the same in every lesson. Here are their values in this model and in two that were published:
+# feed-forward step, V pieces in the vocabulary, H query heads and G key/value heads of d numbers each, L layers. Here
+# they are, with the parameters (numbers that were learned), for this model and two that were published:
 
 # %%
 print("              " + "".join(f"{letter:>7}" for letter in "DFVHGdL") + "     parameters")
@@ -234,9 +234,9 @@ for name, c in (("this model", config), ("llama-2-7b", nl.PRESETS["llama-2-7b"])
 # %% [markdown]
 # ## Taps: watch, record, change
 #
-# How does a trace get at the values? The model passes each of them through a *tap*, and goes on with what the tap
-# returns. At its end, numpy_llama.py says `return tap("logits", x @ weights["output"])`; inside a layer, the tap puts
-# `layers.0.` and so on in front of the name.
+# The model passes each value through a *tap*, and goes on with what the tap returns. At its end, numpy_llama.py says
+# `return tap("logits", x @ weights["output"])`; inside a layer, the tap puts `layers.0.` and so on in front of the
+# name.
 #
 # A tap is any function `(name, x) -> x`. It may look at x, keep it, or return something else. `nl.Trace` is a
 # dictionary that can be called as a tap. Here is one that watches:
@@ -254,8 +254,8 @@ print("the logits are the same:", np.array_equal(same, logits))
 # %% [markdown]
 # And here is one that changes: it *silences* steps, that is, what they would add to the stream is set to zero.
 #
-# **Predict.** Write *wolf* instead of *king*. Both prompts end with *who*, and the rows of logits after it differ. If all
-# attention steps are silenced, do they still differ? And if all feed-forward steps are silenced instead?
+# **Predict.** Write *wolf* instead of *king*. Both prompts end with *who*, and the rows of logits after it differ. If
+# all attention steps are silenced, do they still differ? And if all feed-forward steps are silenced instead?
 
 # %%
 def silence(chosen):
@@ -297,27 +297,29 @@ figure, ax = figures.new(3.6)
 figures.bars(ax, left, ".0%")
 ax.set(xlim=(0, 1), xlabel=f'probability of "{tokenizer.decode([favourite])}"')
 figures.show(figure, "One step silenced at a time, and what is left of the probability of the "
-                     "favourite: next to nothing without the first feed-forward step; without any "
-                     "other, it stays the favourite.")
+                     "favourite: next to nothing without the first feed-forward step.")
 
 # %% [markdown]
+# **Explain.** For one, the first feed-forward step. Without any other, *had* keeps a probability of about half or
+# more.
+#
 # One prompt is an anecdote. On a whole story one measures the *loss*: the mean of −log of the probability that the
 # model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). Its unit is the *nat*. A model
-# that finds all V tokens equally likely has a loss of log V; 0.1 nats more make each right token a tenth less likely, on
-# average. The course has a story that the model has never read (`STORY` in [course.py](course.py)), and `loss(tap)`
+# that finds all V tokens equally likely has a loss of log V; 0.1 nats more make each right token a tenth less likely,
+# on average. The course has a story that the model has never read (`STORY` in [course.py](course.py)), and `loss(tap)`
 # computes the loss on it.
 
 # %%
 base = loss()
-print(f"loss on the story {base:.2f}; log V {np.log(config.vocab_size):.2f}; "
-      f"all twelve steps silenced {loss(silence(steps)):.2f}")
+print(f"loss on the story ({len(tokenizer.encode(STORY))} tokens) {base:.2f}; "
+      f"log V {np.log(config.vocab_size):.2f}; all steps silenced {loss(silence(steps)):.2f}")
 for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
 # **Explain.** With none of the steps, the model is worse than one that finds all tokens equally likely. One at a time,
-# seven of the twelve cost at most 0.14 nats, and four between 0.23 and 0.63. The first feed-forward step costs 4.91. Why
-# does so much hang on it? First, how long is what it writes, beside the embedding?
+# seven cost at most 0.14 nats, four 0.23 to 0.63, and the first feed-forward step 4.91. Why does so much hang on it?
+# First, how long is what it writes, beside the embedding?
 
 # %%
 for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
@@ -325,9 +327,9 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
     print(f"median length of the T rows of {name:18} {np.median(lengths):5.1f}")
 
 # %% [markdown]
-# Its rows are thirty times as long. Do the later layers still see the embedding beside them? To find out, subtract the
-# embedding from the stream again. As a control, subtract the embedding of the token before, a row of the same kind that
-# does not belong there. Do both at two places: before that step (`layers.0.x_attn` in the drawing) and after it
+# Its rows are nearly thirty times as long. Do the later layers still see the embedding beside them? Subtract it from
+# the stream again. As a control, subtract the embedding of the token before, a row of the same kind that does not
+# belong there. Do both at two places: before that step (`layers.0.x_attn` in the drawing) and after it
 # (`layers.0.x_ffn`).
 #
 # **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the four comes near that?
@@ -350,29 +352,28 @@ def subtract_embedding(place, of):
 for place in ("layers.0.x_attn", "layers.0.x_ffn"):
     for of in ("the token itself", "the one before"):
         left = loss(subtract_embedding(place, of))
-        print(f"at {place:15} minus the embedding of {of:16} loss {left:.1f}")
+        print(f"at {place:15} minus the embedding of {of:16} loss {left:.2f}")
 
 # %% [markdown]
-# **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself, and another
-# token's little. After the step, neither changes anything. So the step reads the embedding, and what it writes drowns it:
-# a row of length 1.4 does not matter beside one of about 40, whichever of the two it is. What the later layers know of the token,
-# they have from what this step wrote. Another model may divide the work otherwise.
+# **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself (6.80;
+# only attention's short row is left), another token's a tenth of that (2.56, up from 2.12). After the step, neither
+# changes the second decimal. So the step reads the embedding, and what it writes drowns it: a row of length 1.4 does
+# not matter beside one of about 40. What the later layers know of the token, they have from what this step wrote.
+# Another model may divide the work otherwise.
 #
 # ## A map of the course
 #
-# The first lessons go through the model part by part; lesson [07](07_forward_pass.ipynb) puts it together; the later
-# ones are about using, training and storing it.
-#
 # <!-- lessons -->
 #
-# If you have two hours, read this lesson and [attention](03_attention.ipynb), and leave the exercises for later. If you
-# port Llama to another language, read "In the wild" in each lesson: it lists what ports get wrong. The folder `student`
-# holds the same lessons without solutions and without outputs, so that nothing spoils a prediction.
+# If you have two hours, read this lesson and [attention](03_attention.ipynb), and leave the exercises for later. If
+# you port Llama to another language, read "In the wild" from lesson 01 on: it lists what ports get wrong. The folder
+# `student` holds the same lessons without solutions and without outputs, so that nothing spoils a prediction.
 #
 # ## In the wild
 #
-# - **"How do I get the hidden states?"** was asked of Meta's own code
-#   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here it is one argument, `tap=nl.Trace()`.
+# - **How to get the hidden state of the last layer** was asked of Meta's own code
+#   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here every value comes with one argument of
+#   `forward`, `tap=nl.Trace()`.
 #
 # ## Questions
 #
@@ -392,8 +393,8 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 # <details>
 # <summary>Answer</summary>
 #
-# Raised: none. Each exponential is multiplied by the same $e^5$, and so is their sum. Doubled: unless all are equal, the
-# likeliest token becomes likelier still, as the differences between logits double. The order stays in both cases.
+# Raised: none. Each exponential is multiplied by the same $e^5$, and so is their sum. Doubled: unless all are equal,
+# the likeliest token becomes likelier still, as the differences between logits double. The order stays in both cases.
 #
 # </details>
 #

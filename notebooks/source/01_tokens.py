@@ -37,8 +37,8 @@ check = checks.lesson("01")
 # A Llama reads no letters. It reads T whole numbers, each from 0 to V − 1. The *tokenizer* makes them. It was built
 # before the model, and it never changes afterwards.
 #
-# **Predict.** "The king gave his youngest daughter a golden ball, and she was very happy." has 14 words and 74 characters.
-# How many tokens will it be?
+# **Predict.** "The king gave his youngest daughter a golden ball, and she was very happy." has 14 words and 74
+# characters. How many tokens will it be?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -49,18 +49,18 @@ print(f"{len(SENTENCE.split())} words, {len(SENTENCE)} characters, T {len(tokens
 figure = figures.coloured_text([vocabulary[i] for i in tokens], tokens, limit=3 * config.vocab_size,
                                numbers=".0f", per_line=62)
 figures.show(figure, "Each piece of the sentence with its id below: whole words, two punctuation "
-                     "marks, and a token in front that nobody typed.")
+                     "marks, and a token in front that nobody typed (darker: a higher id).")
 
 # %% [markdown]
-# **Explain.** In this sentence of fairy-tale English each word is one token, and so is each punctuation mark. A space is
-# not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a text.
+# **Explain.** In this sentence of fairy-tale English each word is one token, and so is each punctuation mark. A space
+# is not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a
+# text.
 #
 # ## What the vocabulary holds
 #
 # The paper ([LLaMA](https://arxiv.org/abs/2302.13971), section 2.1) names the method, *byte-pair encoding*, and its
-# implementation, SentencePiece; the next two sections show how it learns and how it encodes. Numbers are split into
-# single digits, and characters without a piece are spelled in bytes. The model that ships does the same, with fewer
-# pieces. Its V entries come in four kinds, one after the other:
+# implementation, SentencePiece. Numbers are split into single digits, and characters without a piece are spelled in
+# bytes. The model that ships does the same, with fewer pieces. Its V entries come in four kinds, one after the other:
 
 # %%
 sp = tokenizer.sp                                         # SentencePiece itself
@@ -77,20 +77,20 @@ print("scores of the first merged pieces:", *[int(sp.get_score(i)) for i in lear
 
 # %% [markdown]
 # **Explain.** The merged pieces stand in the order in which they were learned, and the file keeps that order as a
-# *score*: the later, the lower. No digit has a piece here: each is spelled as one byte. (The 32,000 pieces of the large
-# models include the ten digits.) Of the signs, `<s>` begins a text, `</s>` ends one, and `<unk>` is not used.
+# *score*: the later, the lower. No digit has a piece here: each is spelled as one byte. (The 32,000 pieces of Llama 1
+# and 2 include the ten digits.) Of the signs, `</s>` ends a text, and `<unk>` is not used.
 #
 # ## How the pieces were learned
 #
 # Byte-pair encoding begins with single characters, and repeats one step: count all neighbours, and make the most
 # frequent pair a new piece. Words are counted apart, so no piece reaches across a space.
 #
-# With a pencil: the words are *hut*, *hat*, *that*, *hat*. In `h u t`, `h a t`, `t h a t`, `h a t` the neighbours `h a`
-# and `a t` occur three times each, all others once. Take the first, `ha`, as a piece: `h u t`, `ha t`, `t ha t`, `ha t`.
-# Now `ha t` occurs three times, and *hat* is the next piece.
+# With a pencil (and without the `▁`): the words are *hut*, *hat*, *that*, *hat*. In `h u t`, `h a t`, `t h a t`,
+# `h a t` the neighbours `h a` and `a t` occur three times each, all others once. Take the first, `ha`, as a piece:
+# `h u t`, `ha t`, `t ha t`, `ha t`. Now `ha t` occurs three times, and *hat* is the next piece.
 #
-# **Predict.** Which is more frequent in English fairy tales: `t` + `h`, as in *the*, *that*, *this*, or `h` + `e`, as in
-# *the*, *he*, *she*, *her*?
+# **Predict.** Which is more frequent in English fairy tales: `t` + `h`, as in *the*, *that*, *this*, or `h` + `e`, as
+# in *the*, *he*, *she*, *her*?
 
 # %%
 from collections import Counter
@@ -128,18 +128,19 @@ print("from 112 books, as shipped ", *[vocabulary[i] for i in learned[:16]])
 print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 
 # %% [markdown]
-# **Explain.** The first merge is `he`, in the story as in the books. One short story is enough to find eleven of the same
-# sixteen pieces; the books go on until rare words are pieces.
+# **Explain.** The first merge is `he`, in the story as in the books. Once `he` is a piece, *the* is `t he`, and no
+# longer counts for `th`. One short story is enough to find eleven of the same sixteen pieces; the books go on until
+# rare words are pieces.
 #
 # ## A word, merge by merge
 #
-# Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece, join
-# the pair whose piece was learned *first*, that is, has the highest score; if it stands there several times, the
+# Encoding replays the learned merges. Begin with single characters. Among all neighbours that together make a piece,
+# join the pair whose piece was learned *first*, that is, has the highest score; if it stands there several times, the
 # leftmost. Repeat until no neighbours make a piece.
 #
-# With a pencil: let the pieces be `ab` (score 0), `bc` (score −1) and `abc` (score −2), and the word `abcb`. The letters
-# are `a b c b`. Of the neighbours, `ab` and `bc` are pieces, and `ab` has the higher score: `ab c b`. Now `ab` + `c` makes
-# `abc`: `abc b`. No neighbours are left that make a piece, so the word is two tokens.
+# With a pencil: let the pieces be `ab` (score 0), `bc` (score −1) and `abc` (score −2), and the word `abcb`. The
+# letters are `a b c b`. Of the neighbours, `ab` and `bc` are pieces, and `ab` has the higher score: `ab c b`. Now
+# `ab` + `c` makes `abc`: `abc b`. The word is two tokens.
 #
 # **Predict.** *youngest* is a piece of the vocabulary. Of its parts, `es` was learned as merge 50, `est` as merge 256,
 # `▁you` as merge 52, `▁young` as merge `445`. Which of the four is joined first, and which last?
@@ -180,8 +181,8 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
                                 "unhappiness", "happily", "zigzag"]);
 
 # %% [markdown]
-# **Explore** ([explorer](explorer/README.md)). Move the slider through the merges. Then type another word, or a letter
-# that fairy tales lack:
+# **Explore** ([explorer](explorer/README.md)). It opens at *youngest*, with a slider through the merges. Then type
+# another word, or a letter that fairy tales lack:
 #
 #     python notebooks/explorer/build.py --open "#p=youngest&t=embedding&tab=tokens"
 
@@ -189,8 +190,8 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
 # **Explain.** `es` first and `▁young` last, in the order of learning. Some pieces are only rungs: in the training books
 # `er` stands behind every `▁daught`, and the two become `▁daughter`. So the model never meets that rung.
 #
-# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front (the next section says why), and a character
-# without a piece becomes bytes. Then our encoder can be compared with SentencePiece's.
+# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front, and a character without a piece becomes
+# bytes. Then our encoder can be compared with SentencePiece's.
 
 # %%
 def encode(text):
@@ -215,8 +216,8 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # ## The space in front
 #
 # SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
-# anywhere else. So the prompt `I` becomes the piece `▁I`. The piece `I` is for an I behind a quotation mark: there it may
-# be the word *I*, or the first letter of *In*, which is one piece only with its space.
+# anywhere else. So the prompt `I` becomes the piece `▁I`. The piece `I` is for an I behind a quotation mark or a line
+# break: there it may be the word *I*, or the first letter of *In*, which is one piece only with its space.
 #
 # **Predict.** How likely does the model find `n` after `I`, and after `▁I`: about 0, 20 or 60 percent?
 
@@ -234,8 +235,8 @@ for ids in (right, wrong):
     print(f"{vocabulary[ids[-1]]:3} then n: {percents['n']:3.0f} %    the likeliest: {best}")
 
 # %% [markdown]
-# **Explain.** To the model the same letter is two tokens. After the one without the space, a fifth of the probability goes
-# to `n`, for the word *In*; the rest is much the same.
+# **Explain.** To the model the same letter is two tokens. After the one without the space, a fifth of the probability
+# goes to `n`, for the word *In*; the rest is much the same.
 
 # %% [markdown]
 # Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
@@ -251,11 +252,12 @@ print(repr(one_at_a_time), " decoded one at a time")
 
 # %% [markdown]
 # The other token in front, `<s>`, says that a text begins here. Without it two things are gone: this sign, and a token
-# for the first word to look back at. To tell them apart, put another token in the place of `<s>`: a full stop, or one of
-# twenty pieces drawn at random. A *nat* measures surprise: 0 means sure (lesson [10](10_objective_and_sampling.ipynb)).
+# for the first word to look back at. To tell them apart, put another token in the place of `<s>`: a full stop, or one
+# of twenty pieces drawn at random. The *surprise* of a token that had probability p is −log p, in *nats*: 0 for p = 1,
+# 0.7 for one half, 3 for one in twenty (lesson [10](10_objective_and_sampling.ipynb)).
 #
-# **Predict.** The story begins with *Once upon a time*. How surprising is *upon* without `<s>`: as little as with it, or
-# much more? Does another token in its place help?
+# **Predict.** The story begins with *Once upon a time*. How surprising is *upon* without `<s>`: as little as with it,
+# or much more? Does another token in its place help?
 
 # %%
 story = tokenizer.encode(STORY, bos=False)
@@ -270,22 +272,22 @@ def surprise(front):
 drawn = np.random.default_rng(0).choice(learned, 20, replace=False)
 fronts = {"<s>": surprise([tokenizer.bos]), "nothing": surprise([]),
           ".": surprise([number_of["."]]),
-          "20 pieces, median": np.median([surprise([int(i)]) for i in drawn], axis=0)}
+          "20 pieces, median": np.median([surprise([int(i)]) for i in drawn], axis=0)}   # per token
 for name, nats in fronts.items():
     first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:4], nats))
     print(f"{name:18} {first}   mean of the story {nats.mean():.2f}")
 
 # %% [markdown]
-# **Explain.** *upon* is a surprise with nothing in front, and with another token too: what counts is the sign, not that
-# something stands there. The model has learned how often *upon* follows *Once* in the training books: in three of four
-# texts that begin with it ($e^{-0.29} = 0.75$), elsewhere once in 24 times ($e^{-3.02} = 0.05$). Over the whole story, the
-# sign is worth less than a tenth of a nat per token.
+# **Explain.** *upon* is a surprise with nothing in front, and with another token too: here the sign counts. For *time*
+# it also counts that something stands there: 2.39 nats with nothing, 0.83 with a random piece, and 0.03 with a full
+# stop, nearly as little as with the sign. The model finds *upon* likely where a text begins ($e^{-0.29} = 0.75$), and
+# unlikely elsewhere ($e^{-3.02} = 0.05$, with nothing in front). Over the whole story, the sign is worth less
+# than a tenth of a nat per token.
 #
 # ## Bytes for all the rest
 #
-# UTF-8, the usual way to store text, writes every character as one to four bytes, and every byte has a piece, `<0x00>` to
-# `<0xFF>`. So there is nothing that cannot be written. One character does not come back: `▁` itself, which stands for a
-# space.
+# UTF-8, the usual way to store text, writes every character as one to four bytes, and every byte has a piece, `<0x00>`
+# to `<0xFF>`. One character does not come back: `▁` itself, which stands for a space.
 #
 # **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
 
@@ -305,8 +307,8 @@ print(f"of {len(unicode):,} code points of Unicode, only ▁ does not come back:
 
 # %% [markdown]
 # **Explain.** The first byte says how many follow: it begins with `0` (none), `110` (one), `1110` (two) or `11110`
-# (three), and each that follows begins with `10`. A part of them is no character. So a program that prints
-# tokens as they come must wait for the last byte; `nl.stream_text` holds half a character back:
+# (three), and each that follows begins with `10`. So a program that prints tokens as they come must wait for the last
+# byte; `nl.stream_text` holds half a character back:
 
 # %%
 ids = tokenizer.encode("a 👑!", bos=False)
@@ -352,8 +354,8 @@ figures.show(figure, "Text like that of the training books takes a quarter as ma
 #
 # ## A row of numbers for each token
 #
-# The model's first act is to look each id up in a table, the embedding (V, D). The id says nothing but which row. The
-# look-up equals a product with a vector that is 1 at the id and 0 elsewhere, and is faster.
+# The model's first act is to look each id up in a table, the embedding (V, D). The look-up equals a product with a
+# vector that is 1 at the id and 0 elsewhere, and is faster.
 
 # %%
 E = weights["embedding"]                                  # (V, D)
@@ -365,9 +367,9 @@ print("a look-up is a product ", np.array_equal(one_hot @ E, E[tokens]))
 print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
 
 # %% [markdown]
-# Rows begin as small random numbers. Where a token occurs in the training text, training changes its row, and the
-# changes add up. A token that never occurs leaves its row as it is, but for the slow shrinking (*weight decay*) that all
-# rows undergo. (Where input and output share one matrix, every step changes every row.) So short rows should be those of
+# Rows begin as small random numbers. Where a token occurs in the training text, training changes its row. A token that
+# never occurs leaves its row as it is, but for the slow shrinking (*weight decay*) that all rows undergo. (Where input
+# and output share one matrix, every step changes every row; here each has its own.) So short rows should be those of
 # tokens that were never met.
 
 # %%
@@ -393,10 +395,10 @@ probs = nl.next_token_probs(nl.forward(tokens, weights, config)[-1])
 print(f"all tokens with short rows together, as the next token: {probs[short].sum():.0e}")
 
 # %% [markdown]
-# **Explain.** Line breaks, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones, and so
-# has `▁daught`. Counted in the training books, the tokens with short rows are exactly those that never occur. The
-# tokenizer can spell `株`, and the model knows nothing of it: it gives such bytes next to no probability, and the rows
-# that it reads for them are the random ones that it began with.
+# **Explain.** Line breaks, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones, and
+# so has `▁daught`. Counted in the training books (they do not ship), the tokens with short rows are exactly those that
+# never occur. The tokenizer can spell `株`, and the model knows nothing of it: after our sentence it gives all of them
+# together two millionths, and its rows for them are the random ones that it began with.
 #
 # ## Nearest neighbours
 #
@@ -457,22 +459,20 @@ figures.show(figure, "The rows of 33 words, seen along the two directions in whi
                      "places, and bear lies apart.")
 
 # %% [markdown]
-# **Explain.** Nobody told the model what a colour is: it had only to predict the next token. Yet each of the 33 words has
-# its nearest neighbour in its own family, where chance would give one word in four. Among all pieces, a cosine of 0.4 is a
-# near relation; 0.2 is not, as the nearest of so many random rows comes as near. So `▁the` has one relation, `The`, and
-# `▁bear` hardly any. One row stands for all meanings of a token, *the bear* and *to bear*; what it means *here* is the
-# work of the layers.
+# **Explain.** Nobody told the model what a colour is. Yet for each of the 33 words, the nearest of the other 32 is of
+# its own family, where chance would give about one in four; for *bear* it is the nearest only of these words, not of
+# all pieces. A cosine of 0.2 is no relation, as the nearest of so many random rows comes as near. So `▁the` has one,
+# `The`, and `▁bear` hardly any. One row stands for all meanings of a token, *he left* and *the left hand*; what it
+# means *here* is the work of the layers.
 #
 # ## In the wild
 #
-# - **Not quite SentencePiece.** An encoder written anew for minbpe
-#   ([minbpe#60](https://github.com/karpathy/minbpe/issues/60)) is, its writer says, not exactly the same. Compare on
-#   awkward strings, as above.
 # - **No space in front.** An early llama.cpp read *This* as `4013`, without the space, instead of `910`
 #   ([llama.cpp#167](https://github.com/ggml-org/llama.cpp/issues/167)). Both decode to the same text; to the model they
 #   are two tokens, as `I` and `▁I` are.
-# - **Characters dropped.** A program that leaves out what has no piece, instead of spelling it in bytes, loses text without
-#   a word. The cell below shows what is left.
+# - **Characters dropped.** An early port could not tokenize characters of several bytes, and seemed to ignore all text
+#   before them ([fastLLaMa#24](https://github.com/PotatoSpudowski/fastLLaMa/issues/24)). The cell below leaves out
+#   only what has no piece.
 
 # %%
 text = "In 1813 the 3 bears ate crème.\n\nThen they slept."
@@ -492,8 +492,9 @@ print(repr(tokenizer.decode(left)), " bytes dropped")
 #
 # </details>
 #
-# **2.** Two programs have the same vocabulary and the same scores. One joins the best pair first, the other always takes
-# the longest piece that fits, from the left. Can their tokens differ, and does it matter if both decode to the same text?
+# **2.** Two programs have the same vocabulary and the same scores. One joins the best pair first, the other always
+# takes the longest piece that fits, from the left. Can their tokens differ, and does it matter if both decode to the
+# same text?
 #
 # <details>
 # <summary>Answer</summary>
@@ -508,8 +509,8 @@ print(repr(tokenizer.decode(left)), " bytes dropped")
 # <details>
 # <summary>Answer</summary>
 #
-# It would work, and the embedding would be small. But a fairy tale would have about four times as many tokens (the figure
-# above: characters per token), and time, memory and context are counted in tokens.
+# It would work, and the embedding would be small. But a fairy tale would have about four times as many tokens (the
+# figure above: characters per token), and time, memory and context are counted in tokens.
 #
 # </details>
 #
@@ -587,5 +588,5 @@ def pieces_to_text(pieces):
 # 1. A token is an id below V; its piece is a word with its space, a part of a word, a character, or a byte.
 # 2. Encoding replays learned merges: the pair that was learned first is joined first, until none is left.
 # 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
-# 4. What has no piece is spelled in UTF-8 bytes; only a typed `▁` is lost, but such text costs several tokens per character.
+# 4. What has no piece is spelled in one to four UTF-8 bytes, each a token; only a typed `▁` is lost.
 # 5. The embedding holds one row per token: those of related words lean the same way, those never met are noise.
