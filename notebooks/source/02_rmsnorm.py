@@ -16,7 +16,7 @@
 # | | |
 # | --- | --- |
 # | **The question** | Why is every row brought to one size before it is worked on, and how? |
-# | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks without it |
+# | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks when a trained model loses it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
 # | **Minutes** | 80 |
 #
@@ -37,8 +37,8 @@ check = checks.lesson("02")
 # ## The stream that everything is added to
 #
 # Each token travels through the model as one row of D numbers, the *residual stream*. A layer has two steps, attention
-# and feed-forward; each reads the row and adds something to it, which can be so long that it drowns what was there. (In
-# a trace, `x_attn` and `x_ffn` are the stream after each.)
+# and feed-forward; each reads the row and adds something to it. (In a trace, `x_attn` and `x_ffn` are the stream after
+# each.)
 #
 # Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a
 # typical number of the row is.
@@ -77,8 +77,8 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
 
 # %% [markdown]
 # **Explain.** Three times. A step that read the stream as it is would meet rows of size 0.08 at the start, of 7.7 at
-# the end, and different ones in one text. (What it would do with them, we measure below.) So each step reads a copy of
-# the row that was brought to a standard size. The stream itself is left alone.
+# the end, and different ones in one text. So each step reads a copy of the row that was brought to a standard size. The
+# stream itself is left alone.
 #
 # ## RMSNorm, by hand
 #
@@ -117,10 +117,14 @@ def cosine(a, b):                                         # (T, D), (T, D) -> (T
 x, g = trace["layers.1.x_attn"], weights["layers"][1]["ffn_norm"]       # (T, D), (D,)
 by_hand = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + config.norm_eps) * g
 
-print("the same bits as the function:", np.array_equal(by_hand, nl.rms_norm(x, g, config.norm_eps)))
-print("and as the model:             ", np.array_equal(by_hand, trace["layers.1.ffn_norm"]))
+norms = [name for name in trace if name.endswith("norm")]
+reads = dict(zip(norms, stream))                          # what each of the 1 + 2 L norms reads
+turned = [cosine(trace[reads[name]], trace[name]).mean() for name in norms]
+
+print("the same bits as the model:", np.array_equal(by_hand, trace["layers.1.ffn_norm"]))
 print(f"smallest and largest g: {g.min():.2f}, {g.max():.2f}")
-print(f"cosine of a row before and after: {cosine(x, by_hand).mean():.2f}")
+print(f"cosine of a row before and after: {cosine(x, by_hand).mean():.2f}; "
+      f"in the {len(norms)} norms {min(turned):.2f} to {max(turned):.2f}")
 
 # %%
 before = trace["layers.1.x_attn"][:12]
@@ -150,13 +154,11 @@ figures.show(figure, "Each row is a token, with its size beside it. The division
 #
 # $$\mathrm{LayerNorm}(x)_i = \frac{x_i - \mu}{\sqrt{\frac{1}{D}\sum_j (x_j-\mu)^2 + \epsilon}}\, g_i + b_i$$
 #
-# RMSNorm's paper (section 1) claims that the rescaling is what helps, and that the recentring can go. How much is there
-# to recentre? D numbers of size 1 with random signs have a mean that is typically $1/\sqrt D$ away from 0: here
+# RMSNorm's paper (section 1) supposes that the rescaling is what helps, and that the recentring can go. How much is
+# there to recentre? D numbers of size 1 with random signs have a mean that is typically $1/\sqrt D$ away from 0: here
 # $1/16 = 0.06$.
 
 # %%
-norms = [name for name in trace if name.endswith("norm")]
-reads = dict(zip(norms, stream))                          # what each of the 1 + 2 L norms reads
 shares = [root_mean_square(trace[name].mean(axis=-1) / root_mean_square(trace[name]))
           for name in stream]                             # one number for each norm
 print(f"what the {len(norms)} norms read: the mean of a row is typically "
@@ -167,8 +169,8 @@ print(f"what the {len(norms)} norms read: the mean of a row is typically "
 # made, and here it needs what the norm had read. So it keeps all values of the run as they pass, and finds it among
 # them.
 #
-# **Predict.** All norms become LayerNorms (same g, no bias). Does the loss, 2.12 nats per token, rise by about 0.02,
-# 0.2 or 2?
+# **Predict.** All norms become LayerNorms (same g, no bias). Does the loss on the story (the text of all losses here),
+# 2.12 nats per token, rise by about 0.02, 0.2 or 2?
 
 # %%
 scales = [g for layer in weights["layers"] for g in (layer["attn_norm"], layer["ffn_norm"])]
@@ -196,7 +198,8 @@ print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - ba
 
 # %% [markdown]
 # **Explain.** By 0.02. The mean of a row is as large as chance would make it, and a model trained *without* recentring
-# hardly notices when it is taken away. That one trained *with* it is no better is the paper's claim, not tested here.
+# hardly notices when it is taken away. That one trained *with* it is no better is what the paper finds, not tested
+# here.
 #
 # ## The small number under the root: eps
 #
@@ -266,19 +269,20 @@ figure, axes = figures.new(3, columns=2)
 for ax, values, title in ((axes[0], kept, "cosine with the start"),
                           (axes[1], grown, "size of a row")):
     figures.lines(ax, range(depth + 1), values)
-    ax.set(title=title, xlabel="layers", xlim=(0, depth * 1.35))
+    ax.set(title=title, xlabel="layers", xlim=(0, depth * 1.35), xticks=range(0, depth + 1, 16))
 figures.show(figure, "In this toy, post-norm has forgotten the start after ten layers; pre-norm "
                      "keeps a share of it all the way, and its rows grow.")
 
 # %% [markdown]
-# **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. In pre-norm, a third: nine rows of size 1 at right angles
-# make a row of size $\sqrt 9 = 3$, and the start is one of them. After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n
-# + 1}$ here: pre-norm forgets too, only slowly.
+# **Explain.** A sixteenth: $\sqrt 2$ eight times is $2^4$. (0.05 in this draw, whose right angles are not exact.) In
+# pre-norm, a third: nine rows of size 1 at right angles make a row of size $\sqrt 9 = 3$, and the start is one of them.
+# After n layers it is $2^{-n/2}$ there, and $1/\sqrt{n + 1}$ here: pre-norm forgets too, only slowly.
 #
-# ### What a step of training does
+# ### What a small change of all matrices does
 #
-# A step of training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row
-# after 64 layers move, once it is brought to size 1? And with addends a tenth as large?
+# Training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row after 64
+# layers move, once it is brought to size 1? And with addends a tenth as large? (A real step is not random: its changes
+# may add up or cancel.)
 #
 # **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
 # and the later layers hand this on about as large. All 64 changes are at right angles. By about how many percent does
@@ -299,29 +303,33 @@ for strength in (1, 0.1):
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
 # rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
 # throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
-# it is hard to train. (For Xiong and others, [arXiv 2002.04745](https://arxiv.org/abs/2002.04745), it is large
-# gradients near its end.) With addends a tenth as large, the two hardly differ.
+# it is hard to train. With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
 #
 # A trained model chooses what it adds. How much of its start is left? If all that is added stood at a right angle to
-# the embedding, the cosine with it would be its size divided by that of the row.
+# the embedding, the cosine with it would be its size divided by that of the row. As a control, the cosine with the
+# embedding of the token before.
 
 # %%
-print("cosine with      its embedding   at right angles")
+embedding = trace["embedding"]
+print("cosine with      its embedding   at right angles   another's embedding")
 for name in stream[2::2]:
-    share = root_mean_square(trace["embedding"]) / root_mean_square(trace[name])
-    print(f"{name:16} {cosine(trace[name], trace['embedding']).mean():13.2f} {share.mean():17.2f}")
+    x = trace[name]
+    share = root_mean_square(embedding) / root_mean_square(x)
+    print(f"{name:16} {cosine(x, embedding).mean():13.2f} {share.mean():17.2f} "
+          f"{abs(cosine(x[1:], embedding[:-1]).mean()):21.2f}")
 
 # %% [markdown] tags=["result"]
 # The embedding is drowned at once, by rows thirty times longer; most of the cosine comes from what the steps add in its
-# direction. Pre-norm keeps the start in the sum as it was; how large a part it remains is up to what is added.
+# direction, not in that of another token. Pre-norm keeps the start in the sum as it was; how large a part it remains is
+# up to what is added.
 
 # %% [markdown]
 # ## Take each norm away
 #
-# Back to the trained model. Skip one norm, but keep its scale g: its step now reads rows 3 to 6 times too large (in
-# layer 0, twelve times too small).
+# Back to the trained model. Skip one norm, but keep its scale g: on average its step now reads rows 3 to 6 times too
+# large (in layer 0, twelve times too small).
 #
 # **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
 # step, about as good, or worse?
@@ -356,7 +364,9 @@ figures.show(figure, "Behind layer 0, a step that reads without its norm costs s
                      "same.")
 
 # %% [markdown]
-# **Explain.** Worse, behind layer 0. A step without its norm does not fall silent, it shouts.
+# **Explain.** Worse, behind layer 0. A step without its norm does not fall silent, it shouts. These weights were
+# trained with norms and rely on them. Others, trained with $\tanh(\alpha x)$ in place of each norm, work without
+# ([arXiv 2503.10622](https://arxiv.org/abs/2503.10622)).
 #
 # ### Wrong, or only too loud?
 #
@@ -388,10 +398,11 @@ for name, step, without_step in zip(norms, steps, deleted):
           f"{without_step:13.2f}")
 
 # %% [markdown] tags=["result"]
-# Too loud: at the right size, no step costs more than 0.10. (In layer 1, attention then still costs 0.06 of the 0.09 of
-# its deletion: what it says is wrong as well.) In layer 5, the feed-forward step without its norm adds rows of size 155
-# to a stream of size 6, and drowns it: it multiplies two numbers that it makes of the row, so one that is 6 times too
-# large adds $39$ times too much. In layer 0, where rows are small, a step whispers instead.
+# Too loud: at the right size, no step costs more than 0.10. (Not only: in layers 0, 1 and 4, attention then still costs
+# two thirds of its deletion, or all of it: what it says is wrong too. Feed-forward steps keep most of their use.) In
+# layer 5, the feed-forward step without its norm adds rows of size 155 to a stream of size 6, and drowns it: it
+# multiplies two numbers that it makes of the row, so rows about 6 times too large add about $6^2 = 36$ times too much
+# (here $155 / 3.96 = 39$). In layer 0, where rows are small, a step whispers instead.
 
 # %% [markdown]
 # ### The last norm
@@ -407,11 +418,16 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
     print(f"{label:7} the last norm: the favourite gets {sure:.0%} on average, "
           f"and is right in {right:.0%}")
 
+# %% [markdown] tags=["result"]
+# The order of the logits stays, but they are some 8 times too large: where the favourite is wrong, the model is sure of
+# it.
+
 # %% [markdown]
 # ## On the whole, or row by row?
 #
 # A norm brings rows to the right size *on the whole*, and it makes the rows of a text *equal* in size. Which of the two
-# does this model need? Divide all rows by one and the same number, the root mean square of all of them together.
+# does this model need? Divide all rows by one and the same number, the root mean square of all of them together (later
+# ones too, which no generator could).
 #
 # **Predict.** With one number for all rows, in one norm at a time: does the worst norm cost about 0.1 nats, 1 nat, or
 # as much as without any division? And in all 13 norms at once?
@@ -423,7 +439,8 @@ def one_number(x, g):
 
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
 worst = max(single, key=single.get)
-print(f"one number in one norm: at most {single[worst]:.2f} nats more, in {worst}")
+print(f"one number in one norm: at most {single[worst]:.2f} nats more, in {worst}; "
+      f"in the last {single['norm']:.2f}")
 print(f"one number in all {len(norms)} norms: {loss(with_norm(one_number, norms)) - base:.1f}")
 run = nl.Trace()
 nl.forward(tokens, weights, config, tap=in_turn(with_norm(one_number, norms), run))
@@ -433,21 +450,21 @@ for label, values in (("with norms", trace), ("one number", run)):
     print(f"   {label:12}", *(f"{row.max() / np.median(row):5.1f}" for row in sizes))
 
 # %% [markdown]
-# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal, as the next ones put it right.
-# If none does, a row that is too large is read too large, and too much is added to it. So it grows away from the
-# others, layer by layer.
+# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal: the largest is only 1.7 times
+# the median, and to read it so once costs little, even in the last norm. If none makes them equal, a row that is too
+# large is read too large, and too much is added to it. So it grows away from the others, layer by layer.
 
 # %% [markdown]
 # ## In the wild
 #
-# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code, with a
-#   guess why the texts had not shown it: the mean is near 0
-#   ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
-# - **The wrong eps reads fluently.** Later it had $10^{-6}$ written into its code
+# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code; the
+#   texts had not shown it ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
+# - **The wrong eps costs a little.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
-#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)).
+#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Of the chat
+#   model, somebody reports random words ([llama#771](https://github.com/meta-llama/llama/issues/771)).
 # - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
-#   PyTorch's own RMSNorm in place of its port's, a Llama in float16 gave wrong answers for that reason
+#   PyTorch's own RMSNorm in place of the one in transformers, a Llama in float16 gave wrong answers for that reason
 #   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32.
 #
 # ## Questions
@@ -550,6 +567,6 @@ def norm_in_parts(parts, scales, eps):
 #
 # 1. RMSNorm divides each row by its root mean square, which keeps its direction; then it scales each column.
 # 2. LayerNorm also subtracts the row's mean; this model, which was trained without that, loses 0.02 nats by it.
-# 3. Rows of the stream are only added to, and here they grow; each step reads a normalised copy.
+# 3. Rows of the stream are only added to, and grow; each step reads a normalised copy, or (here) it adds far too much.
 # 4. Pre-norm keeps all that was added in the sum as it was; post-norm rescales the whole sum in every layer.
 # 5. eps is part of the model, to be read from its files: 1e-6 in most of Llama 1, 1e-5 in its 65B and in Llama 2.

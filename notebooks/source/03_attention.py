@@ -68,8 +68,9 @@ for text in (TEXT, TEXT.replace("girl", "boy")):
 #
 # $$\mathrm{head} = \mathrm{softmax}\Big(\frac{Q K^\top}{\sqrt{d}} + \mathrm{mask}\Big)\, V$$
 #
-# (*Attention is all you need*, sections 3.2.1 and 3.2.2; $\sqrt d$ and the mask have sections of their own below.) This
-# is one *head*: it answers every token with d numbers. A layer has H heads side by side. A fourth matrix for each head,
+# ([*Attention is all you need*](https://arxiv.org/abs/1706.03762), section 3.2; $\sqrt d$ and the mask have sections of
+# their own below.) This is one *head*: it answers every token with d numbers. A layer has H heads side by side: one
+# gives each token one set of weights, several can look at several places at once. A fourth matrix for each head,
 # $W^O_h$ of shape (d, D), turns its answer into a row as wide as the stream, and the sum over all heads is what
 # attention adds to the stream:
 #
@@ -119,7 +120,8 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 # The Llama on the [handout](handout.pdf), for `<s>` *cats and*, has d = 2. In its step 3 it makes queries, keys and
 # values. In step 4 it turns queries and keys by their position, which is lesson [04](04_rope.ipynb). Then *and* has the
 # query $(0.9, 1.4)$, and meets the keys $(-0.2, 0)$, $(0.54, 0.84)$ and $(0.58, -1.27)$. Do its steps 5 to 7 with a
-# pencil: which token gets most of the weight? The control below takes attention away: for both nouns, what comes next?
+# pencil: which token gets most of the weight? The control below takes attention away: what comes after *cats and*, and
+# what after *dogs and*?
 
 # %%
 run = pencil.run()
@@ -134,6 +136,7 @@ print("the model's:            ", run["layers.0.attn.out"][-1].round(2))
 
 
 def no_attention(name, x):
+    """A tap: it gets each array by name, and the model goes on with what it returns."""
     return 0 * x if name.endswith("attn.out") else x
 
 
@@ -191,9 +194,10 @@ figures.matrix(axes[1], masked, words, words, "masked", limit=8)
 figures.matrix(axes[2], probs, words, words, "softmax of each row", kind=figures.SHARE)
 for ax in axes:
     ax.tick_params(axis="x", rotation=90)
-figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future. "
-                     "On the right, a dark cell is a large weight: in six of the eight rows below "
-                     "her, the girl's column has the largest.")
+figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future "
+                     "(white on the right); orange and −: a negative score. On the right, a dark "
+                     "cell is a large weight: in six of the eight rows below her, the girl's "
+                     "column has the largest.")
 
 # %% [markdown]
 # **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight,
@@ -218,6 +222,9 @@ print(f"heads {heads.shape}, W^O {wo.shape}; the sum {out.shape} is what attenti
 # have larger scores for no other reason than their width. Dividing by $\sqrt d$ takes that out (the paper's footnote in
 # section 3.2.1).
 #
+# Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times as far: at most a quarter, and next to
+# nothing where p is nearly 1.
+#
 # **Predict.** 16 random keys, d = 128, no division. Does the likeliest key get 25, 50 or 90 percent of the weight?
 
 # %%
@@ -235,10 +242,9 @@ for n, raw in drawn.items():
           f"{slope:12.2f} {slope_raw:13.2f}")
 
 # %% [markdown] tags=["result"]
-# About 90 percent. Why would that be bad? Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times
-# as far: at most a quarter, and next to nothing where p is nearly 1. The paper suspects that large scores bring softmax
-# there. For random numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$
-# of the likeliest key; at this model's d = 32 it helps less, and for narrow heads it harms.
+# About 90 percent, where $p\,(1 - p)$ is small. The paper suspects that large scores bring softmax there. For random
+# numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$ of the likeliest
+# key; at this model's d = 32 it helps less, and for narrow heads it harms.
 
 # %% [markdown]
 # Training is free to choose other sizes. Here is the variance of the undivided scores on a story, to compare with
@@ -254,8 +260,8 @@ for i in range(config.n_layers):
     print(f"layer {i}: {np.var(raw, axis=-1, where=past)[:, 8:].mean():4.0f}")
 
 # %% [markdown] tags=["result"]
-# In layer 0 the scores hardly differ, so its heads look at all tokens nearly alike. Behind it they spread wider than
-# those of random queries and keys.
+# In layer 0 the scores hardly differ, so its heads look at all tokens nearly alike. In the layers after it they spread
+# wider than those of random queries and keys.
 
 # %% [markdown]
 # **Predict.** Without the division all scores are 5.7 times as large. Does the loss on the story, 2.12 nats per token
@@ -313,8 +319,9 @@ print(f"weight that goes to the future: {np.mean(on_future):.0%}")
 
 # %% [markdown]
 # **Explain.** It rises, from 2.12 to 3.65. The model, trained with the past alone, never learned to copy the answer;
-# and two thirds of its weight are now taken from the past. A model *trained* without a mask could bring its loss down
-# by copying, with little reason to learn anything else; and when it writes, there is no answer to copy.
+# and two thirds of its weight are now taken from the past (even weights would take half). It also meets keys ahead of
+# the query, which it never saw in training. A model *trained* without a mask could bring its loss down by copying, with
+# little reason to learn anything else; and when it writes, there is no answer to copy.
 #
 # ### Nothing later changes a row
 #
@@ -412,8 +419,8 @@ for h in range(config.n_heads):
     print(f"head {h}: {lengths.mean():29.1f} {cosines[pairs].mean():18.2f}")
 
 # %% [markdown] tags=["result"]
-# It is not silent: its rows are about as long as those of its neighbours. But they are all the same row, the value of
-# `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
+# It is not silent: its rows are about as long as those of its neighbours. But they are nearly the same row, the value
+# of `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
 # [04](04_rope.ipynb) finds out why.
 
 # %% [markdown]
@@ -437,16 +444,16 @@ for n in np.argsort(-weight.ravel())[:4]:
 # lean of the girl's text minus the lean of the boy's.
 #
 # **Predict.** Without which of the 48 heads does the gap shrink most: without one of these four, or one of the last
-# layer, close to the answer? As a control for its map, leave the head, and mask only the weight that *when* gives to
-# the noun: does the gap shrink as much?
+# layer, close to the answer? Then finer cuts: silence the head in the row of *when* alone, or keep it, and mask only
+# the weight that *when* gives to the noun. Does the gap shrink as much?
 
 # %%
-def cut(layer, heads):
-    """A tap that sets what some heads of a layer say to zero."""
+def cut(layer, heads, rows=slice(None)):
+    """A tap that sets what some heads of a layer say to zero, in all rows or in some."""
     def tap(name, x):
         if name == f"layers.{layer}.attn.heads":
             x = x.copy()                                  # a tapped array is never changed in place
-            x[heads] = 0
+            x[heads, rows] = 0
         return x
     return tap
 
@@ -481,16 +488,18 @@ for pair in ((TEXT, "girl", "boy"),
     print(f"{pair[1]} or {pair[2]}: gap {gap(*pair):.1f}, "
           f"without heads 1 and 3 of layer 3 {gap(*pair, cut(3, [1, 3])):.1f}")
     noun = figures.pieces(tokenizer, tokenizer.encode(pair[0])).index(" " + pair[1])
-    for i, h in sorted(gaps, key=gaps.get)[:3]:           # the three smallest
+    smallest = sorted(gaps, key=gaps.get)[:3]
+    for i, h in smallest + [(2, 7)]:                      # and the third of the four above
         print(f"   without layer {i} head {h}: {gaps[i, h]:.1f}, "
+              f"in the last row alone: {gap(*pair, cut(i, h, -1)):.1f}, "
               f"with one weight masked: {gap(*pair, blind(i, h, noun)):.1f}")
 
 # %% [markdown]
 # **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
-# What head 1 does for it goes through its weight on the noun: with that one masked, the gap is nearly as small as
-# without the head. Head 3 gives the noun more weight, but most of what it does goes another way. Head 7 of layer 2
-# gives *girl* half of its weight, and is in none of the lists. Without heads 1 and 3, a third to a half of the gap
-# stays: others carry it too.
+# In the row of *when* they work by their look at the noun: to mask that costs nearly as much as to silence the head
+# there. For head 1 this is nearly all of its effect, for head 3 about a third; the rest goes through other rows. Head 7
+# of layer 2 gives *girl* half of its weight, and without it the gap hardly shrinks. Without heads 1 and 3, 2.6 to 2.9
+# of the gap stays: others carry it too.
 #
 # Now the same for the whole story. How much does the model lose without a head?
 #
@@ -519,35 +528,49 @@ figure, ax = figures.new(2.8)
 figures.matrix(ax, cost, [f"layer {i}" for i in range(config.n_layers)],
                [f"head {h}" for h in range(config.n_heads)], numbers=".2f",
                title="nats per token lost without one head")
-figures.show(figure, "What it costs to silence one head, on the story: at most 0.10 nats, and for "
-                     "40 of the 48 heads too little to be told from chance.")
+for i, h in np.argwhere(cost > 2 * error):
+    ax.add_patch(figures.plt.Rectangle((h - 0.5, i - 0.5), 1, 1, fill=False,
+                                       edgecolor=figures.RED, linewidth=2.5))
+figures.show(figure, "What it costs to silence one head, on the story: at most 0.10 nats. Framed: "
+                     "the 8 heads that cost more than two standard errors. For the other 40 it "
+                     "cannot be told from chance.")
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
 # have just seen at work. A mean over a story does not show what a head is for. But could the model do without them?
 #
 # **Predict.** Silence these 40 heads all at once. Is the cost the sum of what they cost one by one, half of it, or
-# several times as much?
+# several times as much? As a control, let each head say its mean over the story instead of zeros.
 
 # %%
-def cut_all(chosen):
-    """A tap that silences the heads where `chosen`, (L, H), is True."""
+def cut_all(chosen, instead):
+    """A tap that lets the heads where `chosen`, (L, H), is True say instead(x) for x, (H, T, d)."""
     taps = {f"layers.{i}.attn.heads": row for i, row in enumerate(chosen)}
-    return lambda name, x: np.where(taps[name][:, None, None], 0, x) if name in taps else x
+    return lambda name, x: np.where(taps[name][:, None, None], instead(x), x) if name in taps else x
+
+
+def mean_row(x):
+    return x.mean(axis=1, keepdims=True)
 
 
 cheap = cost <= 2 * error                                 # (L, H)
-print("silenced         one by one, summed   all together   difference (standard error)")
-for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
-    together = losses(cut_all(chosen)) - normal           # (T - 1,)
-    surplus = together - extra[chosen].sum(axis=0)
-    print(f"{label:16} {cost[chosen].sum():18.2f} {together.mean():14.2f} {surplus.mean():12.2f} "
-          f"({surplus.std() / np.sqrt(len(normal)):.2f})")
+each = np.eye(cost.size, dtype=bool).reshape(-1, *cost.shape)         # one head at a time
+print("                         one by one   all        difference")
+print("                         summed       together   (standard error)")
+extra_mean = np.array([losses(cut_all(one, mean_row)) - normal for one in each])
+extra_mean = extra_mean.reshape(extra.shape)              # (L, H, T - 1)
+for kind, instead, alone in (("zero", np.zeros_like, extra), ("mean", mean_row, extra_mean)):
+    for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
+        together = losses(cut_all(chosen, instead)) - normal          # (T - 1,)
+        singly = alone[chosen].sum(axis=0)
+        surplus = together - singly
+        print(f"{kind}: {label:18} {singly.mean():10.2f} {together.mean():10.2f} "
+              f"{surplus.mean():12.2f} ({surplus.std() / np.sqrt(len(normal)):.2f})")
 
 # %% [markdown]
-# **Explain.** Four times as much, and more than the eight that cost most. So "its ablation costs nothing, so it does
-# nothing" does not follow: one head is not missed as long as the others are there. All of this is one small model on
-# one story, and zero is only one way to silence a head; its mean over the text is another.
+# **Explain.** Four times as much, with means too: 0.15 singly, 0.72 together. So "its ablation costs nothing, so it
+# does nothing" does not follow. Perhaps the others stand in for a missing head; perhaps 40 changes lead the stream
+# where training never was, which a mean makes milder, not impossible. All of this is one small model on one story.
 #
 # ## In the wild
 #
@@ -560,7 +583,7 @@ for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
 #   not a number after the softmax. Subtract the largest score of the row first: $e^{x - c} = e^x / e^c$, and $e^c$
 #   cancels in the fraction.
 # - **A large negative number instead of −∞** works as long as it stays finite. In float16 the most negative number plus
-#   a negative score is −∞, and a row of nothing else is not a number after the softmax
+#   a score of −16 or less is −∞, and a row of nothing else is not a number after the softmax
 #   ([transformers#17306](https://github.com/huggingface/transformers/pull/17306)):
 
 # %%
@@ -602,8 +625,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # <summary>Answer</summary>
 #
 # The same: its scores are now $1, 0, 2$, the values changed places with them, and a sum does not depend on the order.
-# Attention by itself does not see the order of the tokens. Lesson [04](04_rope.ipynb) is about what Llama does about
-# it.
+# One query does not see the order of the tokens before it (the mask alone tells before from after). Lesson
+# [04](04_rope.ipynb) is about what Llama does about it.
 #
 # </details>
 #
@@ -678,4 +701,4 @@ def windowed_head(q, k, v, window):
 # 2. Scores are divided by the root of d, as the typical size of a sum of d products grows with that root.
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
 # 4. A map shows where a head looks, sometimes only at the first token, a sink; whether that is used, an ablation tells.
-# 5. Of 48 heads, 40 cost next to nothing one by one and 1.1 nats together: what costs nothing alone may be needed.
+# 5. Of 48 heads, 40 cost too little alone to be told from chance, 0.28 nats in sum, but 1.1 together.
