@@ -63,7 +63,8 @@ check = checks.lesson("08")
 # vocabulary. Like the embedding, they say which token stands here, but hold nothing that the model has learned.
 #
 # **Predict.** 161 tokens of our story stand in the six stories too. There the lens on the embedding costs 9.4 nats per
-# token; the mean final row, the same for all, 6.4; the map on the embedding 4.1. And the map on random rows: about 6.4 or 4.1?
+# token; the mean final row, the same for all, 6.4; the map on the embedding 4.1. And the map on random rows: about 6.4
+# or 4.1?
 
 # %%
 prompt = tokenizer.encode("Once upon a time")
