@@ -36,15 +36,15 @@ from course import SENTENCE, STORY, config, loss, nl, tokenizer, weights
 check = checks.lesson("05")
 
 # %% [markdown]
-# ## Many questions, few answers
+# ## Many questions, few keys
 #
 # While a Llama generates, it keeps the keys and values of every token that it has seen: the *cache* (lesson
 # [09](09_decoding_and_cache.ipynb)). With each new token all of them are read again. A query is used once, for its own
 # token, and forgotten. So it is the cache that grows with the text, and with the number of texts that are generated at
-# the same time. One would like to have fewer keys and values in it.
+# the same time.
 #
-# A library does not buy a copy of each book for each reader: several readers share one. Likewise, several query heads
-# can share the keys and values of one head. Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
+# In a library several readers share a book. Likewise, several query heads can share the keys and values of one head.
+# Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
 #
 # - *multi-head attention*, MHA: G = H. Each query head has a key/value head of its own.
 # - *grouped-query attention*, GQA: 1 < G < H. Each group of H/G query heads shares one.
@@ -150,14 +150,17 @@ for label, order in orders.items():
 # %% [markdown]
 # **Explain.** In turn, four of the eight heads read keys and values that were not made for them, and the loss rises by
 # one nat. With the groups swapped no head keeps its keys, and it is worse. Within a group the order does not matter:
-# that is the control which shows that reordering by itself does no harm. The last column is another: the heads that
-# read the wrong keys do more harm than if they said nothing.
+# reordering by itself does no harm. The last column is another control: on this story, heads that read the wrong keys
+# do more harm than silent ones (with the groups swapped: than no attention at all).
 #
 # ## Do shared keys make shared maps?
 #
 # How different are two maps of attention? Count the share of weight that one would have to move to become the other.
 # With a pencil: from the weights $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ half of the weight moves, $0.5$. Equal maps
 # give 0, maps with nothing in common 1.
+#
+# Do other keys make more? To rule out chance, we split the eight heads into two fours in all 35 ways, and count the
+# splits with more similar maps than the one by keys. (Layer 0, where all maps are much alike, is left out.)
 #
 # **Predict.** Two heads of a layer that share keys: is that share near 0, about $0.3$, or more than $0.5$?
 
@@ -173,10 +176,12 @@ def to_move(one, other):                                  # two maps, (T, S) eac
     return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
 
 
-print("share of weight to move   same keys   other keys   splits with more similar maps")
+print("share of weight to move   same keys   other keys   more similar splits   (layer 0)")
 for label, run in (("sentence", trace), ("story", on_story)):
+    pairs = combinations(run["layers.0.attn.probs"], 2)
+    first = np.mean([to_move(one, other) for one, other in pairs])      # all pairs of heads
     moves = np.zeros((H, H))                              # for each two heads, mean over layers
-    for i in range(1, config.n_layers):                   # in layer 0 all maps are alike
+    for i in range(1, config.n_layers):
         probs = run[f"layers.{i}.attn.probs"]
         for a, b in combinations(range(H), 2):
             moves[a, b] += to_move(probs[a], probs[b]) / (config.n_layers - 1)
@@ -186,7 +191,7 @@ for label, run in (("sentence", trace), ("story", on_story)):
         splits[three] = np.mean([moves[pair] for four in fours for pair in combinations(four, 2)])
     by_keys = splits[1, 2, 3]
     print(f"{label:8} {by_keys:26.2f} {moves[:4, 4:].mean():12.2f} "
-          f"{sum(x < by_keys for x in splits.values()):11} of {len(splits)}")
+          f"{sum(x < by_keys for x in splits.values()):15} of {len(splits)} {first:11.2f}")
 
 # %%
 def two(layer, first, second):
@@ -197,14 +202,18 @@ def two(layer, first, second):
                        f"layer {layer}, query head {h}, key head {h // (H // G)}",
                        kind=figures.SHARE)
         ax.tick_params(axis="x", rotation=90)
-    figures.show(figure, "Where each token looks, for two query heads of one layer; above each map "
-                         "stands the key head that it reads.")
+    return figure
 
 
-two(5, 4, 5)                                              # of all that share keys, the most unlike
+figures.show(two(5, 4, 5), "Where each token looks, for the two heads that share keys and differ "
+                           "most; the right one looks almost only at <s>.")
 
 # %% tags=["sliders"]
-ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
+def choose(layer, first, second):
+    figures.show(two(layer, first, second), "Where each token looks, for any two heads of a layer.")
+
+
+ipywidgets.interact(choose, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. The keys
@@ -214,9 +223,8 @@ ipywidgets.interact(two, layer=(0, config.n_layers - 1), first=(0, H - 1), secon
 
 # %% [markdown]
 # **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the
-# extreme. With other keys it is a little more. By chance? Of all 35 ways to split the eight heads into two fours, the
-# one by keys has the most similar maps, on both texts. So heads that share keys have somewhat more similar maps here,
-# but far from equal ones: the queries tell the heads apart.
+# extreme. With other keys it is a little more, and on both texts no split has more similar maps than the one by keys.
+# Still the maps are far from equal: the queries tell the heads apart.
 #
 # ## What is copied?
 #
@@ -251,15 +259,18 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
     seen = np.isfinite(model)                                                # not masked
     same = (np.allclose(by_stacking[seen], model[seen], atol=1e-4)
             and np.allclose(by_repeating[seen], model[seen], atol=1e-4))
-    copied = 0 if np.shares_memory(q, stacked) else stacked.nbytes
-    print(f"{label:17}: stacking copies {copied:6,} bytes, repeating {repeated.nbytes:,}; "
-          f"the model's scores: {same}")
+    copied = 0
+    for x in (q, run["layers.4.attn.probs"]):             # to meet the keys; to meet the values
+        if not np.shares_memory(x, x.reshape(G, H // G * T, -1)):
+            copied += x.nbytes
+    print(f"{label:17}: stacking copies {copied:6,} bytes, "
+          f"repeating {2 * repeated.nbytes:,}; the model's scores: {same}")
 
 # %% [markdown]
-# **Explain.** At once, both copy the same: H·T·d queries, or H·S·d repeated keys, and here T = S. One token at a time,
-# stacking copies nothing, as the queries of one token already stand in the right order; repeating copies the keys of
-# *all* tokens again, for each new one. That is where stacking pays. (NumPy can also broadcast the keys over their
-# group; that copies none of them.)
+# **Explain.** Repeating copies H·S·d keys and as many values. At once, stacking copies half of that, the H·T·d queries,
+# as here T = S; for the values it copies nothing, as the weights already stand group by group. One token at a time, it
+# copies nothing at all, as the queries of one token stand in the right order too; repeating copies *all* keys and
+# values again.
 #
 # ## What it saves
 #
@@ -282,34 +293,39 @@ for name, c in nl.PRESETS.items():
           f"{c.max_seq_len:11,} {c.max_seq_len * each / 2**30:10.2f} GiB")
 
 # %% [markdown]
-# **Explain.** That of 7B: 512 against 320 KiB for each token. In Llama 2 the 70B and the 34B (in the paper, but never
-# released) have G 8; the smaller ones share nothing, as in Llama 1.
+# **Explain.** That of 7B: 512 against 320 KiB for each token. In Llama 2 the 70B and the 34B (never released; its other
+# sizes here are Code Llama 34B's) have G 8; the smaller ones share nothing, as in Llama 1.
 #
-# To write one token, a machine reads all weights once, and for each text its whole cache. The weights are shared by all
-# texts that it generates at the same time; the caches are not.
+# Why 8? Meta spreads such a model over eight GPUs, a key/value head on each. In its tests with G 1 the one head was
+# copied to all eight, so the cache was no smaller (section A.2.1).
+#
+# To write one token, a machine reads all weights once, and for each text its whole cache. The weights serve all texts
+# that it generates at the same time; a cache serves one.
 #
 # **Predict.** The 70B, 2 bytes per number, takes about $130$ GiB, and a server generates 32 texts of 4,096 tokens at
 # the same time. Do their caches take more or less than the weights? And if G were H, 64?
 
 # %%
-llama_70b = nl.PRESETS["llama-2-70b"]
-for label, c in (("G 8", llama_70b), ("G 64", replace(llama_70b, n_kv_heads=64))):
+llama_70b, llama_65b = nl.PRESETS["llama-2-70b"], nl.PRESETS["llama-1-65b"]
+for label, c in (("70B", llama_70b), ("70B with G 64", replace(llama_70b, n_kv_heads=64)),
+                 ("65B of Llama 1", llama_65b)):
     parameters = sum(nl.parameter_counts(c).values())
     cache = 4096 * bytes_per_token(c) / 2**30
-    print(f"70B, {label:4} {parameters / 1e9:.1f} billion parameters, "
-          f"{2 * parameters / 2**30:.0f} GiB; cache of one text {cache:5.2f} GiB, "
+    print(f"{label:14} F {c.hidden_dim:,}, {parameters / 1e9:.1f} billion numbers, "
+          f"{2 * parameters / 2**30:.0f} GiB; cache: {cache:5.2f} GiB, "
           f"of 32 texts {32 * cache:3.0f} GiB")
 
 # %% [markdown]
-# **Explain.** Far less with G 8. With G = H the caches would be more than twice as large as the weights. `wk` and `wv`
-# would be larger too, so that the model would have 78.4 billion parameters.
+# **Explain.** Far less with G 8. With G = H the caches would be more than twice as large as the weights.
+#
+# Such a model nearly exists, Llama 1's 65B. From it to the 70B three sizes changed: G from 64 to 8, F from 22,016 to
+# 28,672 (1.3 times), and the context from 2,048 to 4,096. D, H and L stayed.
 #
 # ## What it costs
 #
 # Fewer keys and values could make a worse model. The model of this course cannot tell, as it was trained with G 2 from
-# the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. What
-# attention lost in parameters the feed-forward step got back: its width F is 1.3 times as large with GQA, $1.33$ times
-# with MQA.
+# the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up
+# for what attention lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size.
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -322,19 +338,19 @@ points = {  # Llama 2, table 18, 150 billion tokens each: from BoolQ to HumanEva
 for name, x in points.items():
     better = np.sum(np.array(x) > points["MHA"])
     worse = np.sum(np.array(x) < points["MHA"])
+    most = np.max(np.array(points["MHA"]) - x)
     print(f"{name}: {np.mean(x):.1f} points on average; "
-          f"better than MHA in {better} tests, worse in {worse}")
-# quoted from the GQA paper, table 1: points and seconds per sample
-t5 = {"MHA": (47.2, 1.51), "GQA": (47.1, 0.28), "MQA": (46.6, 0.24)}
+          f"better than MHA in {better} tests, worse in {worse}, by {most:.1f} at most")
+# GQA paper, table 1: mean of seven summarising, translation and question tasks; s per sample
+t5 = {"MHA": (47.2, 1.51), "GQA, G 8": (47.1, 0.28), "MQA": (46.6, 0.24)}
 for name, (average, seconds) in t5.items():
-    print(f"T5-XXL, {name}: {average} points, {t5['MHA'][1] / seconds:.1f} times as fast")
+    print(f"T5-XXL, {name:8} {average} points, {t5['MHA'][1] / seconds:.1f} times as fast")
 
 # %% [markdown]
-# **Explain.** All within half a point. With GQA the model is as good as with MHA, better in six tests and worse in
-# four; with MQA it is worse in nine of eleven, by little. (One training of each: such differences can also be chance.)
-# The GQA paper (table 1) did something else with another model, T5-XXL: its GQA and MQA were converted from the trained
-# MHA model, and trained 5 percent further. Again GQA keeps nearly all points, and it was nearly as
-# fast as MQA.
+# **Explain.** All within half a point of MHA. With GQA the model is as good as with MHA, better in six tests and worse
+# in four; with MQA it is worse in nine of eleven, by at most 1.9 points. (One training of each: such differences can
+# also be chance.) The GQA paper (table 1) converted a trained MHA model, T5-XXL, and trained it 5 percent further.
+# Again GQA keeps nearly all points, and is nearly as fast as MQA.
 #
 # ## From two heads to one
 #
@@ -367,8 +383,11 @@ def mean_of_both(w):                                      # twice the same head:
     return np.repeat(w.mean(axis=1, keepdims=True), G, axis=1)
 
 
-def random_head(w, seed=0):
-    return np.random.default_rng(seed).normal(0, w.std(), w.shape).astype(w.dtype)
+rng = np.random.default_rng(0)                            # one for all: new numbers in each layer
+
+
+def random_heads(w):
+    return rng.normal(0, w.std(), w.shape).astype(w.dtype)
 
 
 def compare(ways):
@@ -381,17 +400,18 @@ def compare(ways):
 print("nats per token               story  sentence")
 compare({"as trained": lambda w: w, "mean of both": mean_of_both,
          "head 0 alone": lambda w: w[:, [0, 0]], "head 1 alone": lambda w: w[:, [1, 1]],
-         "random numbers": random_head})
+         "random numbers": random_heads})
 for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
                      ("query heads 0 to 3 silent", slice(0, 4))):
     print(f"{label:25} {loss(silence(heads)):8.2f} {loss(silence(heads), text=SENTENCE):9.2f}")
 
 # %% [markdown]
-# **Explain.** Head 0 alone costs least. The last two lines say why: the query heads that it serves, 0 to 3, matter more
-# here than 4 to 7. And again, heads that lose their keys and values do at least as much harm as silent ones. The mean
-# is worse than head 0 alone, on both texts. Each of the three is better than random numbers.
+# **Explain.** It depends on the head. Head 0 alone costs least; the last two lines say why: the query heads that it
+# serves, 0 to 3, matter more here than 4 to 7. And again, heads that lose their keys and values do at least as much
+# harm as silent ones. The mean costs more than head 0 alone on both texts; against head 1 it is equal on the story, and
+# better on the sentence. Each of the three is better than random numbers.
 #
-# ### What is wrong with the mean
+# ### Why the mean costs so much
 #
 # Two things happened to every query: what it knows was halved, and something foreign was added. Each can be had alone.
 # *Half of its own*: both heads stay, halved, and nothing is added. *Own and foreign*: the sum of both heads instead of
@@ -404,27 +424,25 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 print("nats per token               story  sentence")
 compare({"as trained": lambda w: w, "half of its own": lambda w: w / 2,
          "own and foreign": lambda w: 2 * mean_of_both(w), "mean of both": mean_of_both})
-draws = [with_heads(lambda w: w + random_head(w, seed)) for seed in range(5)]
+rng = np.random.default_rng(1)
+draws = [with_heads(lambda w: w + random_heads(w)) for _ in range(5)]
 for label, text in (("story", STORY), ("sentence", SENTENCE)):
     found = [loss(weights=model, text=text) for model in draws]
     print(f"own and random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
 
 # %% [markdown]
 # **Explain.** Each does, about as much as the other, and together they do more. Random numbers in place of the foreign
-# head cost about the same: to these queries it is no better than noise.
+# head cost a little less on the story, a little more on the sentence: these queries can use it no better than noise.
 #
 # The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
-# lesson does not train, so it says what the change costs at first, not what it costs in the end.
+# lesson, without training, says only what the change costs at first.
 #
 # ## In the wild
 #
-# - **G set to 1 by mistake** for a model without sharing: every shape of `wk` is then refused
-#   ([llama#427](https://github.com/meta-llama/llama/issues/427)). Where `n_kv_heads` is missing from a file, G = H.
 # - **Right with 7B and 13B, wrong with 70B only**
 #   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): with G = H nothing is shared.
 # - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
-#   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)). The example for pencil above has the same blind
-#   spot: H 4, G 2.
+#   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)). Our pencil example, H 4 and G 2, is as blind.
 #
 # Which sizes show which mistake?
 
@@ -450,7 +468,7 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
 # ## Questions
 #
 # **1.** Pencil: a model has L 2, H 8, G 2, d 4, and stores numbers of 2 bytes. How large is its cache for 10 tokens?
-# And with H 16 and the same G?
+# And with H 16, the same G and the same d?
 #
 # <details>
 # <summary>Answer</summary>
@@ -551,6 +569,6 @@ def mean_pool(wk, d, groups):
 #
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
 # 2. Heads that share keys still look at different tokens, as their queries differ.
-# 3. The cache is 2·L·G·d numbers per token: H does not matter to it.
-# 4. In Meta's trial with three models of 30B, GQA was as good as MHA, and MQA slightly worse.
+# 3. The cache is 2·L·G·d numbers per token: at a given d, H does not matter to it.
+# 4. In Meta's trial with three models of about 30B, GQA was as good as MHA, and MQA slightly worse.
 # 5. G = H hides dealing in turn, G = H/G hides confusing the two: test with 1 < G < H, and G other than H/G.

@@ -58,8 +58,8 @@ print(counts, "together", sum(counts.values()))
 # %% [markdown]
 # ## Parameters
 #
-# Seven numbers give all sizes: L, D, H, G, d, F and V (d is 128 throughout Llama 1 and 2). A layer has four matrices of
-# attention, three of the feed-forward step and two norms:
+# Seven numbers give all sizes: L, D, H, G, d, F and V. A layer has four matrices of attention, three of the
+# feed-forward step and two norms:
 #
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
 #
@@ -77,11 +77,11 @@ models = {**nl.PRESETS, "this model": config}
 count = {name: sum(nl.parameter_counts(c).values()) for name, c in models.items()}
 assert all(count[name] == by_formula(c) for name, c in models.items())
 said = ["6.7", "13.0", "32.5", "65.2", "7", "13", "34", "70", ""]         # L1 table 2, L2 table 1
-print("               D   L   H/G     F      parameters   billions in the papers")
+print("               D   L   H/G   d     F     V      parameters   billions in the papers")
 for (name, c), paper in zip(models.items(), said):
     heads = f"{c.n_heads}/{c.n_kv_heads}"
-    sizes = f"{name:11} {c.dim:5} {c.n_layers:3} {heads:>6} {c.hidden_dim:6}"
-    print(f"{sizes} {count[name]:15,}   {paper}")
+    sizes = f"{name:11} {c.dim:5} {c.n_layers:3} {heads:>6} {c.head_dim:3}"
+    print(f"{sizes} {c.hidden_dim:6} {c.vocab_size:5} {count[name]:15,}   {paper}")
 
 # %%
 some = ("this model", "llama-2-7b", "llama-2-13b", "llama-1-65b", "llama-2-70b")
@@ -89,18 +89,18 @@ parts = {name: nl.parameter_counts(models[name]) for name in some}
 for name in some:
     outside = parts[name]["embedding"] + parts[name]["output"]
     print(f"{name:11} embedding and output {outside / count[name]:5.1%}, "
-          f"feed-forward {parts[name]['feed-forward'] / count[name]:4.0%}, "
-          f"norms {parts[name]['norms'] / count[name]:.3%}")
+          f"feed-forward {parts[name]['feed-forward'] / count[name]:4.0%}")
 figures.show(figures.shares(parts), "From the smallest model above to the largest below, embedding "
-                                    "and output shrink to a sliver, and the feed-forward step "
-                                    "takes about two thirds or more. The norms are too few to see.")
+                                    "and output shrink to a sliver; the feed-forward step takes 56 "
+                                    "percent in the smallest, about two thirds or more in the "
+                                    "others. The norms are too few to see.")
 
 # %% [markdown]
 # **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
 # layers. The feed-forward share rises to two thirds, as F is about 2.7 D: $3DF \approx 8 D^2$ stand against $4 D^2$ of
-# attention. In the 70B F is 3.5 D, and attention has fewer heads of keys and values (*What changed*, below). L1's 65.2
-# billion should be 65.3; its other sizes agree. (Our sizes for the 34B are those of Code Llama 34B: L2 gives none, and
-# the model was never released.)
+# attention. In the 70B F is 3.5 D, and attention has fewer heads of keys and values (*What changed*, below). L1 seems
+# to cut to 65.2 where we round to 65.3; L2's names are rounder still: its 70B has 69.0 billion. (Our sizes for the 34B
+# are those of Code Llama 34B: L2 gives none, and the model was never released.)
 #
 # ## How they were trained
 #
@@ -111,7 +111,7 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 # | Llama 1 | 1.0 | 1.0 | 1.4 | 1.4 |
 # | Llama 2 | 2.0 | 2.0 | 2.0 | 2.0 |
 #
-# A step takes a batch of 4M tokens in all of them; the context is 2048 in Llama 1 and 4096 in Llama 2.
+# A batch has 4M tokens in all of them; the context is 2048 in Llama 1 and 4096 in Llama 2.
 #
 # **Predict.** In Llama 1, how many tokens were read for each parameter of the 7B, and of the 65B? And of the model that
 # ships: $5.8$ million parameters, $31$ million tokens?
@@ -122,13 +122,14 @@ tokens = {"llama-1-7b": 1.0e12, "llama-1-13b": 1.0e12, "llama-1-33b": 1.4e12, "l
 with open(FOLDER / "training.csv") as file:
     tokens["this model"] = float(list(csv.DictReader(file))[-1]["tokens"])
 for name, T in tokens.items():
-    steps = f", {T / 4e6:,.0f} steps of 4M tokens" if name != "this model" else ""
-    print(f"{name:11} {T / 1e9:8,.4g} billion tokens, {T / count[name]:5.1f} per parameter{steps}")
+    print(f"{name:11} {T / 1e9:8,.4g} billion tokens, {T / count[name]:5.1f} per parameter")
+# Hoffmann et al. (2022), as quoted in L1 section 1: 200 billion tokens for a model of 10B
+print(f"best for a fixed cost of training: {200e9 / 10e9:24.0f}   per parameter")
 
 # %% [markdown]
-# **Explain.** In Llama 1 the number per parameter falls by a factor of 7 from the smallest model to the largest: small
-# models were trained far longer, for their size. They cost less to use, and L1 (section 1) makes that its aim: the best
-# model for a given cost of *inference*, that is, use. In Llama 2 it falls with N alone, as all sizes read the same.
+# **Explain.** 148 and 21. Is that much? L1 (section 1) quotes Hoffmann et al. (2022): for a fixed cost of *training*, a
+# model of 10B is best trained on 200 billion tokens, 20 per parameter. The 65B is there; the 7B goes seven times
+# further, as a small model costs less to *use*. The model that ships read 5, a quarter of 20.
 #
 # ## The data
 #
@@ -166,16 +167,22 @@ figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two
 # %% [markdown]
 # **Explain.** $2.45 / 1.4 = 1.75$ times and $1.10 / 1.4 = 0.79$ times. In the 33B and the 65B, Wikipedia and the books
 # were read more than twice, and more than a third of the code was never read. In the 7B and the 13B only those two were
-# read in full; of the web pages, a fifth to a quarter was never seen.
+# read in full; of the web pages, a fifth to a quarter was never seen. (If a source is read through before it repeats;
+# L1 does not say.)
 #
-# The last column checks the table against itself: in every source about three to four bytes for a token. A single size,
-# share or number of epochs that is wrong by a factor of two would stand out.
+# The last column checks the table: about three to four bytes for a token in every source. A number that is wrong by a
+# factor of two would stand out.
 #
 # ## FLOPs
 #
 # A *FLOP* is one multiplication or addition of two numbers. With a pencil: a row of 2 numbers times a (2, 3) matrix.
 # Each of the 3 results takes 2 multiplications and 2 additions (the first is added to zero): $12$ FLOPs for 6 weights,
 # 2 for each.
+#
+# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate, and the D products that it is the sum
+# of. Choose other boxes, and count theirs:
+#
+#     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
 #
 # Training also goes *backward*. It is given how much the loss changes with each result, the *gradient* g: 3 numbers. It
 # needs two more products: how much the loss changes with the row (g times the transposed matrix: 2 numbers), and with
@@ -198,12 +205,12 @@ more[1, 2] += 1                                           # the last weight
 print(f"the loss changes by {np.sum(g * (x @ more)) - np.sum(g * (x @ w)):.0f}")
 
 # %% [markdown]
-# Each of the two takes 12 FLOPs again. So a weight costs 2 FLOPs forward and 4 backward, for each token, and training
-# takes about
+# Each of the two takes 12 FLOPs again (in the second, each of the 6 products is added to those of other tokens). So a
+# weight costs 2 FLOPs forward and 4 backward, for each token, and training takes about
 #
 # $$\text{FLOPs} \approx 6\,N\,T$$
 #
-# The rule does two things wrong. It counts the embedding, which is looked up and not multiplied. And it leaves out what
+# Two errors of the rule matter. It counts the embedding, which is looked up and not multiplied. And it leaves out what
 # attention does with other tokens: q·k, and the mean of the values, cost $2 \cdot 2 \cdot H d \cdot S$ FLOPs per layer
 # for a token that sees S tokens, and three times that in training.
 #
@@ -220,7 +227,7 @@ def training_flops_per_token(c, seen):
     norms = (2 * c.n_layers + 1) * c.dim
     multiplied = sum(nl.parameter_counts(c).values()) - c.vocab_size * c.dim - norms
     scores = 2 * c.n_layers * c.n_heads * c.head_dim * seen                   # q·k and mix
-    return 6 * (multiplied + scores)
+    return 6 * (multiplied + scores)                      # scores: 4 forward, 3 times that: 6 * 2
 
 
 print("billion FLOPs per token     rule   masked skipped   all scores")
@@ -241,11 +248,6 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 # weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. And they double with
 # the context: at 4,096 the rule for 7B is off by 6 to 14 percent.
 #
-# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate, and the D products that it is the sum
-# of. Choose other boxes, and count theirs:
-#
-#     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
-#
 # ## Three weeks
 #
 # L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4
@@ -260,8 +262,7 @@ days = 1.4e12 / rate / 86400
 print(f"{rate:,} tokens per second; in 21 days {rate * 86400 * 21:.3e} tokens")
 print(f"1.4T tokens take {days:.1f} days")
 for label, each in (("rule", 6 * count["llama-1-65b"]),
-                    ("masked skipped", training_flops_per_token(models["llama-1-65b"], 1024)),
-                    ("all scores", training_flops_per_token(models["llama-1-65b"], 2048))):
+                    ("masked skipped", training_flops_per_token(models["llama-1-65b"], 1024))):
     print(f"{label:15} {380 * each / 1e12:.0f} trillion FLOPs per second and GPU, "
           f"{380 * each / 312e12:.0%} of 312")
 
@@ -293,6 +294,7 @@ for name, n in hours.items():
     scores = f"{half:.0f}" + (f" to {full:.0f}" if "llama-2" in name else "")
     print(f"{name:11} {n:14,} {rules[name]:38.0f}   {scores}")
 print(f"by the rule, largest / smallest = {max(rules.values()) / min(rules.values()):.2f}")
+print(f"1.4T tokens at 380 per second without a stop: {1.4e12 / 380 / 3600:,.0f} GPU-hours")
 
 # %%
 figure, ax = figures.new(2.2)
@@ -303,23 +305,24 @@ for row, (old, new) in enumerate(pairs):
     ax.plot(per_gpu["llama-1-" + old][0], row, "o", color=figures.BLACK)
 ax.set(yticks=range(4), yticklabels=[f"{old}, {new}" for old, new in pairs], ylim=(3.5, -0.5),
        xlim=(105, 170), xlabel="trillion FLOPs per second and GPU, scores counted")
-figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed) reaches Llama 1 "
-                     "(dots) in the 7B only.")
+figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed) comes up to "
+                     "Llama 1 (dots) in the 7B only, if all scores are computed.")
 
 # %% [markdown]
 # **Explain.** Within a factor of 1.5: by the rule from 108 (Llama 2's 34B) to 160 (Llama 1's 13B). In every pair Llama
-# 2's GPUs delivered less. Is that only its longer context, whose scores the rule leaves out? Counted, they close the
-# gap between the two 7B at most; the other three stay open. So something else was slower too, and these tables do not
-# say what. (The 34B is the slowest, and only its GPUs were limited to 350 W instead of 400; but by L2 section 2.2.1
-# that is another cluster, with another network too.)
+# 2 has fewer FLOPs per GPU-hour. Is that only its longer context, whose scores the rule leaves out? Counted in full,
+# they all but close the gap between the two 7B; the other three stay open. Slower GPUs, or hours in which they stood
+# still? L1's hours for the 65B are those of 380 tokens per second without a stop, so the 149 is the one of *Three
+# weeks* again; whether L2's hours hold interruptions it does not say. (Only the GPUs of the 34B, the slowest, were
+# limited to 350 W; but they also stood in another cluster, L2 section 2.2.1.)
 #
 # ## Memory
 #
 # To *use* a model, its weights and a cache must fit. To *train* it, every parameter also needs its gradient and the
-# optimizer's state. How many bytes that is depends on the program. A common arrangement, assumed here, has 16 bytes for
-# each parameter: $2$ for the weight and $2$ for its gradient, both in 16 bits; and in 32 bits $4$ for a more exact copy
-# of the weight and $4 + 4$ for AdamW, which keeps a running mean of the gradient and one of its square. (The
-# intermediate results that the backward pass needs come on top; they grow with the batch.)
+# optimizer's state. A common arrangement, assumed here, has 16 bytes for each parameter: $2$ for the weight and $2$ for
+# its gradient, both in 16 bits; and in 32 bits $4$ for a more exact copy of the weight and $4 + 4$ for AdamW, which
+# keeps a running mean of the gradient and one of its square. (The intermediate results that the backward pass needs
+# come on top; they grow with the batch.)
 #
 # **Predict.** In Llama 2, which has the larger cache for a text of 4,096 tokens, 13B or 70B, and by about what factor?
 
@@ -327,7 +330,7 @@ figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed)
 print("                16-bit weights   cache, 4,096 tokens   training, 16 bytes each")
 for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
     c, n = models[name], count[name]
-    cache = 4096 * 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2
+    cache = 4096 * 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2             # k and v; bytes
     print(f"{name:12} {2 * n / 2**30:12.1f} GiB {cache / 2**30:15.2f} GiB "
           f"{16 * n / 2**30:18.0f} GiB")
 
@@ -338,8 +341,8 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
 #
 # ## What changed from Llama 1 to Llama 2
 #
-# Context 2048 to 4096; 2.0 trillion tokens for all sizes; 33B and 65B gave way to 34B and 70B, which share keys and
-# values. RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
+# Context 2048 to 4096; 2.0 trillion tokens of a new mix for all sizes; 33B and 65B gave way to 34B and 70B, which share
+# keys and values. RMSNorm, RoPE, SwiGLU and the tokenizer stayed.
 #
 # **Predict.** From 65B to 70B, G fell from 64 to 8 and F grew from 22016 to 28672; D, L and H stayed. Attention's share
 # of the parameters fell from 33 to 18 percent. Which of the two changes did more of that?
@@ -355,17 +358,15 @@ for label, c in (("65B", llama_65b), ("65B with G 8", replace(llama_65b, n_kv_he
 wide = 1.3 * (2 * 4 * 8192 // 3)                          # two thirds of 4 D, times 1.3
 print(f"F of the 70B: {wide:,.0f}, rounded up to a multiple of 4096: "
       f"{nl.feed_forward_dim(8192, 4096, 1.3):,}")
-print(f"rounded up to a multiple of 256, as in the other sizes: "
-      f"{nl.feed_forward_dim(8192, 256, 1.3):,}")
 
 # %% [markdown]
 # **Explain.** Sharing: alone it takes the share to 22 percent, the wider F alone to 27. Sharing saves
-# $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds $78.4 - 65.3 = 13.1$: what attention gave up went to the
-# feed-forward step, and more (L2 section A.2.1).
+# $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds $78.4 - 65.3 = 13.1$, more than attention gave up. (L2,
+# section A.2.1, widened F to make up for it.)
 #
 # ## In the wild
 #
-# Five errors that are often copied, each with its computation:
+# Five errors that are often copied; *The data* refutes the fourth, the cell below computes the others:
 #
 # - **"30B"**: the paper says 33B, and 32.5 billion in its table; Meta's own script said 30B for months
 #   ([llama#49](https://github.com/meta-llama/llama/issues/49),
