@@ -434,7 +434,7 @@ def gate_surface(gate, up, reach=4):
     levels = [-12, -8, -4, -2, -1, -0.25, 0.25, 1, 2, 4, 8, 12]
     axes[0].contourf(g, u, surface, levels=[-16, *levels, 16], cmap=SIGNED, vmin=-14, vmax=14)
     drawn = axes[0].contour(g, u, surface, levels=levels, colors="black", linewidths=0.7)
-    axes[0].clabel(drawn, [-8, -4, -2, -1, 1, 2, 4, 8], fontsize=9)
+    axes[0].clabel(drawn, [-8, -4, -2, -1, -0.25, 0.25, 1, 2, 4, 8], fontsize=9)
     counts, edges, _ = np.histogram2d(gate, up, bins=64, range=[[-reach, reach]] * 2)
     axes[1].pcolormesh(edges, edges, np.log10(counts.T + 1), cmap=SHARE)
     axes[1].axvline(0, color=BLACK, linewidth=0.8, linestyle="--")

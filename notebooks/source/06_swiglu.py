@@ -101,7 +101,7 @@ ipywidgets.interact(draw, beta=(0.0, 8.0, 0.5));
 #
 # In the plain form, one dot product decides everything: whether a neuron acts, and how much. A *gated linear unit*
 # takes two, the *gate* and the *up*, and multiplies them (section 2, equations 5 and 6). Only the gate goes through the
-# activation, so only the gate can shut the neuron:
+# activation, so only the gate shuts the neuron for a whole half of its range:
 #
 # $$\mathrm{SwiGLU}(x) = \mathrm{Swish}_1(xW) \otimes xV, \qquad
 # \mathrm{FFN}_{\mathrm{SwiGLU}}(x) = \big(\mathrm{Swish}_1(xW) \otimes xV\big)\, W_2$$
@@ -216,17 +216,20 @@ sizes = {"sigmoid(gate)": sigmoid(gate), "Swish(gate)": swish(gate), "|up|": np.
 for label, x in sizes.items():
     low, high = np.quantile(x[is_open], [0.1, 0.9])
     print(f"{label:14} {low:16.2f} {high:20.2f} {high / low:12.1f}")
+print("at closed gates, half are above: sigmoid {:.2f}, |Swish| {:.2f}".format(
+    np.median(sigmoid(gate[~is_open])), np.median(np.abs(swish(gate[~is_open])))))
 
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
              "Left, the product for every gate and up, as lines of equal height (dashed: "
-             "negative): small on the whole left half. Right, where this layer's T times F pairs "
-             "(gate, up) lie: most are near the middle, where the product is small.")
+             "negative): at most 1.1 in size on the whole left half. Right, where this layer's T "
+             "times F pairs (gate, up) lie: most are near the middle, where the product is small.")
 
 # %% [markdown]
 # **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does, and spreads even
-# more here. σ would separate the two questions: at an open gate it lies between 1/2 and 1. In SwiGLU the gate decides
-# *whether* the neuron acts, both say *how much*, and the up gives the sign (but for the small dip).
+# more here. σ says less about how much (1/2 to 1 at an open gate), but it shuts worse: half of the closed gates would
+# pass 0.38 or more of their up. In SwiGLU the gate decides *whether* the neuron acts, both say *how much*, and the up
+# gives the sign (but for the small dip).
 #
 # ## Open and closed gates
 #
@@ -239,7 +242,7 @@ figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
 
 # %%
 print("          gates    length added behind closed     neurons that make half")
-print("          open     gates, by that behind open     of a token's additions")
+print("          open     gates, divided by open         of a token's additions")
 for i, layer_weights in enumerate(weights["layers"]):
     g, products = seen[f"layers.{i}.ffn.gate"], seen[f"layers.{i}.ffn.hidden"]
     down = layer_weights["ffn"]["down"]
@@ -295,16 +298,15 @@ ax.set_xlabel("the 32 of F neurons with the longest additions, by the token of t
 figures.show(figure, "Each column is a neuron, and the cell its product (a dash: negative). Most "
                      "of these neurons are strong at one or two words and weak at the others.")
 near_top = np.sum(size > size.max(axis=0) / 2, axis=0)    # (F,): at how many of the words
-print(f"above half of their largest at one or two words: {np.sum(near_top[strongest] <= 2)} of the "
-      f"32, and {np.mean(near_top <= 2):.0%} of all neurons")
+print(f"above half of their largest at one or two words: {np.sum(near_top[strongest] <= 2)} of 32")
 
 # %% [markdown]
 # **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: together, closed gates add a
 # row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Yet setting them to zero costs only
 # about 0.2 nats, the open ones about 6. Most of that 6 is layer 0; without it, the two are 0.14 and 1.
 #
-# The work is spread over many neurons: 19 make half of it in layer 0, 55 to 103 in the others. The figure shows the
-# strongest, *chosen* for being strong somewhere; of all neurons, fewer than half are as selective.
+# Half of all lengths comes from a small part of the 704 neurons: 19 in layer 0, 55 to 103 in the others. (Lengths, not
+# effects: additions may cancel.) The figure shows the strongest, *chosen* for being strong somewhere.
 #
 # ## What the gate does here
 #
@@ -312,7 +314,7 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
 #
 # - **gate held**: each neuron's Swish(gate) is replaced by its mean, so the gate no longer depends on the token;
 # - **best line**: the step is replaced by a linear map, the matrix M for which the rows read · M are nearest to what
-#   the step wrote (least squares, on four stories that the model tells itself);
+#   the step wrote (least squares, on four or eight stories that the model tells itself);
 # - **mean**: the step adds the same row at every token, its mean output;
 # - **deleted**: the step adds nothing.
 #
@@ -325,7 +327,7 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
 # %%
 prompt = tokenizer.encode("Once upon a time")
 texts = []
-for seed in range(5):                                     # float64: the same story everywhere
+for seed in range(9):                                     # float64: the same story everywhere
     rng = np.random.default_rng(seed)
     texts.append(prompt + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8)))
 
@@ -338,9 +340,9 @@ def traces_of(texts):
     return found
 
 
-find = texts[:4]                                          # to fit and to name on
+find, more = texts[:4], texts[5:]                         # to fit and to name on; to fit on
 test = [texts[4], story]                                  # to test on
-find_runs, test_runs = traces_of(find), traces_of(test)
+find_runs, more_runs, test_runs = traces_of(find), traces_of(more), traces_of(test)
 
 
 def gathered(runs, name):
@@ -353,10 +355,10 @@ def with_ones(x):                                         # so that a line may h
     return np.column_stack([x, np.ones(len(x))])
 
 
-def follow_line(layer):
+def follow_line(layer, runs):
     """A tap that puts the best linear map of ffn_norm in the place of a layer's step."""
-    read = with_ones(gathered(find_runs, f"layers.{layer}.ffn_norm"))         # (N, D + 1)
-    wrote = gathered(find_runs, f"layers.{layer}.ffn.out")                    # (N, D)
+    read = with_ones(gathered(runs, f"layers.{layer}.ffn_norm"))              # (N, D + 1)
+    wrote = gathered(runs, f"layers.{layer}.ffn.out")                         # (N, D)
     line = np.linalg.lstsq(read, wrote)[0]                                    # (D + 1, D)
     now = {}
 
@@ -379,23 +381,25 @@ def put(names, value):
 
 
 # %%
-print("nats more     gate held   best line    mean   deleted")
+print("                      best line, fitted on")
+print("nats more     gate held   4 stories   8 stories    mean   deleted")
 for i in range(config.n_layers):
     silu, ffn_out = f"layers.{i}.ffn.silu", f"layers.{i}.ffn.out"
     taps = {"gate held": put([silu], gathered(find_runs, silu).mean(axis=0)),
-            "best line": follow_line(i),
+            "4 stories": follow_line(i, find_runs),
+            "8 stories": follow_line(i, find_runs + more_runs),
             "mean": put([ffn_out], gathered(find_runs, ffn_out).mean(axis=0)),
             "deleted": put([ffn_out], 0)}
-    print("layer {} {:14.2f} {:11.2f} {:8.2f} {:8.2f}".format(
+    print("layer {} {:14.2f} {:11.2f} {:11.2f} {:8.2f} {:8.2f}".format(
         i, *[loss(tap) - base for tap in taps.values()]))
 middle = [f"layers.{i}.ffn.out" for i in range(1, 5)]
 print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 
 # %% [markdown]
-# **Explain.** Much less: the best line is just as linear as a held gate and costs a quarter as much. So linearity is
-# not the main reason: a gate held at its mean is simply a bad line, no better than the same row at every token. And
-# this line was fitted to the step's output, not to the loss: the best one for the loss costs *at most* as much. (In
-# layer 4 this one does even worse than "deleted", which is a line, too.)
+# **Explain.** Much less: the best line is just as linear as a held gate and costs a seventh as much. So in layer 0
+# linearity is not the main reason: a gate held at its mean is simply a bad line, no better than the same row at every
+# token. In layer 5 the line saves little: there linearity may be. (M has D + 1 unknowns for each output number: fitted
+# on more text, it mostly costs less.)
 #
 # In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
 # twice the sum (question 3).
@@ -423,8 +427,8 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 
 # %% [markdown]
 # **Explain.** Nearly nothing. Layer 0's step does not need the context: it is close to a table with one row for each
-# token, written as a formula. That is partly a fact about the attention before it, which adds rows so short that there
-# is little to read.
+# token, written as a formula. That is partly a fact about the attention before it, which adds rows too short to matter.
+# The step's row is far longer than the embedding: it is most of the stream after layer 0.
 #
 # ## Neurons with a name
 #
@@ -469,9 +473,9 @@ for i in range(config.n_layers):
 # %% [markdown]
 # So there are candidates (`<0x0A>` is the line break). But a name such as "the neuron for *the*" says more than "active
 # there": it says that the neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and
-# at all other tokens only, and see which of the two moves the loss. Gains and losses count alike, in absolute values.
-# (The test does not catch every wrong name: *Once* begins each of these texts, so its neuron may be one for the first
-# place.)
+# at all other tokens only, and see which of the two moves the loss.  Gains and losses count alike. The last column is
+# the neuron's part of the row that the step adds there. (The test does not catch every wrong name: *Once* begins each
+# of these texts, so its neuron may be one for the first place.)
 #
 # We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
 # neurons of the same layer, drawn at random, for the same token.
@@ -535,9 +539,8 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
 # **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. There it is
 # not one of many: along the row that layer 0's step adds, 92 % is its own.
 #
-# The comma neuron does not pass: its work at commas makes more of the change than that of a neuron drawn at random,
-# but most of the change comes from its work elsewhere. "Has to do with commas" is true; "the comma neuron" says too
-# much.
+# The comma neuron does not pass: its work at commas makes more of the change than that of a neuron drawn at random, but
+# only 29 %, less than of its activity (41 %). "Has to do with commas" is true; "the comma neuron" says too much.
 #
 # **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
 # and see what the model expects then:
@@ -546,10 +549,11 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
 #
 # ## How wide is F?
 #
-# With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, LLaMA
-# (section 2.2) takes two thirds of 4D for F. The code then rounds up to a multiple of 256 (`multiple_of`). For the
-# largest Llama 2 it multiplies by 1.3 first, and rounds to a multiple of 4,096: a wider F makes up for what shared keys
-# and values save (Llama 2, appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
+# With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, the GLU
+# paper (section 2) takes two thirds of 4D for F, and so does LLaMA (section 2.2). The code then rounds up to a multiple
+# of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a factor before rounding) and 4,096: a wider
+# F makes up for what shared keys and values save (Llama 2, appendix A.2.1; lesson
+# [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** D is 4,096 for 7B. What is F? (Two thirds of 4 · 4,096 is `10,922.67`.)
 
@@ -560,7 +564,8 @@ def width(dim, multiple_of=256, multiplier=1.0):
 
 
 rules = {"7B": (4096, 256, 1.0), "13B": (5120, 256, 1.0), "33B": (6656, 256, 1.0),
-         "65B": (8192, 256, 1.0), "70B": (8192, 4096, 1.3), "this model": (256, 64, 1.0)}
+         "65B": (8192, 256, 1.0), "70B": (8192, 4096, 1.3), "Llama 3 8B": (4096, 1024, 1.3),
+         "this model": (256, 64, 1.0)}
 for label, rule in rules.items():
     dim, F = rule[0], width(*rule)
     print(f"{label:10} D {dim:5}  two thirds of 4D {8 * dim / 3:8.1f}  F {F:5}  "
@@ -573,7 +578,7 @@ for name in ("llama-2-7b", "llama-2-70b"):
 # ## In the wild
 #
 # - **Gate and up exchanged.** Both are (D, F), so nothing complains. (In Meta's files gate, up and down are w1, w3 and
-#   w2.) A library computed silu(up) · gate for a while
+#   w2.) A library's mixture-of-experts layers computed silu(up) · gate for a while
 #   ([mlx-lm#767](https://github.com/ml-explore/mlx-lm/pull/767)).
 # - **Fused matrices.** Some files store gate and up as one matrix, side by side (exercise 2) or one column of each
 #   in turns. A program that expected the one and was given the other wrote garbage
@@ -708,5 +713,5 @@ def strongest_only(hidden, down, k):
 # 1. The feed-forward step works on each token alone: F neurons, each *if the row looks like this, add that*.
 # 2. SwiGLU is Swish(gate) · up, sent through down: the gate decides whether, both say how much, the up has the sign.
 # 3. Closed gates are small, not silent: setting them to zero costs this model 0.16 nats, losing the open ones 6.
-# 4. Layer 0's step needs no context: it is close to a table with one row for each token; a line instead costs a nat.
+# 4. Layer 0's step needs no context: it is close to a table with one row for each token; a line costs 0.7 nats.
 # 5. A neuron's name is a guess until silencing it at its token moves the loss, and silencing it elsewhere does not.

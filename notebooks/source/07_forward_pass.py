@@ -71,7 +71,8 @@ print(f"T {len(story)}: the same logits as nl.forward, within 0.0001: {off < 1e-
 
 # %% [markdown]
 # Two prompts that differ in one word will serve us through the lesson. A `Trace` records every value of a run under its
-# name.
+# name. It is a *tap*: a function called with each name and value; what it returns is used from there on. `attn.out` and
+# `ffn.out` are what a step adds, `x_attn` and `x_ffn` the stream after it.
 #
 # **Predict.** The rows are `<s>`, *The*, *king* or *queen*, *was*, *so*, *angry*, *that*. In which of the seven rows do
 # the embeddings differ? And in layer 0, the values v, the heads' outputs, the feed-forward step's hidden numbers?
@@ -178,17 +179,18 @@ print(f"{len(added)} addends; their sum is {last}, bit for bit: {same}")
 figure = figures.addends({name: king[name][-1, :32] for name in added},
                          {"the sum": king[last][-1, :32]})
 figures.show(figure, "32 of D columns of the stream at the last token, that (a dash: negative). "
-                     "Each row is what one step adds, and the row below their sum. The embedding "
-                     "and what layer 0's attention adds are too small to be seen.")
+                     "Each row is what one step adds, and the row below their sum. The "
+                     "embedding, layer 0's attention and layer 1's feed-forward are nearly too "
+                     "small to be seen.")
 
 # %% [markdown]
-# **Explain.** To the last bit: nothing else is in the stream.
+# **Explain.** To the last bit, in the model's own order (in another, rounding differs): nothing else is in the stream.
 #
 # ## Who made this prediction?
 #
 # After "The king was so angry that" the model expects *he*, after "The queen ..." it expects *she*. As with the pencil,
-# *he* minus *she* is a sum of shares, one for each addend. (Why a difference? Softmax does not change when all logits
-# rise together, so a single logit says little.)
+# *he* minus *she* is a sum of shares, one for each addend (*direct logit attribution*). (Why a difference? Softmax does
+# not change when all logits rise together, so a single logit says little.)
 #
 # **Predict.** At the start, the row of "that" is the same in both runs. In which steps at this row will the shares
 # differ most: in the first layers or the last, in attention or feed-forward?
@@ -231,7 +233,7 @@ print(f"{'in the logits':20} {he_minus_she(king['logits']):+9.2f} "
 # ## The prediction after every layer
 #
 # The stream has the same shape at every depth, so the last norm and the output matrix can read it anywhere, which is
-# called the *logit lens*: if the model stopped here, what would it say?
+# called the *logit lens* (nostalgebraist): if the model stopped here, what would it say?
 #
 # **Predict.** Guessing among V tokens costs $\ln V$ nats per token; the whole model needs 2.1. Does every layer lower
 # the loss of the lens? Which two lower it most?
@@ -249,8 +251,6 @@ print(f"guessing        {np.log(config.vocab_size):5.2f} nats per token")
 for i, name in enumerate(depths):
     change = f"{nats[i] - nats[i - 1]:+.2f}" if i > 0 else ""
     print(f"{name:15} {nats[i]:5.2f} {change:>6}")
-same = np.allclose(lens(on_story[last]), on_story["logits"], atol=1e-4)
-print("the last one is the model itself:", same)
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -277,7 +277,7 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
 #
 # A product of a (T, n) and an (n, m) matrix takes T·n·m multiplications and as many additions: 2·T·n·m floating-point
 # operations, FLOPs. So each number of a matrix costs two FLOPs per token. Attention's own two products need no weights:
-# queries times keys, and probabilities times values, are 2·H·T·S·d each.
+# queries times keys, and probabilities times values, are 2·H·T·S·d each (the masked half is computed, too).
 #
 # **Predict.** Which of these takes most of the FLOPs on our story: attention's projections, its scores, the
 # feed-forward step, or the logits? And which part of the *time* goes into steps without any matrix product (norms,
@@ -298,6 +298,7 @@ print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without the embedd
 
 # %% [markdown]
 # The rule of thumb counts no embedding, which is looked up and not multiplied, and no scores, which have no parameters.
+# (It does count the norms.)
 #
 # A stopwatch is a tap: what passed since the name before is what this value took. The quickest of several runs counts,
 # as whatever else the machine does only adds; the times are those of the machine that built this page.
@@ -338,27 +339,9 @@ axes[1].set(xlabel="milliseconds")
 figures.show(figure, "Left, where the arithmetic is; right, where the time goes: a good part of it "
                      "into steps that the left side does not count.")
 
-# %% tags=["timing"]
-def milliseconds(function, x):
-    times = []
-    for _ in range(15):
-        before = time.perf_counter()
-        function(x)
-        times.append(1000 * (time.perf_counter() - before))
-    return min(times)
-
-
-exponents = [on_story[f"layers.{i}.{name}"] for i in range(config.n_layers)
-             for name in ("attn.scores", "ffn.gate")]     # what softmax and Swish put into exp
-print(f"all the rest: {took['all the rest']:.1f} ms")
-for label, function in {"exponentials": np.exp, "copies of the same numbers": np.copy}.items():
-    print(f"{label}: {sum(milliseconds(function, x) for x in exponents):.1f} ms")
-
 # %% [markdown]
-# **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into the rest (and a
-# little of "scores, mix" into dividing and masking). A usual guess: it is spent on moving numbers. But copying all
-# scores and gates takes far less time than their exponentials, and these alone make about a third of the rest:
-# arithmetic that the count leaves out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
+# **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into steps that the
+# count leaves out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
 #
 # ## The same numbers as PyTorch
 #
@@ -400,7 +383,7 @@ for label, found in compared.items():
 figure = figures.first_difference(compared, bound=1e-5)
 figures.show(figure, "In order of computation (no difference is drawn as 1e-8): the right run "
                      "stays well below the line, that is rounding; each mistake jumps where it "
-                     "first matters, and everything after it is wrong too.")
+                     "first matters, and here every tensor after it is wrong too.")
 
 # %% [markdown]
 # **Explain.** The wrong eps shows at the first norm, the wrong theta only once something is rotated: q and k before it
@@ -427,10 +410,10 @@ except ImportError:
 # %% [markdown]
 # ## Patch a value from one run into another
 #
-# The shares said who wrote *he* or *she* at the last row. But the word stands in row 2: where is it on its way, and
-# when does it move? A tap can put a value from one run into another. So run the queen's prompt, but at one depth, take
-# one row of the stream from the king's run. Then see how far *he* minus *she* moves: 0 % is the queen's, 100 % the
-# king's.
+# The shares said who wrote *he* or *she* at the last row. But the word stands in row 2: which row carries the answer,
+# and when does that change? A tap can put a value from one run into another (*activation patching*). So run the queen's
+# prompt, but at one depth, take one row of the stream from the king's run. Then see how far *he* minus *she* moves: 0 %
+# is the queen's, 100 % the king's.
 #
 # **Predict.** At the embedding, the patch can matter at one row only: which? And after the last layer, at which?
 
@@ -466,9 +449,10 @@ figures.show(figure, "Each cell: one row of the stream, at one depth, from the o
 
 # %% [markdown]
 # **Explain.** Through layer 2 the noun's row is enough: patch it, and the queen becomes a king, and the king all but a
-# queen. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched what they need.
-# Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth. (The
-# cells of a line need not sum to 100: effects do not add up.)
+# queen. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched what they
+# need. Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth.
+# (The cells of a line need not sum to 100: effects do not add up.) And 0 does not mean that a row knows nothing: rows 3
+# to 6 differ since layer 0, but that hardly counts yet for *he* or *she*.
 #
 # ### Which heads carry it?
 #
@@ -490,8 +474,8 @@ figure, ax = figures.new(2.9)
 figures.matrix(ax, 100 * heads, [f"layer {i}" for i in range(config.n_layers)],
                [f"head {h}" for h in range(config.n_heads)], numbers=".0f", limit=50,
                title="percent of the way from she to he, a head from the king's run")
-figures.show(figure, "Of all L times H heads, few move the answer: most of all heads 1 and 3 of "
-                     "layer 3.")
+figures.show(figure, "Of all L times H heads, few move the answer when patched at the last "
+                     "token: most of all heads 1 and 3 of layer 3.")
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
@@ -510,32 +494,36 @@ pairs = [("The king was so angry that", "The queen was so angry that"),         
          ("The man was tired, so", "The woman was tired, so"),
          ("The prince was sad, because", "The princess was sad, because"),
          ("The father was glad that", "The mother was glad that")]
-print("place among 48 (and moved by)       head 1      head 3   largest other  median   1 and 3")
+print(f"{'place among 48 (and moved by)':35}head 1    head 3   largest  median   1 and 3    "
+      "he - she")
+print(f"{'(of the largest other: layer, head)':56}other          there  back  in both runs")
 for he_prompt, she_prompt in pairs:
     donor, own = nl.Trace(), nl.Trace()
-    nl.forward(tokenizer.encode(he_prompt), weights, config, tap=donor)
-    ids = tokenizer.encode(she_prompt)
-    nl.forward(ids, weights, config, tap=own)
-    moves = by_head(ids, own, donor)
-    ours = "".join(f"{1 + np.sum(moves > moves[3, h]):6} ({moves[3, h]:3.0%})" for h in (1, 3))
+    he_ids, she_ids = tokenizer.encode(he_prompt), tokenizer.encode(she_prompt)
+    nl.forward(he_ids, weights, config, tap=donor)
+    nl.forward(she_ids, weights, config, tap=own)
+    moves = by_head(she_ids, own, donor)
+    ours = "".join(f"{1 + np.sum(moves > moves[3, h]):4} ({moves[3, h]:3.0%})" for h in (1, 3))
     others = moves.copy()
     others[3, [1, 3]] = -np.inf
     i, h = np.unravel_index(others.argmax(), others.shape)
-    both = moved(ids, own, donor, "layers.3.attn.heads", ([1, 3], -1))
-    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} (layer {i}, {h}) {np.median(moves):6.1%} "
-          f"{both:8.0%}")
+    both = "layers.3.attn.heads", ([1, 3], -1)
+    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} ({i}, {h}) {np.median(moves):5.1%} "
+          f"{moved(she_ids, own, donor, *both):5.0%} {moved(he_ids, donor, own, *both):5.0%} "
+          f"{he_minus_she(donor['logits']):+6.1f} {he_minus_she(own['logits']):+4.1f}")
 
 # %% [markdown]
 # **Explain.** Three of 48. In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth
-# places 5 and 2; a typical head moves nothing. So they carry *part* of the fact in these prompts, a quarter to a good
-# half of it. The rest takes other ways, often by head 2 of layer 4. What is it that they carry: the word *king*, or
-# only *he or she*? That needs prompts made for the question: lesson [08](08_looking_inside.ipynb).
+# places 5 and 2; a typical head moves nothing. So they carry *part* of the fact in these prompts: a quarter to a good
+# half of the way from *she* to *he*, somewhat more of the way back in most. The rest takes other ways, often by head 2
+# of layer 4. What is it that they carry: the word *king*, or only *he or she*? That needs prompts made for the
+# question: lesson [08](08_looking_inside.ipynb).
 #
 # ## In the wild
 #
-# - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909),
-#   [llama#921](https://github.com/meta-llama/llama/issues/921)). Everything in this lesson needs them. A port that
-#   returns the last row of logits and nothing else can be tested, but not mended: nobody sees where it went wrong.
+# - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909)). Everything in
+#   this lesson needs them. A port that returns the last row of logits and nothing else can be tested, but not mended:
+#   nobody sees where it went wrong.
 # - **Unnoticed because the text is fluent.** A wrong eps (lesson [02](02_rmsnorm.ipynb)) leaves the loss of our story
 #   unchanged to four digits. The trace shows it at the first norm:
 
@@ -559,7 +547,8 @@ print(f"{name} differs by {apart / 1e-5:.0f} times the bound")
 # <summary>Answer</summary>
 #
 # Neither. A share says what an addend contributes to the *final sum of this run*. Removing it at the start also changes
-# what every later step reads, and so what they add. The first is the direct effect, the second the whole effect.
+# what every later step reads, and so what they add. The first is a share, the direct part with the size held fixed; the
+# second is the whole effect.
 #
 # </details>
 #
@@ -594,9 +583,10 @@ print(f"{name} differs by {apart / 1e-5:.0f} times the bound")
 #
 # ### 1. The price of one more token
 #
-# The cell above counts a whole prompt. When the model writes, it computes *one* new token at a time, while the keys and
-# values of all earlier ones are kept. Count the FLOPs of all matrix products of that step: projections, scores and mix,
-# feed-forward, and the logits. `S` tokens are seen, the new one included. `config` has the fields of `nl.Config`.
+# The cell under *What it costs* counts a whole prompt. When the model writes, it computes *one* new token at a time,
+# while the keys and values of all earlier ones are kept. Count the FLOPs of all matrix products of that step:
+# projections, scores and mix, feed-forward, and the logits. `S` tokens are seen, the new one included. `config` has the
+# fields of `nl.Config`.
 
 # %% tags=["exercise"]
 def step_flops(config, S):
@@ -685,7 +675,8 @@ def blend(name, position, donor, share):
 #
 # 1. The forward pass is an embedding, L times two additions, a norm and a matrix; only attention connects tokens.
 # 2. The residual stream is a sum, so a difference of logits splits into one share for each step.
-# 3. The last norm and the output matrix can read the stream at any depth; on average, each layer lowers the loss.
+# 3. The last norm and the output matrix can read the stream at any depth; on our story, each layer lowers the mean
+#    loss.
 # 4. Compare every tensor with another program's: the first name that differs says where to look.
-# 5. Patching shows where a fact is and when it moves; a head found on one prompt is tested on others, against all
-# heads.
+# 5. Patching shows which value is enough to move an answer, and at which depth that changes; a head found on one prompt
+#    is tested on others, against all heads.
