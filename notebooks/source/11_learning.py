@@ -938,8 +938,8 @@ for rate in (2e-3, 2e-4, 2e-5, 2e-6):
     print(f"rate {rate:.0e}: {lost:4.0%} of the weights stay where they are")
 
 # %% [markdown] tags=["result"]
-# At the peak rate nearly all weights move; at a tenth of it (the last 375 steps) four of ten would stand still, at a
-# hundredth (the last 38) nine of ten.
+# At the peak rate nearly all weights move; at a tenth of it (the last 5 % of the run are below) four of ten would stand
+# still, at a hundredth (the last 0.5 %) nine of ten.
 
 # %% [markdown]
 # ## Questions
