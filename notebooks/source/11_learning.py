@@ -342,10 +342,10 @@ for name in ffn:
 # ## Attention
 #
 # Attention is two matrix products with a softmax between them: scores $= q k^\top / \sqrt d$, p = softmax(scores),
-# heads = p v. In both products both factors come from x, and the rule gives both gradients. In p v, v stands for W: $dp
-# = dheads\, v^\top$ and $dv = p^\top dheads$. In $q k^\top / \sqrt d$, $k^\top$ stands for W, and $1 / \sqrt d$ stays
-# in front: $dq = ds\, k / \sqrt d$, and from $d(k^\top) = q^\top ds / \sqrt d$ comes $dk = ds^\top q / \sqrt d$. The
-# softmax, for one row of scores s:
+# heads = p v. In both products both factors come from x, and the rule gives both gradients. In p v, v stands for W:
+# $dp = dheads\, v^\top$ and $dv = p^\top dheads$. In $q k^\top / \sqrt d$, $k^\top$ stands for W, and $1 / \sqrt d$
+# stays in front: $dq = ds\, k / \sqrt d$, and from $d(k^\top) = q^\top ds / \sqrt d$ comes $dk = ds^\top q / \sqrt d$.
+# The softmax, for one row of scores s:
 #
 # 1. $\ln p_j = s_j - \ln \sum_i e^{s_i}$ has the slope $\delta_{ij} - p_i$ in $s_i$, as in the loss. $p_j$ moves $p_j$
 #    times as fast as its logarithm: $\partial p_j / \partial s_i = p_j (\delta_{ij} - p_i)$.
