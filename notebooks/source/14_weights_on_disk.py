@@ -17,7 +17,7 @@
 # | --- | --- |
 # | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
-# | **It assumes** | lessons [00](00_start_here.ipynb) and [04](04_rope.ipynb); what a bit and a byte are |
+# | **It assumes** | lessons [00](00_start_here.ipynb) and [02](02_rmsnorm.ipynb) to [06](06_swiglu.ipynb); what a bit and a byte are |
 # | **Minutes** | 110 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
@@ -51,18 +51,14 @@ for name, text in purpose.items():
 # %% [markdown]
 # ## Eight bytes, a header, numbers
 #
-# Eight bytes hold a whole number n, least significant byte first.
-# Then come n bytes of JSON, the *header*, which give each tensor's type, its shape, and where it begins and ends. All that
-# follows are the numbers. Beginning and end count from the first number; the end is one past the last byte.
+# Eight bytes hold a whole number n, least significant byte first (*little-endian*). Then come n bytes of JSON, the
+# *header*, which give each tensor's type, its shape, and where it begins and ends. All that follows are the numbers.
+# Beginning and end count from the first number; the end is one past the last byte.
 #
 # With a pencil: the first bytes `2c 01 00 00 00 00 00 00` mean $44 + 1 \cdot 256 = 300$ (2c is $2 \cdot 16 + 12 = 44$).
-# So the numbers begin at byte $308$. A tensor of shape (3, 2) in 16 bits takes $12$ bytes. If it comes first, the header
-# says $[0, 12]$ for it, its numbers are bytes $308$ to $319$ of the file, and the next tensor begins at $12$.
-
-# %%
-print(int.from_bytes(bytes.fromhex("2c01000000000000"), "little"))
-
-# %% [markdown]
+# So the numbers begin at byte $308$. A tensor of shape (3, 2) in 16 bits takes $12$ bytes. If it comes first, the
+# header says $[0, 12]$ for it, its numbers are bytes $308$ to $319$ of the file, and the next tensor begins at $12$.
+#
 # **Predict.** The model has 5,803,264 parameters of 16 bits each, and its header is 6,120 bytes long. How large is
 # `model.safetensors`, to the byte?
 
@@ -87,8 +83,8 @@ figures.show(figures.draw_file(header, start, len(data)),
              "the order of its name (to scale).")
 
 # %% [markdown]
-# **Explain.** A small part of the file says what the rest is. A program can learn every shape without reading a
-# number, and read one tensor without the others. It can also check that they lie end to end:
+# **Explain.** A program can learn every shape without reading a number, and read one tensor without the others. It can
+# also check that they lie end to end:
 
 # %%
 tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -106,7 +102,8 @@ for name in list(tensors)[2:6]:
 # ## One tensor
 #
 # The type `BF16` is not one of NumPy's. It is the upper half of a float32: put sixteen zeros behind it, and call the 32
-# bits a float32. In NumPy, `astype` keeps a number and changes its bits; `view` keeps the bits and changes what they mean.
+# bits a float32. In NumPy, `astype` keeps a number and changes its bits; `view` keeps the bits and changes what they
+# mean.
 
 # %%
 def bits_of(name):
@@ -191,7 +188,7 @@ def draw(value):
     figures.show(figures.draw_bits(float(value)),
                  f"{value} in three types, sign, exponent, mantissa between heavy lines: bfloat16 "
                  "keeps the exponent of float32 and rounds the mantissa; float16 has a shorter "
-                 "exponent and a longer mantissa.")
+                 "exponent, and a longer mantissa than bfloat16.")
 
 
 draw("0.1")
@@ -203,10 +200,11 @@ ipywidgets.interact(draw, value=["0.1", "1", "-2.5", "0.333333333", "3.14159265"
 # %% [markdown]
 # ## The relative error of rounding
 #
-# Rounding errs by half the distance to the next number at most. Between 1 and 2 that distance is $2^{-7}$ in bfloat16,
-# which has 7 bits of mantissa, and $2^{-10}$ in float16. So the relative error is at most $2^{-8}$ or $2^{-11}$, as
-# long as the exponent suffices. Below $2^{-14}$ float16 runs out of exponents and loses mantissa bits one by one; the
-# smallest number that it can write is $2^{-24}$, the largest 65,504.
+# Rounding errs by half the distance to the next number at most; a number exactly in the middle goes to the neighbour
+# whose last bit is 0. Between 1 and 2 that distance is $2^{-7}$ in bfloat16, which has 7 bits of mantissa, and
+# $2^{-10}$ in float16. So the relative error is at most $2^{-8}$ or $2^{-11}$, as long as the exponent suffices. Below
+# $2^{-14}$ float16 runs out of exponents and loses mantissa bits one by one; the smallest number that it can write is
+# $2^{-24}$, the largest 65,504.
 #
 # **Predict.** What becomes of 1/3, 70,000 and 0.00000001 in each type?
 
@@ -228,8 +226,8 @@ for label, store in (("float32", np.array), ("bfloat16", as_bfloat16), ("float16
     print(f"{label:9}", "  ".join(f"{x:.6g}" for x in store(three)))
 
 # %% [markdown]
-# **Explain.** bfloat16 keeps about two and a half digits of each, float16 three and a half of 1/3. But 70,000 is more than
-# its largest number and becomes infinite, and 0.00000001 is less than half of its smallest and becomes 0.
+# **Explain.** bfloat16 keeps about two and a half digits of each, float16 three and a half of 1/3. But 70,000 is more
+# than its largest number and becomes infinite, and 0.00000001 is less than half of its smallest and becomes 0.
 #
 # **Predict.** How many of this model's 5,803,264 weights does float16 change: none, a few hundred, or most? (They are
 # bfloat16 numbers, so float16's finer mantissa can hold each, if the exponent suffices.)
@@ -257,14 +255,17 @@ ax.axvspan(2**-14, every.max(), color=figures.SKY, alpha=0.4, linewidth=0)
 ax.text(2.0**-6.3, 2.0**-5, "99.9% of the weights\nof this model", ha="center", fontsize=9.5)
 ax.text(2.0**8, 2.0**-7.7, "bfloat16", fontsize=10)
 ax.text(2.0**8, 2.0**-10.7, "float16", fontsize=10)
-ax.set(xscale="log", yscale="log", xlabel="size of a number", ylabel="relative error at most",
-       ylim=(2.0**-14, 2))
+ax.set(xscale="log", yscale="log", xlabel="size m of a number (worst from m to 2m)",
+       ylabel="relative error at most", ylim=(2.0**-14, 2))
 figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where 99.9 percent of "
-                     "the weights lie (shaded), and fails at both ends; bfloat16 does not.")
+                     "the weights lie (shaded), and fails at both ends (upper edge: infinite); "
+                     "bfloat16 does not, in this range.")
 
 # %% [markdown]
-# Do the few small weights that float16 changes matter? As a control, set all weights as small as those to zero. And are
-# the values that flow *through* the model below 65,504?
+# (7.6e-6 is $2^{-17}$: bfloat16 can spare three of float16's ten bits.)
+#
+# Do the few weights that float16 changes matter? To do worse than float16, set all as small as those to zero. And are
+# the values that flow *through* the model below 65,504, and the sums of squares inside its norms?
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -289,20 +290,25 @@ nl.forward(tokens, weights, config, tap=trace)
 sizes = {name: np.abs(x[np.isfinite(x)]).max() for name, x in trace.items()}
 widest = max(sizes, key=sizes.get)
 print(f"largest value on the way: {sizes[widest]:.0f}, in {widest}")
+squares = {name: (x**2).sum(axis=-1).max() for name, x in trace.items()
+           if name == "embedding" or name.endswith((".x_attn", ".x_ffn"))}    # what the norms read
+widest = max(squares, key=squares.get)
+print(f"largest sum of squares in a norm: {squares[widest]:,.0f}, of {widest}")
 
 # %% [markdown]
-# **Explain.** A few hundred, and on this text they do not matter. What flows through the model fits too. That need not be
-# so in a larger model, or for gradients in training: with bfloat16, which has the range of float32, there is no range
-# to check.
+# **Explain.** A few hundred, and on this text they do not matter. What flows through the model fits too, the sum of
+# squares at little more than half the limit. That need not be so in a larger model, or for gradients in training;
+# bfloat16 has the range of float32.
 #
 # ## What storage costs
 #
 # This file was bfloat16 from the start: to store it so again changes nothing. Folding the scale of each norm into the
 # matrices behind it (lesson [02](02_rmsnorm.ipynb), exercise 2) gives the same function with products that need more
-# bits: a model in float32.
+# bits: a model in float32. No norm stands before the embedding, `wo` and `down`: 39% of the weights stay bfloat16. As
+# controls, two models get errors at random, as large as rounding's: in the other 61%, and in all.
 #
-# **Predict.** The logits lie between −23 and 17. By how much does a logit typically change if every weight is stored in
-# bfloat16: by about 1, 0.1 or 0.01?
+# **Predict.** The logits lie between −23 and 17. By how much does a logit typically change if the folded model is
+# stored in bfloat16: by about 1, 0.1 or 0.01?
 
 # %%
 def fold(weights):
@@ -323,28 +329,45 @@ def cut(x):                                       # the lower half thrown away i
     return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+rng = np.random.default_rng(0)
+
+
+def at_random(x):                                 # off by up to half the distance, as in rounding
+    distance = np.spacing(x) * 2**16              # between bfloat16s; spacing: between float32s
+    return (x + distance * rng.uniform(-0.5, 0.5, x.shape)).astype(np.float32)
+
+
+def where_rounded(x):                             # embedding, wo and down stay as they are
+    return x if np.array_equal(as_bfloat16(x), x) else at_random(x)
+
+
 full = fold(weights)
 unrounded = nl.forward(tokens, full, config)              # (T, V)
 print(f"logits from {unrounded.min():.0f} to {unrounded.max():.0f}")
 print("folding changed them by less than 1e-4:",
       bool(np.abs(unrounded - nl.forward(tokens, weights, config)).max() < 1e-4))
-base, error = loss(weights=full), {}
+kept = full["embedding"].size + sum(w["attn"]["wo"].size + w["ffn"]["down"].size
+                                    for w in full["layers"])
+print(f"embedding, wo and down: {kept / every.size:.0%} of the weights")
+base = loss(weights=full)
 for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
-                     ("float16", as_float16)):
+                     ("float16", as_float16), ("at random, in 61%", where_rounded),
+                     ("at random, in all", at_random)):
     stored = each(store, full)
     logits = nl.forward(tokens, stored, config)
-    error[label] = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
+    error = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
     other = np.sum(logits.argmax(axis=-1) != unrounded.argmax(axis=-1))
-    print(f"{label:18} a logit's error {error[label]:.4f}, "
+    print(f"{label:18} a logit's error {error:.4f}, "
           f"loss off by {abs(loss(weights=stored) - base):.4f}; "
           f"{other} of {len(tokens)} likeliest tokens differ")
 
 # %% [markdown]
-# **Explain.** By about 0.01 (the root of the mean square). Cutting errs nearly twice as much, float16, with three more
-# bits, seven times less. At no place of the text does another token come first.
+# **Explain.** By about 0.01 (the root of the mean square), with 61% of the weights rounded. Errors at random in those
+# do as much, in all weights twice as much. Cutting errs nearly twice as much as rounding, float16, with three more
+# bits, seven times less. Another token comes first at one place of the text at most.
 #
-# Each weight is off by up to $2^{-8}$ of itself, and a logit adds up the errors of many. They might cancel, as each is as
-# likely up as down. In one product of the model, add the errors up with their signs, and without them.
+# Each weight is off by up to $2^{-8}$ of itself, and a logit adds up the errors of many. They might cancel, as each is
+# as likely up as down. In one product of the model, add the errors up with their signs, and without them.
 #
 # **Predict.** What is left with the signs: nearly all, half, or a tenth? And if each error gets a sign drawn at random,
 # as a control: more or less than that?
@@ -357,18 +380,21 @@ for label, store in (("bfloat16, rounded", as_bfloat16), ("bfloat16, cut", cut))
     off = (store(w) - w).astype(float)
     without = (np.abs(x) @ np.abs(off)).mean()           # as if no two errors cancelled
     left, by_chance = np.abs(x @ off).mean(), np.abs(x @ (off * signs)).mean()
-    print(f"{label:18} left with signs {left / without:.1%}, with random signs "
-          f"{by_chance / without:.1%} of {without:.4f}")
+    along = (off * w).sum() / (w * w).sum()              # off = along * w, and a rest
+    rest = np.abs(x @ (off - along * w)).mean()
+    print(f"{label}: with signs {left / without:.1%}, random signs {by_chance / without:.1%}, "
+          f"without the part along w {rest / without:.1%}, of {without:.4f}")
 
 # %% [markdown]
 # **Explain.** A tenth, as much as random signs leave: rounding errors cancel like chance. Cutting goes towards zero, so
-# each error has the opposite sign of its weight; they are nearly twice as large, and cancel less well.
+# each error has the opposite sign of its weight. Part of them together is just a smaller $w$, and cannot cancel;
+# without it, cutting leaves 5.1% of 0.0235, as much as rounding. (One product need not speak for the logits.)
 #
 # ## Two layouts
 #
-# Llamas are published by Meta and through Hugging Face: the same numbers under other names, and with the rows of
-# `wq` and `wk` in another order, because the two programs rotate other pairs (lesson [04](04_rope.ipynb)). (Meta's own
-# files are pickles, see below; `weights/README.md` has the line that makes them safetensors, names and order kept.)
+# Llamas are published by Meta and through Hugging Face: the same numbers under other names, and with the rows of `wq`
+# and `wk` in another order, because the two programs rotate other pairs (lesson [04](04_rope.ipynb)). (Meta's own files
+# are pickles, see below; for 7B, `weights/README.md` has the line that makes them safetensors, names and order kept.)
 
 # %%
 print(f"{'ours':10} {'Hugging Face':40} {'Meta':34} on disk")
@@ -378,9 +404,8 @@ rows = nl.interleaved_to_halves(np.arange(8)[:, None], 8)
 print("\nrows of one head of width 8, from Meta's order to Hugging Face's:", *rows[:, 0])
 
 # %% [markdown]
-# Writing a file is as short as reading one. We write the shipped model in Meta's layout, with the rows of `wq` and `wk` put
-# back so that the two of a pair are neighbours again, and load it. `load` knows Meta's files by the name
-# `tok_embeddings.weight`.
+# We write the shipped model in Meta's layout, with the rows of `wq` and `wk` put back so that the two of a pair are
+# neighbours again, and load it. `load` knows Meta's files by the name `tok_embeddings.weight`.
 #
 # **Predict.** Which of the weights differ afterwards?
 
@@ -428,14 +453,16 @@ print("the same logits, to the bit:", np.array_equal(
     nl.forward(tokens, from_meta, config_meta), nl.forward(tokens, weights, config)))
 
 # %% [markdown]
-# **Explain.** None: the rows go where they were before.
+# **Explain.** None: `load` undoes what we did. (That this is Meta's order, only Meta's code can say: lesson 04.)
 #
 # **Explore** ([explorer](explorer/README.md)). The model with its rows of `wq` and `wk` left in Meta's order: the first
 # tensor that is wrong, and what it writes:
 #
 #     python notebooks/explorer/build.py --open "#t=layers.0.attn.q&i=1.9.0&tab=mistakes&c=bug*not-permuted"
 #
-# A large model is cut into several files besides, *shards*, with an index that says which tensor is in which:
+# In Hugging Face's layout a large model is several files, *shards*, with whole tensors in each, and an index says which
+# tensor is in which. (In Meta's models from 13B on, most matrices are themselves cut, a part in each file; `load` does
+# not join those.)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -474,9 +501,9 @@ pickle.loads(pickle.dumps(Weights()));
 #
 # ## What loading refuses
 #
-# A wrong number is worse than no number. Take seven copies of the model's folder, each with one thing wrong: the file cut
-# short; a header of a trillion bytes announced; a tensor renamed; in the config $F = 708$ for 704, 5 layers for 6, or
-# GELU for SiLU; a pickle only. `nl.load` answers each with an error in one sentence, before anything is computed.
+# Take seven copies of the model's folder, each with one thing wrong: the file cut short; a header of a trillion bytes
+# announced; a tensor renamed; in the config $F = 708$ for 704, 5 layers for 6, or GELU for SiLU; a pickle only.
+# `nl.load` answers each with an error in one sentence, before anything is computed.
 #
 # **Predict.** Which of the seven would load without complaint in a program that takes each tensor that it needs by its
 # name, in the shape that it finds, and checks nothing? What would they cost?
@@ -505,8 +532,8 @@ for what, (file, content, text) in damaged.items():
             print(textwrap.fill(f"{what}: {sentence}", 96, subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** *Another F*, *fewer layers* and *another activation*: all that such a program asks for is there. What they
-# cost:
+# **Explain.** *Another F*, *fewer layers* and *another activation*: all that such a program asks for is there. What
+# they cost:
 
 # %%
 shorter = weights | {"layers": weights["layers"][:5]}
@@ -528,26 +555,40 @@ gates = [None]
 print(f"another activation  {loss(gelu_instead):.2f}")
 
 # %% [markdown]
-# **Explain.** *Another F* is harmless, as F stands in the shapes. Without its last layer the model is plainly worse. The
-# other activation costs only 0.05 nats: that is easily overlooked.
+# **Explain.** *Another F* is harmless, as F stands in the shapes. Without its last layer the model is plainly worse.
+# The other activation costs only 0.05 nats: that is easily overlooked.
 #
 # ## A larger Llama
 #
-# The same function loads any Llama 1 or 2. [weights/README.md](../weights/README.md) has the commands that fetch
-# TinyLlama or Llama 2. Put the folder into `weights/`, beside `fairytales`, and run
-# `python numpy_llama.py --model weights/NAME "Once upon a time"`.
+# The same function loads any Llama 1 or 2 in Hugging Face's layout, and Meta's 7B, once it is safetensors.
+# [weights/README.md](../weights/README.md) has the commands that fetch TinyLlama or Llama 2. Put the folder into
+# `weights/`, beside `fairytales`, and run `python numpy_llama.py --model weights/NAME "Once upon a time"`.
+#
+# A parameter takes 2 bytes on disk, and 4 in memory, as float32:
+
+# %%
+# each Config: D, L, H, G, F, V, context
+for name, sizes in (("TinyLlama", nl.Config(2048, 22, 32, 4, 5632, 32000, 2048)),
+                    ("Llama 2 7B", nl.Config(4096, 32, 32, 32, 11008, 32000, 4096))):
+    billion = sum(nl.parameter_counts(sizes).values()) / 1e9
+    print(f"{name:10} {billion:.2f} billion parameters, {2 * billion:4.1f} GB on disk, "
+          f"{4 * billion:4.1f} GB in memory")
+
+# %% [markdown]
+# What does not fit into memory stays in its file. On two cores, models of these shapes wrote about four tokens a
+# second, and (from the file) one in two seconds ([README](../README.md)).
 #
 # ## In the wild
 #
-# - **NumPy has no bfloat16.** Readers stop at the type, or take the bits for another one
+# - **NumPy has no bfloat16.** Readers stop at the type
 #   ([safetensors#598](https://github.com/huggingface/safetensors/issues/598),
-#   [tinygrad#3310](https://github.com/tinygrad/tinygrad/issues/3310)): widen the 16 bits to the upper half of a
-#   float32.
+#   [tinygrad#3310](https://github.com/tinygrad/tinygrad/pull/3310)). A hasty mend takes the bits for float16; they are
+#   the upper half of a float32.
 # - **Keys have their own number of heads** (lesson [05](05_grouped_query_attention.ipynb)): to reorder `wk` from Meta's
-#   pairs to halves as if it had H heads mixes the rows of its G heads.
+#   pairs to halves as if it had H heads puts the rows within each of its G heads in a wrong order.
 # - **Square matrices.** `wq` and `wo` are D by D here: if they are not transposed, no shape complains.
 #
-# Each of these can be made without an error message, here for one kind of matrix. What they cost:
+# Each can be made without an error message. What they cost, made in one kind of matrix:
 
 # %%
 def change(names, new):
@@ -568,12 +609,17 @@ def too_many_heads(w):                              # (in, out): reordered for H
 
 for what, broken in (("as it should be", weights),
                      ("wq read as float16", change(["wq"], taken_for_float16)),
+                     ("wq with random signs",
+                      change(["wq"], lambda w: w * rng.choice(np.float32([-1, 1]), w.shape))),
                      ("wk reordered for H heads", change(["wk"], too_many_heads)),
                      ("wq not transposed", change(["wq"], lambda w: w.T)),
                      ("wo not transposed", change(["wo"], lambda w: w.T))):
     print(f"{what:25} loss {loss(weights=broken):.2f}")
 
 # %% [markdown]
+# **Explain.** Read as float16, each weight keeps its sign, and a larger one stays larger: the model limps on. Random
+# signs, wrong rows and missing transposes cost more.
+#
 # ## Questions
 #
 # **1.** Bytes $0$ to $7$ of a file are `00 02 00 00 00 00 00 00`. Where do the numbers begin? And why would a program
@@ -603,8 +649,9 @@ for what, broken in (("as it should be", weights),
 # <details>
 # <summary>Answer</summary>
 #
-# To bfloat16: three bits of each mantissa. To float16: nothing from $2^{-14}$ to 65,504, as 7 bits of mantissa fit into
-# 10; smaller numbers lose bits or become 0, larger ones become infinite.
+# To bfloat16: three bits of each mantissa. To float16: nothing from $2^{-17}$ to 65,504: 7 bits of mantissa fit into
+# 10, so three of these can be lost below $2^{-14}$. Smaller numbers may lose bits or become 0, larger ones become
+# infinite.
 #
 # </details>
 #
@@ -700,8 +747,8 @@ def to_bfloat16(x):
 # %% [markdown]
 # ## In five lines
 #
-# 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing in it is ever executed.
+# 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing is executed.
 # 2. bfloat16 is the upper half of a float32: widen it by sixteen zeros, and nothing is lost.
-# 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices on our text.
+# 3. bfloat16 has range, float16 has precision; stored in either, this model makes nearly the same choices on our text.
 # 4. Matrices are (out, in) on disk; Meta and Hugging Face differ in names, and in the order of the rows of wq and wk.
 # 5. What loads without an error can still be wrong: check shapes, types, names, and the loss on a text you know.
