@@ -822,7 +822,7 @@ EDGES = """() => {
     const pixels = new Uint32Array(g.getImageData(0, 0, width, height).data.buffer);
     const black = new Array(width).fill(0);
     pixels.forEach((colour, i) => { black[i % width] += colour === 0xff000000; });
-    const xs = [...black.keys()].filter(x => black[x] > 0.8 * height);
+    const xs = [...black.keys()].filter(x => black[x] > height / 4);
     return [xs.filter(x => x < width / 2).length, xs.filter(x => x > width / 2).length];
 }"""
 

@@ -187,7 +187,8 @@ function embedded(at, [t, j]) {
   const label = `embedding[${id}, ${j}]`;
   return {
     formula: "row of the embedding matrix that belongs to the token", filled: () => label,
-    steps: [[`token ${id}: row ${id} of the embedding matrix (V × D), column ${j}`, value, { weight: label, value }]],
+    steps: [[`token ${id}: row ${id} of the embedding matrix (V × D), column ${j}; learned in training: the way back ` +
+      "ends here", value, { weight: label, value }]],
     result: value,
   };
 }

@@ -23,8 +23,8 @@ function loadKernel() {                                   // null in a browser t
   }
 }
 
-// Write x @ w.T into Y: rows of n numbers, T of x and m of w, into T rows of m. Returns false, and writes nothing, where
-// it cannot: without WebAssembly, or if n is odd.
+// Write x @ w.T into Y: rows of n numbers, T of x and m of w, into T rows of m. Returns false, and writes nothing,
+// where it cannot: without WebAssembly, or if n is odd.
 export function fastMatmul(X, W, Y, T, m, n) {
   if (!kernel || n % 2) return false;
   const pairs = Math.ceil(T / 2), wFrom = 2 * pairs * n, yFrom = wFrom + 4 * n;          // x stands at 0

@@ -27,7 +27,7 @@ const KEYS = {
   "/": "to the prompt",
   w: "to the boxes; arrows move, Enter chooses",
   m: "to the matrix; arrows move, Shift moves by 8",
-  n: "to the number, whose links are next with Tab",
+  n: "to the number; Tab leads to “← back”, then to its links",
   b: "to the tools at the bottom; arrows change the tool",
   "[ and ]": "one layer back, one on",
   "+ and −": "zoom, in the matrix",

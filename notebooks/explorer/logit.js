@@ -10,7 +10,7 @@ import { oneStop, rovingKeys } from "./roving.js";
 
 const CHOICES = 12;
 const MODES = [["adds", "what each adds to the logit"],
-  ["moves", "how far the answer moves without it (KL, nats; 0: the same answer)"],
+  ["moves", "how far the answer moves without it (KL in nats; 0: the same)"],
   ["leaves", "the token's probability without it (%)"]];
 
 export function makeLogit(root, { go, setState, sweep, withoutOne }) {
@@ -48,7 +48,7 @@ export function makeLogit(root, { go, setState, sweep, withoutOne }) {
 }
 
 // {values: Map(key of a part -> number), unit: number -> text, says: (part, text) -> name of a cell, limit, share,
-// lead: [what stands above the table], sentence: what stands below}, or null: not yet
+// shade: number -> what gives its colour, lead: [what stands above the table], sentence: what stands below}, or null: not yet
 function partsShown(now, token, { sweep, withoutOne, toPart }) {
   const { mode } = now.state;
   if (mode === "adds") return added(now, token, withoutOne, toPart);
@@ -116,13 +116,13 @@ function openWords(now, token) {
   const name = `“${shown(now.model.tokenizer, token)}”`;
   if (short === "attn.probs") {
     const { at, share } = mostSeen(now, layer, now.index[0]);
-    return `Open: where head ${now.index[0]} of layer ${layer} looks, most at ` +
+    return `Shown above: where head ${now.index[0]} of layer ${layer} looks, most at ` +
       `“${shown(now.model.tokenizer, now.run.tokens[at])}” (${percent(share)} %).`;
   }
   if (short !== "ffn.out") return "";
   const shares = columnShares(now.run, row, token, now.name), sum = shares.reduce((a, b) => a + b);
-  return `Open: what the feed-forward step of layer ${layer} writes. The whole row together adds ${fixed(sum, 2)} to ` +
-    `the logit of ${name}; column ${column} alone adds ${num(shares[column], 3)}` +
+  return `Shown above: what the feed-forward step of layer ${layer} writes. The whole row together adds ` +
+    `${fixed(sum, 2)} to the logit of ${name}; column ${column} alone adds ${num(shares[column], 3)}` +
     `${column === farthestFrom0(shares) ? ", the largest share of the row" : ""}.`;
 }
 
@@ -136,9 +136,10 @@ function movedWithout(now, without, token, toPart) {
   const heads = [...values.keys()].filter(isHead), unit = v => smallOr(v, 3);
   const worst = heads.sort((a, b) => values.get(b) - values.get(a))[0];
   const lead = ["Of all heads, the answer moves most without ", toPart(worst), ` (${unit(values.get(worst))} nats)`,
-    ...asMuch(worst, heads, key => unit(values.get(key)), toPart),
-    `: “${shown(now.model.tokenizer, token)}” goes ${fromTo(now, without.get(worst), token)}.`];
-  const sentence = "Nats (KL) measure how far the whole answer moved. How far one token's share falls is another " +
+    `: “${shown(now.model.tokenizer, token)}” goes ${fromTo(now, without.get(worst), token)}`,
+    ...asMuch(worst, heads, key => unit(values.get(key)), toPart), "."];
+  const sentence = "Nats (KL) measure how far the whole answer moved; the darkest colour is that of the head that " +
+    "counts most, and of all above it. How far one token's share falls is another " +
     "measure, and may name another head: choose the token's probability under “show”.";
   const says = (part, text) => `without ${part}: ${text} nats`;
   return { values, unit, says, share: true, limit: values.get(worst) || 1, lead, sentence };
@@ -147,18 +148,19 @@ function movedWithout(now, without, token, toPart) {
 // Other heads whose number reads the same.
 function asMuch(key, heads, text, toPart) {
   const others = heads.filter(other => other !== key && text(other) === text(key)).slice(0, 3);
-  return others.flatMap(other => [", as much without ", toPart(other)]);
+  return others.flatMap(other => ["; as much without ", toPart(other)]);
 }
 
 function leftWithout(now, without, token, toPart) {
   const values = new Map([...without].map(([key, probs]) => [key, probs[token]]));
-  const was = percent(probsAt(now.run, now.position)[token]), heads = [...values.keys()].filter(isHead);
+  const was = probsAt(now.run, now.position)[token], heads = [...values.keys()].filter(isHead);
   const least = heads.reduce((a, b) => values.get(b) < values.get(a) ? b : a);
-  const lead = [`“${shown(now.model.tokenizer, token)}” has ${was} % with everything as it is in this run; of all ` +
-    "heads, least without ", toPart(least), ` (${percent(values.get(least))} %)`,
+  const lead = [`“${shown(now.model.tokenizer, token)}” has ${percent(was)} % with everything as it is in this run; of ` +
+    "all heads, least without ", toPart(least), ` (${percent(values.get(least))} %)`,
   ...asMuch(least, heads, key => percent(values.get(key)), toPart), "."];
-  return { values, unit: percent, says: (part, text) => `without ${part}: ${text} %`, share: true, limit: 1, lead,
-    sentence: "" };
+  const change = p => p - was, changes = new Map(heads.map(key => [key, change(values.get(key))]));
+  return { values, unit: percent, says: (part, text) => `without ${part}: ${text} %`, share: false, shade: change,
+    limit: largestSize(changes), lead, sentence: "Orange: less likely without that part; blue: more likely." };
 }
 
 // The column of a row in which the largest number stands.
@@ -178,14 +180,14 @@ function goToPart(now, token, key, go) {
   go(name, [now.position, farthestFrom0(shares)]);
 }
 
-function partsTable(now, { values, unit, says, limit, share }, goTo) {
+function partsTable(now, { values, unit, says, limit, share, shade = value => value }, goTo) {
   const { n_layers, n_heads } = now.model.config;
   const heads = Array.from({ length: n_heads }, (_, head) => head);
   const cell = (key, title) => {
     const value = values.get(key), text = unit(value);
     const button = el("button", { className: "cell", textContent: text, key: `cell ${key}`, title,
       "aria-label": says(partName(key), text), onclick: () => goTo(key) });
-    return el("td", { style: cellStyle(value, limit, share, now.ramps) }, button);
+    return el("td", { style: cellStyle(shade(value), limit, share, now.ramps) }, button);
   };
   const headCell = (layer, head) => cell(partKey(layer, head), `head ${head} of layer ${layer}: see where it looks`);
   const ffnCell = layer => cell(partKey(layer, null), `feed-forward of layer ${layer}: see what it adds`);

@@ -63,7 +63,8 @@ function drawBars(root, now, answer, best, { branch, go }) {
   };
   const after = shown(tokenizer, now.run.tokens[now.position]);
   const key = el("p", { className: "key" }, el("b"), " this run ", ...(now.isChanged ? [el("u"), " as trained "] : []),
-    el("s"), " after temperature, top-k and top-p · click a bar to go on, a number to see where it comes from",
+    el("s"), " after temperature, top-k and top-p · click a bar to go on, a number to see its logit and where that " +
+      "comes from",
     ...(actual === undefined ? [] : [" · ✓ in the text"]));
   redraw(root, el("h2", { textContent: `After “${after}”, in percent` }),
     el("div", { className: "bars" }, ...best.map(bar)), key);
