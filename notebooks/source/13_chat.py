@@ -37,7 +37,7 @@ check = checks.lesson("13")
 # %% [markdown]
 # ## From continuing to answering
 #
-# A pretrained Llama continues a text. A chat model answers. L2 gets from one to the other in three steps (section 3):
+# L2 gets from a model that continues texts to one that answers in three steps (section 3):
 #
 # 1. *Supervised fine-tuning*: training goes on, on dialogues that people wrote.
 # 2. *A reward model* learns from people's choices between two answers which one they prefer.
@@ -46,12 +46,11 @@ check = checks.lesson("13")
 
 # %%
 figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in (people "
-                                 "wrote the dialogues, and chose between the model's own answers); the "
-                                 "loop on the right was gone through several times.")
+                                 "wrote the dialogues, and chose between the model's answers); "
+                                 "the loop on the right was gone through several times.")
 
 # %% [markdown]
-# The model that ships tells fairy tales. It was never fine-tuned, and cannot chat. But the arithmetic of each of these
-# steps can be shown on it.
+# The model that ships tells fairy tales and cannot chat. But the arithmetic of each step can be shown on it.
 #
 # ## The chat format
 #
@@ -229,9 +228,29 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # $1/2 \cdot 1/2 = 1/4$. So the mean reward of the best of two is $3/4$, up from $1/2$. For the best of three it is
 # $7/8$: each further answer gains less.
 #
-# Our reward must be stated, as we have no people to ask. Say that readers want tales about women: a story gets one
-# point for each *she, her, girl, daughter, princess, queen*. We draw a pool of 80 beginnings, in float64, so that a
-# seed tells the same story on every processor.
+# We have no people to ask. Say that readers want tales about women: a story gets one point for each *she, her, girl,
+# daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a seed tells the same story on every
+# processor. (The folded cell draws what `nl.generate` draws for each seed, 25 stories at once, as that is faster.)
+
+# %% tags=["hide"]
+def draw_stories(opening, seeds, n_tokens, temperature):
+    """As nl.generate for each seed, in one pass: each story is a row, and sees its own keys."""
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    rows, positions = np.arange(len(seeds)), range(len(opening), len(opening) + n_tokens)
+    cache = nl.new_cache(exact, config, len(opening) + len(seeds) * n_tokens)
+    logits = nl.forward(opening, exact, config, cache)[[-1] * len(seeds)]
+    owner = np.full(len(opening), -1)                     # whose key it is; -1: everybody's
+    drawn = []
+    for position in positions:
+        drawn.append([nl.sample(row, rng, temperature) for row, rng in zip(logits, rngs)])
+        owner = np.append(owner, rows)
+        mask = (owner == -1) | (owner == rows[:, None])
+        cos, sin = nl.rope_cos_sin([position], config.head_dim, config.rope_theta, np.float64)
+        x = exact["embedding"][drawn[-1]]
+        for layer, kept in zip(exact["layers"], cache):
+            x = nl.block(x, **layer, cos=cos, sin=sin, mask=mask, eps=config.norm_eps, cache=kept)
+        logits = nl.rms_norm(x, exact["norm"], config.norm_eps) @ exact["output"]
+    return np.transpose(drawn).tolist()
 
 # %%
 WANTED = {"she", "her", "girl", "daughter", "princess", "queen"}
@@ -242,8 +261,10 @@ def reward(text):
 
 
 opening = tokenizer.encode("Once upon a time there was a")
-drawn = [list(nl.generate(opening, exact, config, 34, np.random.default_rng(seed), temperature=0.8))
-         for seed in range(80)]
+drawn = [new for first in range(0, 150, 25)
+         for new in draw_stories(opening, range(first, first + 25), 34, temperature=0.8)]
+alone = nl.generate(opening, exact, config, 34, np.random.default_rng(149), temperature=0.8)
+assert drawn[149] == list(alone)
 pool = [" ".join(tokenizer.decode(opening + new).split()) for new in drawn]
 rewards = np.array([reward(text) for text in pool])
 print("reward:   ", *range(rewards.max() + 1))
@@ -251,15 +272,15 @@ print("stories:  ", *np.bincount(rewards))
 print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 
 # %% [markdown]
-# **Predict.** Will the mean reward of the best of 4 be about 2, 3 or 6? And what will the very best of all look like?
+# **Predict.** Will the mean reward of the best of 4 be about 2, 3.5 or 6? And what will the very best of all look like?
 #
-# The gain can be computed. With F(r) the share of stories whose reward is at most r, the best of K independent draws
-# is at most r with probability F(r)^K:
+# With F(r) the share of stories whose reward is at most r, the best of K independent draws is at most r with probability
+# F(r)^K:
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
 # To see whether it predicts anything, F is taken from every second story, and the rounds are drawn from the others.
-# Then the pool is cut in halves at random, 200 times: by how much do two halves differ?
+# Then the pool is halved at random, 200 times: by how much do the halves differ?
 
 # %%
 def best_shares(rewards, K):
@@ -272,15 +293,15 @@ def expected_best(rewards, K):
     return float(np.arange(rewards.max() + 1) @ best_shares(rewards, K))
 
 
-rng, Ks = np.random.default_rng(0), [1, 2, 4, 8, 16, 32]
+rng, Ks = np.random.default_rng(0), [1, 2, 4, 8, 16, 32, 64]
 one_half, other_half = rewards[::2], rewards[1::2]
 predicted = [expected_best(one_half, K) for K in Ks]
 measured = [rng.choice(other_half, (2000, K)).max(axis=1).mean() for K in Ks]        # 2,000 rounds
 splits = [rng.permutation(rewards).reshape(2, -1) for _ in range(200)]
 for K, m, p in zip(Ks, measured, predicted):
     apart = np.mean([abs(expected_best(a, K) - expected_best(b, K)) for a, b in splits])
-    print(f"best of {K:2}: predicted from one half {p:.2f}, measured on the other {m:.2f}; "
-          f"random halves differ by {apart:.2f}")
+    print(f"best of {K:2}: predicted {p:.2f}, measured on the other half {m:.2f}; "
+          f"random halves of {len(one_half)} differ by {apart:.2f}")
 
 # %%
 figure, ax = figures.new(2.7)
@@ -292,7 +313,7 @@ ax.legend()
 ax.set_xticks(Ks, Ks)
 ax.minorticks_off()
 figures.show(figure, "The reward of the best of K rises with K, by about a point for each doubling "
-                     "in the middle; a pool of 80 stories has nothing above the dotted line.")
+                     "in the middle; a pool of 150 stories has nothing above the dotted line.")
 
 # %%
 best_first = np.argsort(-rewards, kind="stable")
@@ -300,9 +321,9 @@ for i in best_first[:3]:
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
-# **Explain.** About 3. That these two halves nearly agree up to K = 8 is luck: random halves of 40 differ by 0.3 points
-# even at K = 1, and by more the larger K is, as then few stories count (at K = 32, one of a half's best five is among
-# those drawn in $1 - (35/40)^{32}$ = 99 percent of the rounds). What is chosen is what the reward says, not what was
+# **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more, and
+# the more the larger K is, as then few stories count (at K = 64, a share of $1 - (70/75)^{64} = 0.99$ of the rounds draws
+# one of a half's best five). What is chosen is what the reward says, not what was
 # meant: the best story of all earns its points by one daughter, named again and again.
 #
 # ## Where PPO comes in
@@ -347,8 +368,8 @@ for label, new in (("34 times she", hacked), ("best story", best), ("first story
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
 # Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$.
 #
-# Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀, so likely stories
-# had their advantage already: each draw stands for an equal share, $1/80$, whatever its nats.
+# Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀, which favours likely
+# stories already, so each draw stands for an equal share, $1/150$, whatever its nats.
 #
 # **Predict.** What is the solution for very large β, and for β near 0? And without the pool, by the formula with the
 # model's own π₀: is 34 times *she* likelier than the best story at β = 1? At β = 0.05? Take points and nats from above.
@@ -411,7 +432,7 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 #
 # - **One space, one newline.** A chat model was trained on one format to the letter; Meta's
 #   [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every space and line break of it. A
-#   missing one gives other tokens, and is not an error that anything reports.
+#   missing one gives other tokens, and nothing reports an error.
 
 # %%
 for text in ("[INST] Who", "[INST]Who"):
@@ -425,9 +446,8 @@ for text in ("[INST] Who", "[INST]Who"):
 # <details>
 # <summary>Answer</summary>
 #
-# Nothing would teach it to end. After its answer it would go on, perhaps with a question of its own, as texts do. Our
-# model, which was not fine-tuned, pays 14.2 nats for this `</s>`, and 5.5 for one straight after the full stop, which is
-# a probability of 0.4 percent: it expects more story.
+# Nothing would teach it to end. It would go on, perhaps with a question of its own. Our model, which was not fine-tuned,
+# pays 14.2 nats for this `</s>`, and even straight after the full stop 5.5: it expects more story.
 #
 # </details>
 #
@@ -525,5 +545,5 @@ def preference_loss(chosen, rejected, margin):
 # 1. A chat is one text in a fixed format; only `<s>` and `</s>` are control tokens.
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
-# 4. What the best of K gains can be predicted from a sample of rewards, less surely the larger K.
+# 4. What the best of K gains can be predicted from a sample of rewards: at K = 16, two samples of 75 differ by 0.5 points.
 # 5. A reward followed without limit is hacked; in L2, PPO climbs it less a price for moving away from the model, the KL.
