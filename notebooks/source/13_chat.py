@@ -230,7 +230,7 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 #
 # We have no people to ask. Say that readers want tales about women: a story gets one point for each *she, her, girl,
 # daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a seed tells the same story on every
-# processor. (The folded cell draws what `nl.generate` draws for each seed, 25 stories at once, as that is faster.)
+# processor. (The folded cell draws 25 stories at once: the same as `nl.generate`, but faster.)
 
 # %% tags=["hide"]
 def draw_stories(opening, seeds, n_tokens, temperature):
@@ -323,8 +323,8 @@ for i in best_first[:3]:
 # %% [markdown]
 # **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more, and
 # the more the larger K is, as then few stories count (at K = 64, a share of $1 - (70/75)^{64} = 0.99$ of the rounds draws
-# one of a half's best five). What is chosen is what the reward says, not what was
-# meant: the best story of all earns its points by one daughter, named again and again.
+# one of a half's best five). What is chosen is what the reward says, not what was meant: the best story of all earns
+# its points by one daughter, named again and again.
 #
 # ## Where PPO comes in
 #
@@ -355,7 +355,7 @@ for label, new in (("34 times she", hacked), ("best story", best), ("first story
 #
 # ## The price of moving away
 #
-# So L2 takes a price for moving away from the first model off the reward, and PPO climbs the difference. The
+# So L2 subtracts from the reward a price for moving away from the first model, and PPO climbs the difference. The
 # *Kullback-Leibler divergence* (KL) says how far: the mean, over answers as they are now drawn, of ln(new probability /
 # old probability).
 #
