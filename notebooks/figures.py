@@ -768,7 +768,7 @@ def stream(trace, config):
         two = width < 5
         height = 1.2 if two else 0.8
         ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", facecolor=colour,
-                                    alpha=0.3, edgecolor="none"))
+                                    alpha=0.45, edgecolor="none"))
         ax.text(x + 0.15, y + (0.35 if two else 0.4), name, va="center", family="monospace", fontsize=10)
         ax.text(x + width - 0.15, y + (0.85 if two else 0.4), shape_label(trace[layer + name], letters, size),
                 va="center", ha="right", fontsize=9, color=GREY)

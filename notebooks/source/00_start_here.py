@@ -112,8 +112,8 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 #
 # **Predict.** "Once upon a time there was a king who": which word comes next? Which others might?
 #
-# This is the whole way, with the trained model. Before the four steps, the *tokenizer* cuts the text into pieces that
-# it knows, and gives each its id.
+# This is the whole way, with the trained model. Before 1 to 4, the *tokenizer* cuts the text into *pieces* that it
+# knows, the texts of tokens, and gives each its id.
 
 # %%
 folder = Path(nl.__file__).parent / "weights" / "fairytales"
@@ -143,7 +143,8 @@ for i, piece, row in zip(tokens, figures.pieces(tokenizer, tokens), nl.softmax(l
 # belongs to the piece that follows it. The tokenizer puts one before the first word too, and `<s>` before that: a text
 # begins (lesson [01](01_tokens.ipynb)).
 #
-# In a picture: the best eight pieces after *there was a*. (`figures` draws for this course; skip its lines.)
+# In a picture: the best eight pieces after *there was a* (`' w'` begins a longer word). `figures` draws for this
+# course; skip its lines.
 
 # %%
 def after(n):
@@ -160,13 +161,13 @@ def after(n):
 after(8)
 
 # %% [markdown]
-# The slider below moves through the prompt. Sliders need a running kernel (JupyterLab).
+# The slider moves through the prompt; it needs a running kernel (JupyterLab).
 
 # %% tags=["sliders"]
 ipywidgets.interact(after, n=(1, len(tokens)));
 
 # %% [markdown]
-# And this is step 4 again and again: a story, one token at a time. The seed, 3, fixes what is drawn; change it. (A
+# And this is 1 to 4 again and again: a story, one token at a time. The seed, 3, fixes what is drawn; change it. (A
 # temperature below 1 makes likely tokens likelier still: lesson [10](10_objective_and_sampling.ipynb).)
 
 # %%
@@ -174,18 +175,17 @@ new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), tempera
 print(textwrap.fill(tokenizer.decode(tokens + list(new)), 88))
 
 # %% [markdown]
-# Its phrases sound like a tale, and the tale goes nowhere. A large Llama 2 is the same function with larger matrices
-# and more layers, trained on far more text.
+# It sounds like a tale that goes nowhere. A large Llama 2 is the same function with larger matrices and more layers,
+# trained on far more text.
 #
 # ## The whole model, from a run
 #
 # The rows of D numbers, one for each token, run through the whole model as its *residual stream*. Layers read them and
-# *add* to them. Think of a sheet of notes for each token that is passed from hand to hand: everybody reads it, and
-# writes something more on it. A layer does so in two *steps*: attention, where tokens read each other, and the
+# *add* to them, as if each token had a sheet of notes that is passed on, and everybody writes something more on it. A
+# layer does so in two halves, called *steps* from here on: attention, where tokens read each other, and the
 # feed-forward step, where each token is worked on by itself.
 #
-# Every value on the way has a name. A *trace* is the record of one run: every value under its name, in the order in
-# which it was computed.
+# A *trace* is the record of one run: every value on the way under its name, in the order in which it was computed.
 
 # %%
 trace = nl.Trace()
@@ -195,7 +195,7 @@ for name in list(trace)[:4] + list(trace)[-2:]:
     print(f"{name:20} {trace[name].shape}")
 
 # %% [markdown]
-# The drawing is made from that trace. Read it from top to bottom.
+# The drawing is made from that trace; read it from the top.
 
 # %%
 figure = figures.stream(trace, config)
@@ -204,14 +204,13 @@ figures.show(figure, "The thick line is the residual stream, a row of D numbers 
                      "does the same again.")
 
 # %% [markdown]
-# - Green: in and out. `embedding` looks up a row of D numbers for each id; `logits` compares what has become of it
-#   with every piece of the vocabulary (lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb)).
-# - Yellow: norms, which bring a row to a standard size (lesson [02](02_rmsnorm.ipynb)).
+# - Green: in and out. `embedding` looks up a row for each id; `logits` compares what has become of it with every
+#   piece of the vocabulary.
+# - Yellow: norms, which bring a row to a standard size.
 # - Blue: attention. Each token asks with a *query* (`q`), is found by its *key* (`k`) and hands over its *value*
-#   (`v`); the darker boxes say who reads how much of whom. H *heads* do this side by side (lessons
-#   [03](03_attention.ipynb) and [05](05_grouped_query_attention.ipynb)).
-# - Orange: rotations, by which a token's position comes in (lesson [04](04_rope.ipynb)).
-# - Purple: the feed-forward step (lesson [06](06_swiglu.ipynb)).
+#   (`v`); the darker boxes say who reads how much of whom. H *heads* do this side by side.
+# - Orange: rotations, by which a token's position comes in.
+# - Pink: the feed-forward step.
 #
 # **Explore** ([explorer](explorer/README.md)). Every box of this drawing with its numbers. It opens at the logit of
 # *had*: choose an underlined number to see where it comes from. Then type a text of your own. In a terminal, in the
@@ -252,7 +251,7 @@ same = nl.forward(tokens, weights, config, tap=watch)
 print("the logits are the same:", np.array_equal(same, logits))
 
 # %% [markdown]
-# And here is one that changes: it *silences* steps, that is, what they would add to the stream is set to zero.
+# The next tap changes values: it *silences* steps, setting what they would add to the stream to zero.
 #
 # **Predict.** Write *wolf* instead of *king*. Both prompts end with *who*, and the rows of logits after it differ. If
 # all attention steps are silenced, do they still differ? And if all feed-forward steps are silenced instead?
@@ -274,15 +273,14 @@ other = tokenizer.encode(prompt.replace("king", "wolf"))      # T ids again, all
 for kind, chosen in groups.items():
     king = nl.forward(tokens, weights, config, tap=silence(chosen))[-1]
     wolf = nl.forward(other, weights, config, tap=silence(chosen))[-1]
-    print(f"silenced: {kind:13} the two rows differ by at most {np.abs(king - wolf).max():.1f}")
+    print(f"silenced: {kind:13} the two rows differ by at most {np.abs(king - wolf).max():.2g}")
 
 # %% [markdown]
-# **Explain.** Without attention the two rows are equal: *who* cannot tell which word stood before it. Without the
-# feed-forward steps they still differ. So it is attention that lets a token read what stands before it.
+# **Explain.** Without attention the two rows are equal, without the feed-forward steps they still differ. So it is
+# attention that lets *who* read what stands before it.
 #
-# **Predict.** The model has 6 layers of two steps each, 12 in all, and each row of the stream is a sum of the embedding
-# and what the 12 steps add. They are silenced one at a time. For how many of the 12 does *had* lose the first place:
-# for 1, 4 or 10?
+# **Predict.** In the end each row of the stream is the sum of the embedding and what 12 steps, two in each of 6 layers,
+# added. They are silenced one at a time. For how many of the 12 does *had* lose the first place: for 1, 4 or 10?
 
 # %%
 favourite = int(probs.argmax())
@@ -300,14 +298,12 @@ figures.show(figure, "One step silenced at a time, and what is left of the proba
                      "favourite: next to nothing without the first feed-forward step.")
 
 # %% [markdown]
-# **Explain.** For one, the first feed-forward step. Without any other, *had* keeps a probability of about half or
-# more.
+# **Explain.** For one, the first feed-forward step. Whichever other step is silenced, *had* keeps 49 to 62 percent.
 #
-# One prompt is an anecdote. On a whole story one measures the *loss*: the mean of −log of the probability that the
-# model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). Its unit is the *nat*. A model
-# that finds all V tokens equally likely has a loss of log V; 0.1 nats more make each right token a tenth less likely,
-# on average. The course has a story that the model has never read (`STORY` in [course.py](course.py)), and `loss(tap)`
-# computes the loss on it.
+# One prompt is an anecdote. On a whole story one measures the *loss*, in *nats*: the mean of −log of the probability
+# that the model gave to each right next token (lesson [10](10_objective_and_sampling.ipynb)). A model that finds all V
+# tokens equally likely has a loss of log V; 0.1 nats more make each right token a tenth less likely, on average.
+# `loss(tap)` computes it on a story that the model has never read (`STORY` in [course.py](course.py)).
 
 # %%
 base = loss()
@@ -317,49 +313,58 @@ for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
-# **Explain.** With none of the steps, the model is worse than one that finds all tokens equally likely. One at a time,
-# seven cost at most 0.14 nats, four 0.23 to 0.63, and the first feed-forward step 4.91. Why does so much hang on it?
-# First, how long is what it writes, beside the embedding?
+# **Explain.** With none of the steps, the loss is above log V. One at a time, seven cost at most 0.14 nats, four 0.23
+# to 0.63, and the first feed-forward step 4.91. (One story carries the large gaps, not the order of the small ones.)
+# Why does so much hang on that step? First, how long are the rows that each step adds?
 
 # %%
-for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
-    lengths = np.linalg.norm(trace[name], axis=1)
-    print(f"median length of the T rows of {name:18} {np.median(lengths):5.1f}")
+def median_length(rows):
+    return np.median(np.linalg.norm(rows, axis=1))
+
+
+stream = trace["embedding"]
+print("median length of the T rows:   in the stream    added")
+for name in steps:
+    print(f"{name:30} {median_length(stream):13.1f} {median_length(trace[name]):8.1f}")
+    stream = stream + trace[name]
 
 # %% [markdown]
-# Its rows are nearly thirty times as long. Do the later layers still see the embedding beside them? Subtract it from
-# the stream again. As a control, subtract the embedding of the token before, a row of the same kind that does not
-# belong there. Do both at two places: before that step (`layers.0.x_attn` in the drawing) and after it
-# (`layers.0.x_ffn`).
+# The first feed-forward step adds rows nearly thirty times as long as those it finds, every later one shorter ones.
+# Do the later steps still see the embedding? Subtract it from the stream again. As controls, subtract the embedding of
+# the token before (the *neighbour*), or put it in the place of the own one, so that as much is left. Do each before
+# that step (at `layers.0.x_attn` in the drawing) and after it (`layers.0.x_ffn`).
 #
-# **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the four comes near that?
+# **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the six come near that, or above?
 
 # %%
-def subtract_embedding(place, of):
-    """A tap that subtracts, at one place, each token's own embedding or that of the one before."""
-    kept = {}
+def subtract_embedding(place, change):
+    """A tap that subtracts each token's embedding or its neighbour's, or swaps them."""
+    taken = {}
 
     def tap(name, x):
         if name == "embedding":
-            kept["the token itself"] = x
-            kept["the one before"] = np.roll(x, 1, axis=0)      # every row one place further down
+            before = np.concatenate([np.zeros_like(x[:1]), x[:-1]])     # nothing stands before <s>
+            taken["own out"] = x
+            taken["neighbour out"] = before
+            taken["own out, neighbour in"] = x - before
         if name == place:
-            return x - kept[of]
+            return x - taken[change]
         return x
     return tap
 
 
 for place in ("layers.0.x_attn", "layers.0.x_ffn"):
-    for of in ("the token itself", "the one before"):
-        left = loss(subtract_embedding(place, of))
-        print(f"at {place:15} minus the embedding of {of:16} loss {left:.2f}")
+    for change in ("own out", "neighbour out", "own out, neighbour in"):
+        print(f"at {place:15} {change:21} loss {loss(subtract_embedding(place, change)):.2f}")
 
 # %% [markdown]
-# **Explain.** Subtracted before the step, the token's own embedding costs almost as much as the step itself (6.80;
-# only attention's short row is left), another token's a tenth of that (2.56, up from 2.12). After the step, neither
-# changes the second decimal. So the step reads the embedding, and what it writes drowns it: a row of length 1.4 does
-# not matter beside one of about 40. What the later layers know of the token, they have from what this step wrote.
-# Another model may divide the work otherwise.
+# **Explain.** Before the step, the token's own embedding costs almost as much as the step itself (6.80), its
+# neighbour's a tenth of that (2.56, up from 2.12). Nor is it that too little is left: with the neighbour's put in its
+# place, the loss is 8.24. After the step, none of the three changes the second decimal. So the step reads the
+# embedding, and what it writes drowns it: every later step first brings the whole row to a standard size (the yellow
+# boxes), and beside a row of length 40 one of 1.4 shrinks to almost nothing. What the later layers know of the token,
+# they have from what this step wrote (the first attention's row costs 0.03). Another model may divide the work
+# otherwise.
 #
 # ## A map of the course
 #
@@ -367,13 +372,13 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 #
 # If you have two hours, read this lesson and [attention](03_attention.ipynb), and leave the exercises for later. If
 # you port Llama to another language, read "In the wild" from lesson 01 on: it lists what ports get wrong. The folder
-# `student` holds the same lessons without solutions and without outputs, so that nothing spoils a prediction.
+# `student` holds the lessons without solutions and outputs, so that nothing spoils a prediction.
 #
 # ## In the wild
 #
 # - **How to get the hidden state of the last layer** was asked of Meta's own code
-#   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here every value comes with one argument of
-#   `forward`, `tap=nl.Trace()`.
+#   ([llama#909](https://github.com/meta-llama/llama/issues/909)). Here `tap=nl.Trace()` keeps every value;
+#   this one is `layers.5.x_ffn`, or `norm` after the last norm.
 #
 # ## Questions
 #
@@ -479,8 +484,7 @@ def continue_greedily(tokens, n, forward):
 
 # %% [markdown]
 # With your function, `continue_greedily(tokens, 20, lambda ids: nl.forward(ids, weights, config))` tells a story. It is
-# slow, as the whole text goes through the model for each new token; lesson
-# [09](09_decoding_and_cache.ipynb) shows what to do about it.
+# slow: the whole text goes through the model for each new token (lesson [09](09_decoding_and_cache.ipynb) mends that).
 #
 # ## In five lines
 #
@@ -488,4 +492,5 @@ def continue_greedily(tokens, n, forward):
 # 2. Softmax makes probabilities of a row; take or draw a token, append it, and start again.
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
-# 5. Silenced alone, most steps of this model cost little; the first feed-forward step drowns the embedding it has read.
+# 5. Silenced alone, no step of this model costs nearly as much as the first feed-forward step, which drowns the
+#    embedding that it has read.
