@@ -76,9 +76,8 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
                      "the mean goes on growing.")
 
 # %% [markdown]
-# **Explain.** Three times. A step that read the stream as it is would meet rows of size 0.08 at the start, of 7.7 at
-# the end, and different ones in one text. So each step reads a copy of the row that was brought to a standard size. The
-# stream itself is left alone.
+# **Explain.** Three times. If the steps read the stream as it is, the first would meet rows of size 0.08, the last of
+# size 6, and both different ones in one text. So each step reads a copy of the row that was brought to a standard size.
 #
 # ## RMSNorm, by hand
 #
@@ -139,7 +138,8 @@ for ax, title, limit, rows in ((axes[0], "before (16 of D columns)", 6, before),
     figures.matrix(ax, rows[:, :16], rows=sized, title=title, limit=limit)
 figures.show(figure, "Each row is a token, with its size beside it. The division makes all of "
                      "size 1 and keeps each pattern; the scale weakens all, here to 0.3, and some "
-                     "columns more than others. (The deepest colour is 6, 2 and 0.6.)")
+                     "columns more than others, which turns a row by about 22 degrees (in the "
+                     "norm that turns most, 45). The deepest colour is 6, 2 and 0.6.")
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). One number of a norm, and the row that it was made from. Move along that
@@ -165,9 +165,8 @@ print(f"what the {len(norms)} norms read: the mean of a row is typically "
       f"{min(shares):.3f} to {max(shares):.3f} of its size")
 
 # %% [markdown]
-# Now take the mean away in all norms of the model, which was trained without that. A tap is handed what a norm has
-# made, and here it needs what the norm had read. So it keeps all values of the run as they pass, and finds it among
-# them.
+# Now take the mean away in all norms of the model. A tap is handed what a norm has made; to find what the norm had
+# read, it keeps all values of the run as they pass.
 #
 # **Predict.** All norms become LayerNorms (same g, no bias). Does the loss on the story (the text of all losses here),
 # 2.12 nats per token, rise by about 0.02, 0.2 or 2?
@@ -198,13 +197,12 @@ print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - ba
 
 # %% [markdown]
 # **Explain.** By 0.02. The mean of a row is as large as chance would make it, and a model trained *without* recentring
-# hardly notices when it is taken away. That one trained *with* it is no better is what the paper finds, not tested
-# here.
+# hardly notices when it is taken away. That one trained *with* it is no better, the paper finds.
 #
 # ## The small number under the root: eps
 #
 # Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 and this model use $10^{-5}$. It
-# is added to the *mean square* of a row, so it matters where that is small, and the embedding is where it is smallest.
+# is added to the *mean square* of a row, so it matters most where that is smallest: in the embedding.
 #
 # **Predict.** The embedding has the size 0.08; square it. At which eps does the loss first rise by more than 0.1 nats:
 # at $10^{-4}$, $10^{-3}$ or $10^{-2}$?
@@ -226,8 +224,8 @@ print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}"
 #
 # $$\text{post: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre: } x \leftarrow x + f(\mathrm{norm}(x))$$
 #
-# First a *toy*: 64 layers of random matrices, stacked both ways. How much of the start is left? We measure the cosine
-# of the row after each layer with the row that went in.
+# First a *toy*: 64 layers of one random matrix each (our 6 layers are 12 of these), stacked both ways. How much of the
+# start is left? We measure the cosine of the row after each layer with the row that went in.
 #
 # **Predict.** Each layer adds a row of the size of the one it read, about at a right angle to it. So the sum is
 # $\sqrt 2$ times as long, and post-norm divides by that in every layer. After 8 layers, what is left of the start in
@@ -281,12 +279,11 @@ figures.show(figure, "In this toy, post-norm has forgotten the start after ten l
 # ### What a small change of all matrices does
 #
 # Training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row after 64
-# layers move, once it is brought to size 1? And with addends a tenth as large? (A real step is not random: its changes
-# may add up or cancel.)
+# layers move, once it is brought to size 1? And with addends a tenth as large?
 #
 # **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
-# and the later layers hand this on about as large. All 64 changes are at right angles. By about how many percent does
-# the last row move: 1, 6 or 45? And in pre-norm, by less or by more?
+# and the later layers hand this on about as large (of a change $d$ they make $(d + dW)/\sqrt 2$). All 64 changes are at
+# right angles. By about how many percent does the last row move: 1, 6 or 45? And in pre-norm, by less or by more?
 
 # %%
 noise = rng.standard_normal(matrices.shape) / np.sqrt(D)
@@ -303,7 +300,9 @@ for strength in (1, 0.1):
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
 # rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
 # throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
-# it is hard to train. With addends a tenth as large, the two hardly differ.
+# it is hard to train. (Real changes are not random; they may add up or cancel.) Pre-norm has a price: the later a
+# layer, the smaller its part. The same authors find that a stack that leans so lightly on its layers ends up worse,
+# where both train. With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
 #
@@ -318,18 +317,17 @@ for name in stream[2::2]:
     x = trace[name]
     share = root_mean_square(embedding) / root_mean_square(x)
     print(f"{name:16} {cosine(x, embedding).mean():13.2f} {share.mean():17.2f} "
-          f"{abs(cosine(x[1:], embedding[:-1]).mean()):21.2f}")
+          f"{cosine(x[1:], embedding[:-1]).mean():21.3f}")
 
 # %% [markdown] tags=["result"]
 # The embedding is drowned at once, by rows thirty times longer; most of the cosine comes from what the steps add in its
-# direction, not in that of another token. Pre-norm keeps the start in the sum as it was; how large a part it remains is
-# up to what is added.
+# direction, not in that of another token.
 
 # %% [markdown]
 # ## Take each norm away
 #
-# Back to the trained model. Skip one norm, but keep its scale g: on average its step now reads rows 3 to 6 times too
-# large (in layer 0, twelve times too small).
+# Skip one norm of the trained model, but keep its scale g: on average its step now reads rows 3 to 6 times too large
+# (in layer 0, twelve times too small).
 #
 # **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
 # step, about as good, or worse?
@@ -359,24 +357,22 @@ ax.set_yticks(places, norms)
 ax.invert_yaxis()
 ax.set(xlabel=f"nats per token more than {base:.2f}")
 ax.legend(loc="lower right", bbox_to_anchor=(1, 0.6))
-figures.show(figure, "Behind layer 0, a step that reads without its norm costs several times as "
+figures.show(figure, "From layer 1 on, a step that reads without its norm costs 3 to 32 times as "
                      "much as no step at all; in layer 0, whose rows are small, it costs about the "
                      "same.")
 
 # %% [markdown]
-# **Explain.** Worse, behind layer 0. A step without its norm does not fall silent, it shouts. These weights were
-# trained with norms and rely on them. Others, trained with $\tanh(\alpha x)$ in place of each norm, work without
-# ([arXiv 2503.10622](https://arxiv.org/abs/2503.10622)).
+# **Explain.** Worse, from layer 1 on. A step without its norm does not fall silent, it shouts.
 #
 # ### Wrong, or only too loud?
 #
 # Let each step read without the norm, but give what it adds the size that it has with the norm.
 
 # %%
-def right_size(step):
-    """A tap that gives what a step adds, row by row, the size that it had in `trace`."""
+def right_size(chosen):
+    """A tap that gives what these steps add, row by row, the size that it had in `trace`."""
     def tap(name, x):
-        if name == step:
+        if name in chosen:
             sizes = root_mean_square(trace[name]) / root_mean_square(x)
             x = x * sizes[:, None]
         return x
@@ -392,7 +388,7 @@ print("                      with norm   without      skipped           size    
 for name, step, without_step in zip(norms, steps, deleted):
     run = nl.Trace()
     nl.forward(tokens, weights, config, tap=in_turn(with_norm(no_norm, [name]), run))
-    quiet = loss(in_turn(with_norm(no_norm, [name]), right_size(step))) - base
+    quiet = loss(in_turn(with_norm(no_norm, [name]), right_size([step]))) - base
     print(f"{step:18} {root_mean_square(trace[step]).mean():12.2f} "
           f"{root_mean_square(run[step]).mean():9.2f} {skipped[name]:12.2f} {quiet:15.2f} "
           f"{without_step:13.2f}")
@@ -401,13 +397,13 @@ for name, step, without_step in zip(norms, steps, deleted):
 # Too loud: at the right size, no step costs more than 0.10. (Not only: in layers 0, 1 and 4, attention then still costs
 # two thirds of its deletion, or all of it: what it says is wrong too. Feed-forward steps keep most of their use.) In
 # layer 5, the feed-forward step without its norm adds rows of size 155 to a stream of size 6, and drowns it: it
-# multiplies two numbers that it makes of the row, so rows about 6 times too large add about $6^2 = 36$ times too much
-# (here $155 / 3.96 = 39$). In layer 0, where rows are small, a step whispers instead.
+# multiplies two numbers that it makes of the row (lesson 06), so rows about 6 times too large add about $6^2 = 36$
+# times too much (here $155 / 3.96 = 39$). In layer 0, a step whispers instead.
 
 # %% [markdown]
 # ### The last norm
 #
-# Without the last norm, the loss rises most of all. No step reads it; the logits do, and their size says how sure the
+# Without the last norm, the loss rises most. No step reads it; the logits do, and their size says how sure the
 # model is:
 
 # %%
@@ -417,6 +413,7 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
     right = np.mean(logits[:-1].argmax(axis=-1) == tokens[1:])
     print(f"{label:7} the last norm: the favourite gets {sure:.0%} on average, "
           f"and is right in {right:.0%}")
+print(f"without it, the loss rises by {skipped['norm']:.1f}")
 
 # %% [markdown] tags=["result"]
 # The order of the logits stays, but they are some 8 times too large: where the favourite is wrong, the model is sure of
@@ -430,39 +427,55 @@ for label, tap in (("with", nl.ignore), ("without", with_norm(no_norm, ["norm"])
 # ones too, which no generator could).
 #
 # **Predict.** With one number for all rows, in one norm at a time: does the worst norm cost about 0.1 nats, 1 nat, or
-# as much as without any division? And in all 13 norms at once?
+# as much as without any division (5.7, in the last norm)? And in all 13 norms at once?
 
 # %%
 def one_number(x, g):
     return x / root_mean_square(x.ravel()) * g
 
 
+def but_the_first(x, g):                                  # the row of <s> by its own size
+    return np.concatenate([nl.rms_norm(x[:1], g, config.norm_eps), one_number(x[1:], g)])
+
+
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
 worst = max(single, key=single.get)
 print(f"one number in one norm: at most {single[worst]:.2f} nats more, in {worst}; "
       f"in the last {single['norm']:.2f}")
-print(f"one number in all {len(norms)} norms: {loss(with_norm(one_number, norms)) - base:.1f}")
+unequal = with_norm(one_number, norms)
+print(f"one number in all {len(norms)} norms: {loss(unequal) - base:.1f}")
+resized = loss(in_turn(unequal, right_size(steps)))
+print(f"   what is added at its right size:   {resized - base:.1f}")
+print(f"   first row divided by its own size: {loss(with_norm(but_the_first, norms)) - base:.1f}")
+
 run = nl.Trace()
-nl.forward(tokens, weights, config, tap=in_turn(with_norm(one_number, norms), run))
-print("after each layer, the size of the largest row, divided by the median:")
-for label, values in (("with norms", trace), ("one number", run)):
-    sizes = [root_mean_square(values[name]) for name in stream[2::2]]
-    print(f"   {label:12}", *(f"{row.max() / np.median(row):5.1f}" for row in sizes))
+nl.forward(tokens, weights, config, tap=in_turn(unequal, run))
+print("size of a row, divided by the median: 10th and 90th percentile, largest")
+print("                  with norms           one number")
+for name in stream[2::2]:
+    spread = []
+    for values in (trace, run):
+        sizes = root_mean_square(values[name])
+        spread.extend(np.percentile(sizes, (10, 90, 100)) / np.median(sizes))
+    print(f"{name:14} {spread[0]:5.1f} {spread[1]:5.1f} {spread[2]:5.1f}    "
+          f"{spread[3]:5.1f} {spread[4]:5.1f} {spread[5]:5.1f}")
 
 # %% [markdown]
-# **Explain.** 0.11 nats, and 4.1: the model needs both. One norm may leave rows unequal: the largest is only 1.7 times
-# the median, and to read it so once costs little, even in the last norm. If none makes them equal, a row that is too
-# large is read too large, and too much is added to it. So it grows away from the others, layer by layer.
+# **Explain.** 0.11 nats, and 4.1: it needs both. One norm alone may leave rows unequal: eight in ten are 0.8 to 1.3
+# times the median, and to read them so once costs little. If no norm makes them equal, what is too large is read too
+# large, and adds too much: rows drift apart, the first (`<s>`) furthest. With what is added at its right size, 0.2 of
+# the 4.1 remain; with only the first row divided by its own size, 0.8.
 
 # %% [markdown]
 # ## In the wild
 #
 # - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code; the
 #   texts had not shown it ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
-# - **The wrong eps costs a little.** Later it had $10^{-6}$ written into its code
+# - **The wrong eps costs a little, or more.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
-#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Of the chat
-#   model, somebody reports random words ([llama#771](https://github.com/meta-llama/llama/issues/771)).
+#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Files err
+#   too: one user's 7B chat model came with $10^{-6}$ in its config, and spoke random German words until that was
+#   corrected ([llama#771](https://github.com/meta-llama/llama/issues/771)).
 # - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
 #   PyTorch's own RMSNorm in place of the one in transformers, a Llama in float16 gave wrong answers for that reason
 #   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32.
@@ -543,9 +556,9 @@ def pre_norm_block(x, norm_1, attend, norm_2, feed):
 # %% [markdown]
 # ### 3. A row on several machines
 #
-# Large models are spread over machines. Say one holds 4 columns of every row and another 2: `parts` is the list of what
-# they hold, an array (T, D_i) from each, and `scales` their pieces of g. Return the list of their parts of the
-# normalised rows. It can be done with little traffic: every machine sends one number for each row. Which?
+# Say one machine holds 4 columns of every row and another 2: `parts` is the list of what they hold, an array (T, D_i)
+# from each, and `scales` their pieces of g. Return the list of their parts of the normalised rows. Every machine need
+# send only one number for each row. Which?
 
 # %% tags=["exercise"]
 def norm_in_parts(parts, scales, eps):
@@ -566,7 +579,7 @@ def norm_in_parts(parts, scales, eps):
 # ## In five lines
 #
 # 1. RMSNorm divides each row by its root mean square, which keeps its direction; then it scales each column.
-# 2. LayerNorm also subtracts the row's mean; this model, which was trained without that, loses 0.02 nats by it.
-# 3. Rows of the stream are only added to, and grow; each step reads a normalised copy, or (here) it adds far too much.
+# 2. LayerNorm also subtracts the row's mean; this model, trained without that, loses 0.02 nats by it on this story.
+# 3. Rows of the stream are only added to, and grow; a step reads a normalised copy, or (from layer 1 on) adds too much.
 # 4. Pre-norm keeps all that was added in the sum as it was; post-norm rescales the whole sum in every layer.
 # 5. eps is part of the model, to be read from its files: 1e-6 in most of Llama 1, 1e-5 in its 65B and in Llama 2.
