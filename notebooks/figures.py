@@ -10,6 +10,7 @@ in the size letters of numpy_llama.py. No text is smaller than 9 pt, no figure w
 import ast
 import csv
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -329,15 +330,20 @@ def draw_families(families, points, ax):
         start += len(words)
         ax.scatter(*xy.T, color=colour, marker=marker, s=28, label=name, zorder=3)
         for side, mine in ((-1, xy[:, 0] <= np.median(xy[:, 0])), (1, xy[:, 0] > np.median(xy[:, 0]))):
-            taken = []                                    # where labels stand: they move up rather than meet
-            for i in sorted(np.flatnonzero(mine), key=lambda i: xy[i, 1]):
-                x, height = xy[i]
-                beside = [y for other, y in xy if 0.01 < side * (other - x) < 0.16]       # points under its label
-                while (any(abs(height - other) < gap and abs(x - place) < 0.2 for place, other in taken)
-                       or any(abs(height - y) < gap / 2 for y in beside)):
-                    height += gap / 4
-                taken.append((x, height))
-                ax.annotate(words[i], xy[i], (x + 0.035 * side, height), va="center", fontsize=9,
+            order = sorted(np.flatnonzero(mine), key=lambda i: xy[i, 1])
+            height = xy[:, 1].copy()                      # of the labels, which push each other up and down
+            for _ in range(300):
+                for low, high in itertools.combinations(order, 2):
+                    overlap = gap - (height[high] - height[low])
+                    if overlap > 0 and abs(xy[high, 0] - xy[low, 0]) < 0.2:
+                        height[low] -= overlap / 2
+                        height[high] += overlap / 2
+                for i in order:                           # off the points under a label
+                    for x, y in xy:
+                        if 0.01 < side * (x - xy[i, 0]) < 0.16 and abs(height[i] - y) < gap / 2:
+                            height[i] += gap / 10 if height[i] >= y else -gap / 10
+            for i in order:
+                ax.annotate(words[i], xy[i], (xy[i, 0] + 0.035 * side, height[i]), va="center", fontsize=9,
                             ha="left" if side == 1 else "right",
                             arrowprops=dict(arrowstyle="-", color=GREY, linewidth=0.5, shrinkA=0, shrinkB=2))
     ax.margins(x=0.13)

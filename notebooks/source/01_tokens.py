@@ -35,7 +35,7 @@ check = checks.lesson("01")
 # ## Text in, numbers out
 #
 # A Llama reads no letters. It reads T whole numbers, each from 0 to V − 1. The *tokenizer* makes them. It was built
-# before the model, and it never changes afterwards.
+# before the model, and never changes.
 #
 # **Predict.** "The king gave his youngest daughter a golden ball, and she was very happy." has 14 words and 74
 # characters. How many tokens will it be?
@@ -52,15 +52,14 @@ figures.show(figure, "Each piece of the sentence with its id below: whole words,
                      "marks, and a token in front that nobody typed (darker: a higher id).")
 
 # %% [markdown]
-# **Explain.** In this sentence of fairy-tale English each word is one token, and so is each punctuation mark. A space
-# is not a token of its own: it is written `▁` and belongs to the word that follows. `<s>` marks the beginning of a
-# text.
+# **Explain.** Here each word is one token, and so is each punctuation mark. A space is not a token of its own: it is
+# written `▁` and belongs to the word that follows. `<s>` marks the beginning of a text.
 #
 # ## What the vocabulary holds
 #
 # The paper ([LLaMA](https://arxiv.org/abs/2302.13971), section 2.1) names the method, *byte-pair encoding*, and its
 # implementation, SentencePiece. Numbers are split into single digits, and characters without a piece are spelled in
-# bytes. The model that ships does the same, with fewer pieces. Its V entries come in four kinds, one after the other:
+# bytes. The model that ships does the same, with fewer pieces. Its V entries come in four kinds:
 
 # %%
 sp = tokenizer.sp                                         # SentencePiece itself
@@ -77,8 +76,9 @@ print("scores of the first merged pieces:", *[int(sp.get_score(i)) for i in lear
 
 # %% [markdown]
 # **Explain.** The merged pieces stand in the order in which they were learned, and the file keeps that order as a
-# *score*: the later, the lower. No digit has a piece here: each is spelled as one byte. (The 32,000 pieces of Llama 1
-# and 2 include the ten digits.) Of the signs, `</s>` ends a text, and `<unk>` is not used.
+# *score*, 1 − n for merge n: the later, the lower. No digit has a piece here: each is spelled as one byte. Of the
+# signs, `</s>` ends a text, and `<unk>` is not used. (The 32,000 pieces of Llama 1 and 2 include the ten digits. Llama
+# 3 has another tokenizer: four times as many, merges of bytes, no space in front, up to three digits in a piece.)
 #
 # ## How the pieces were learned
 #
@@ -129,8 +129,8 @@ print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 
 # %% [markdown]
 # **Explain.** The first merge is `he`, in the story as in the books. Once `he` is a piece, *the* is `t he`, and no
-# longer counts for `th`. One short story is enough to find eleven of the same sixteen pieces; the books go on until
-# rare words are pieces.
+# longer counts for `th`. One short story finds eleven of the same sixteen pieces. Learning from the books goes on until
+# V is full; by then, rarer words are pieces.
 #
 # ## A word, merge by merge
 #
@@ -143,7 +143,7 @@ print("the last merges of these   ", *[vocabulary[i] for i in learned[-8:]])
 # `ab` + `c` makes `abc`: `abc b`. The word is two tokens.
 #
 # **Predict.** *youngest* is a piece of the vocabulary. Of its parts, `es` was learned as merge 50, `est` as merge 256,
-# `▁you` as merge 52, `▁young` as merge `445`. Which of the four is joined first, and which last?
+# `▁you` as merge 52, `▁young` as merge 445. Which of the four is joined first, and which last?
 
 # %%
 score = {vocabulary[i]: sp.get_score(i) for i in learned + letters}
@@ -174,6 +174,7 @@ def draw(word):
                  "learned first is joined (framed), with its place in the order of learning.")
 
 
+print("merges:", *[f"{piece} {rank[piece]}" for piece in ("es", "est", "▁you", "▁young")])
 draw("youngest")
 
 # %% tags=["sliders"]
@@ -188,10 +189,10 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
 
 # %% [markdown]
 # **Explain.** `es` first and `▁young` last, in the order of learning. Some pieces are only rungs: in the training books
-# `er` stands behind every `▁daught`, and the two become `▁daughter`. So the model never meets that rung.
+# `er` stands behind every `▁daught`, so the model never meets it.
 #
-# The rest is bookkeeping: spaces become `▁`, one more `▁` is put in front, and a character without a piece becomes
-# bytes. Then our encoder can be compared with SentencePiece's.
+# The rest: spaces become `▁`, one more goes in front, and a character without a piece becomes bytes.
+# Does our encoder agree with SentencePiece's?
 
 # %%
 def encode(text):
@@ -216,8 +217,8 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # ## The space in front
 #
 # SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
-# anywhere else. So the prompt `I` becomes the piece `▁I`. The piece `I` is for an I behind a quotation mark or a line
-# break: there it may be the word *I*, or the first letter of *In*, which is one piece only with its space.
+# anywhere else. So the prompt `I` becomes `▁I`. The piece `I` is for an I behind a quotation mark or a line break: the
+# word *I*, or the beginning of a word such as *In*, which there is `I` `n` (only `▁In` is a piece).
 #
 # **Predict.** How likely does the model find `n` after `I`, and after `▁I`: about 0, 20 or 60 percent?
 
@@ -235,12 +236,12 @@ for ids in (right, wrong):
     print(f"{vocabulary[ids[-1]]:3} then n: {percents['n']:3.0f} %    the likeliest: {best}")
 
 # %% [markdown]
-# **Explain.** To the model the same letter is two tokens. After the one without the space, a fifth of the probability
-# goes to `n`, for the word *In*; the rest is much the same.
+# **Explain.** To the model these are two tokens. After the one without the space, a fifth of the probability
+# goes to `n`, as in *In*; the rest is much the same.
 
 # %% [markdown]
-# Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole. In parts,
-# spaces appear and vanish:
+# Decoding takes the space away again, once, at the beginning. So texts must be encoded and decoded whole, or spaces
+# appear and vanish:
 
 # %%
 whole, parts = "Once upon a time", ["Once upon", " a time"]
@@ -252,9 +253,9 @@ print(repr(one_at_a_time), " decoded one at a time")
 
 # %% [markdown]
 # The other token in front, `<s>`, says that a text begins here. Without it two things are gone: this sign, and a token
-# for the first word to look back at. To tell them apart, put another token in the place of `<s>`: a full stop, or one
-# of twenty pieces drawn at random. The *surprise* of a token that had probability p is −log p, in *nats*: 0 for p = 1,
-# 0.7 for one half, 3 for one in twenty (lesson [10](10_objective_and_sampling.ipynb)).
+# for the first word to look back at. To tell them apart, put another token in its place: a full stop, or one of twenty
+# pieces drawn at random. The *surprise* of a token that had probability p is −log p, in *nats*: 0 for p = 1, 0.7 for
+# one half, 3 for one in twenty (lesson [10](10_objective_and_sampling.ipynb)).
 #
 # **Predict.** The story begins with *Once upon a time*. How surprising is *upon* without `<s>`: as little as with it,
 # or much more? Does another token in its place help?
@@ -275,21 +276,22 @@ fronts = {"<s>": surprise([tokenizer.bos]), "nothing": surprise([]),
           "20 pieces, median": np.median([surprise([int(i)]) for i in drawn], axis=0)}   # per token
 for name, nats in fronts.items():
     first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:4], nats))
-    print(f"{name:18} {first}   mean of the story {nats.mean():.2f}")
+    print(f"{name:18} {first}   mean of the story {nats.mean():.2f}, "
+          f"{nats.mean() - fronts['<s>'].mean():.2f} above <s>")
 
 # %% [markdown]
-# **Explain.** *upon* is a surprise with nothing in front, and with another token too: here the sign counts. For *time*
-# it also counts that something stands there: 2.39 nats with nothing, 0.83 with a random piece, and 0.03 with a full
-# stop, nearly as little as with the sign. The model finds *upon* likely where a text begins ($e^{-0.29} = 0.75$), and
-# unlikely elsewhere ($e^{-3.02} = 0.05$, with nothing in front). Over the whole story, the sign is worth less
-# than a tenth of a nat per token.
+# **Explain.** *upon* is a surprise with nothing in front ($e^{-3.02} = 0.05$), and with another token too: it is likely
+# behind the sign alone ($e^{-0.29} = 0.75$). For *time* it also counts that something stands there: 2.39 nats with
+# nothing, 0.83 with a random piece, 0.03 with a full stop. For *a* a random piece makes no difference (0.88 and
+# 0.84), nor over the whole story (2.21 both). There the sign is worth 0.09 nats per token against nothing, 0.05 against
+# a full stop.
 #
 # ## Bytes for all the rest
 #
 # UTF-8, the usual way to store text, writes every character as one to four bytes, and every byte has a piece, `<0x00>`
 # to `<0xFF>`. One character does not come back: `▁` itself, which stands for a space.
 #
-# **Predict.** How many tokens are `7`, `ö`, `株` and `👑`?
+# **Predict.** How many tokens are `7`, `ö`, `株` and `👑`, without the `▁` in front?
 
 # %%
 for character in "7ö株👑":
@@ -334,7 +336,7 @@ samples = {
               "belle que le soleil s'en étonnait.",
     "Python": "def mean(values):\n    return sum(values) / len(values)\n\nprint(mean([3, 5, 7]))\n",
     "digits": "3.14159265358979 2.71828182845904 1.41421356237309",
-    "Chinese": "从前有一位国王,他有三个女儿,最小的那个非常美丽。",
+    "Chinese": "从前有一位国王，他有三个女儿，最小的那个非常美丽。",
     "emoji": "👑🐺🌲🏰🌙🔥",
 }
 per_token = {kind: len(text) / len(tokenizer.encode(text, bos=False))
@@ -348,14 +350,14 @@ figures.show(figure, "Text like that of the training books takes a quarter as ma
                      "tokens as bytes.")
 
 # %% [markdown]
-# **Explain.** The pieces come from the training text. Elsewhere the encoder stops on lower rungs, and at last at bytes.
-# Time, memory and context are all counted in tokens, so this German sentence costs twice what a fairy tale does,
+# **Explain.** The pieces come from the training text. Elsewhere the encoder stops on earlier rungs, or at bytes.
+# Time, memory and context are counted in tokens, so this German sentence costs twice what a fairy tale does,
 # character for character.
 #
 # ## A row of numbers for each token
 #
 # The model's first act is to look each id up in a table, the embedding (V, D). The look-up equals a product with a
-# vector that is 1 at the id and 0 elsewhere, and is faster.
+# vector that is 1 at the id and 0 elsewhere.
 
 # %%
 E = weights["embedding"]                                  # (V, D)
@@ -367,10 +369,9 @@ print("a look-up is a product ", np.array_equal(one_hot @ E, E[tokens]))
 print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
 
 # %% [markdown]
-# Rows begin as small random numbers. Where a token occurs in the training text, training changes its row. A token that
-# never occurs leaves its row as it is, but for the slow shrinking (*weight decay*) that all rows undergo. (Where input
-# and output share one matrix, every step changes every row; here each has its own.) So short rows should be those of
-# tokens that were never met.
+# Rows begin as small random numbers. At each step of training that meets its token, a row changes, and one that begins
+# small grows. The row of a token that never occurs only shrinks slowly (*weight decay*), as all rows do. (Where
+# input and output share one matrix, every step changes every row.) So short rows should be of tokens never met.
 
 # %%
 length = np.linalg.norm(E, axis=1)                        # (V,)
@@ -392,13 +393,15 @@ print(f"bytes:  {short[3:first_piece].sum()} of 256 are short; the long ones:",
 print(f"pieces: {short[first_piece:].sum()} of {config.vocab_size - first_piece} are short:",
       *[vocabulary[i] for i in range(first_piece, config.vocab_size) if short[i]])
 probs = nl.next_token_probs(nl.forward(tokens, weights, config)[-1])
-print(f"all tokens with short rows together, as the next token: {probs[short].sum():.0e}")
+print(f"all tokens with short rows together, as the next token: {probs[short].sum():.0e}; "
+      f"by equal shares {short.mean():.2f}")
 
 # %% [markdown]
-# **Explain.** Line breaks, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones, and
-# so has `▁daught`. Counted in the training books (they do not ship), the tokens with short rows are exactly those that
-# never occur. The tokenizer can spell `株`, and the model knows nothing of it: after our sentence it gives all of them
-# together two millionths, and its rows for them are the random ones that it began with.
+# **Explain.** Line breaks, `&`, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones,
+# and so has `▁daught`. Counted in the training books (they do not ship), the tokens with short rows are exactly those
+# that never occur (`]` does, `[` does not). The tokenizer can spell `株`, but as input its bytes are noise to the model:
+# their rows are the random ones that it began with, only shorter. As output it has learned not to write them: after our
+# sentence, all tokens with short rows together get two millionths, where equal shares would give them 8 percent.
 #
 # ## Nearest neighbours
 #
@@ -423,7 +426,8 @@ def nearest(rows):
     return cosines.max(axis=1)
 
 
-for word in ("▁castle", "▁red", "▁wolf", "▁eat", "▁bear", "▁the"):
+queries = ["▁castle", "▁red", "▁wolf", "▁eat", "▁bear", "▁the"]
+for word in queries:
     print(f"{word:8} {neighbours(word)}")
 noise = np.random.default_rng(0).standard_normal(E.shape)
 noise /= np.linalg.norm(noise, axis=1, keepdims=True)
@@ -433,8 +437,8 @@ print(f"the nearest neighbour, in the median: pieces {np.median(nearest(U[first_
 # %%
 families = {
     "colours": "red blue white green black brown yellow gray",
-    "numbers": "two three four five six seven twelve hundred",
-    "places": "castle palace city cottage hut forest garden village",
+    "numbers": "one two three four five six seven ten twelve",      # to twelve, if one piece
+    "places": "castle palace hall city cottage hut forest garden village",
     "animals": "wolf fox lion mouse goat cat dog horse bear",
 }
 families = {family: words.split() for family, words in families.items()}
@@ -448,37 +452,42 @@ print(f"two directions of D {config.dim} keep {kept:.0%} of the spread")
 cosines = U[ids] @ U[ids].T                               # (words, words)
 np.fill_diagonal(cosines, -1)
 family = np.repeat(np.arange(4), [len(words) for words in families.values()])
-print(f"in all D directions, the nearest of the other words is of the same family "
-      f"for {np.sum(family[cosines.argmax(axis=1)] == family)} of {len(ids)}")
+near = cosines.argmax(axis=1)
+best = cosines.max(axis=1)
+same = family[near] == family
+printed = " ".join(word + " " + neighbours(word) for word in queries).split()
+unseen = ~np.isin([vocabulary[i] for i in ids], printed)
+print(f"the nearest of the other words is of the same family for {same.sum()} of {len(ids)};\n"
+      f"of the {unseen.sum()} that no list above shows, for {same[unseen].sum()}")
+weakest = [f"{vocabulary[ids[i]]} {vocabulary[ids[near[i]]]} {best[i]:.2f}"
+           for i in np.argsort(best)[:3]]
+print("the weakest: ", *weakest, sep="  ")
+groups = noise[:80 * len(ids)].reshape(80, len(ids), -1)              # 80 times so many random rows
+chance = np.median([nearest(rows) for rows in groups])
+print(f"among so many random rows, the nearest in the median {chance:.2f}")
 
 figure, ax = figures.new(4.2)
 figures.draw_families(families, points, ax)
 ax.set(xlabel="direction of the largest spread", ylabel="of the second largest")
-figures.show(figure, "The rows of 33 words, seen along the two directions in which they differ "
-                     "most: the families part, and a few words stray: two has come among the "
-                     "places, and bear lies apart.")
+figures.show(figure, "The rows of 35 words, seen along the two directions in which they differ "
+                     "most: the families part, and a few words stray: two has come near the "
+                     "places, and one among the animals.")
 
 # %% [markdown]
-# **Explain.** Nobody told the model what a colour is. Yet for each of the 33 words, the nearest of the other 32 is of
-# its own family, where chance would give about one in four; for *bear* it is the nearest only of these words, not of
-# all pieces. A cosine of 0.2 is no relation, as the nearest of so many random rows comes as near. So `▁the` has one,
-# `The`, and `▁bear` hardly any. One row stands for all meanings of a token, *he left* and *the left hand*; what it
-# means *here* is the work of the layers.
+# **Explain.** Nobody told the model what a colour is. Yet for 34 of the 35 words, the nearest of the other 34 is of its
+# own family, where chance would give about one in four. (The words are chosen by hand, half of them from the lists
+# above; of the rest it is 16 of 17.) For *one* and *bear* it is no nearer than among so many random rows (0.13). As the
+# nearest of all pieces, even a cosine of 0.2 says nothing: so `▁the` has one neighbour, `The`, and `▁bear` hardly any.
+# One row stands for all meanings of a token, *he left* and *the left hand*; what it means *here* is the work of the
+# layers.
 #
 # ## In the wild
 #
 # - **No space in front.** An early llama.cpp read *This* as `4013`, without the space, instead of `910`
 #   ([llama.cpp#167](https://github.com/ggml-org/llama.cpp/issues/167)). Both decode to the same text; to the model they
-#   are two tokens, as `I` and `▁I` are.
+#   differ, as `I` and `▁I` do.
 # - **Characters dropped.** An early port could not tokenize characters of several bytes, and seemed to ignore all text
-#   before them ([fastLLaMa#24](https://github.com/PotatoSpudowski/fastLLaMa/issues/24)). The cell below leaves out
-#   only what has no piece.
-
-# %%
-text = "In 1813 the 3 bears ate crème.\n\nThen they slept."
-left = [i for i in tokenizer.encode(text) if not sp.is_byte(i)]
-print(repr(tokenizer.decode(tokenizer.encode(text))))
-print(repr(tokenizer.decode(left)), " bytes dropped")
+#   before them ([fastLLaMa#24](https://github.com/PotatoSpudowski/fastLLaMa/issues/24)).
 
 # %% [markdown]
 # ## Questions
@@ -504,13 +513,13 @@ print(repr(tokenizer.decode(left)), " bytes dropped")
 #
 # </details>
 #
-# **3.** Byte pieces make every text possible. Why not leave out all other pieces, and have a vocabulary of 259?
+# **3.** Byte pieces make every text possible. Why not leave out all others, with V 259?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# It would work, and the embedding would be small. But a fairy tale would have about four times as many tokens (the
-# figure above: characters per token), and time, memory and context are counted in tokens.
+# It would work. But a fairy tale would have about four times as many tokens (the figure
+# above), and these cost time, memory and context.
 #
 # </details>
 #
@@ -537,9 +546,8 @@ def byte_pieces(character):
 # %% [markdown]
 # ### 2. One merge
 #
-# One rung of the ladder. `scores` maps each piece to its score, as in `score` above. Join one pair of neighbours: the
-# one whose piece has the highest score, the leftmost if there are several. Return the symbols as they are if no
-# neighbours make a piece.
+# `scores` maps each piece to its score, as in `score` above. Join the two neighbours whose piece has the
+# highest score, the leftmost if there are several. If no neighbours make a piece, return the symbols as they are.
 
 # %% tags=["exercise"]
 def merge_once(symbols, scores):
@@ -561,8 +569,8 @@ def merge_once(symbols, scores):
 # %% [markdown]
 # ### 3. Pieces to text
 #
-# The way back. `<s>` and `</s>` are silent, byte pieces together make UTF-8, `▁` is a space, and the space of the dummy
-# prefix goes. The text itself may say `<s>`: then it is spelled in other pieces, and must come out.
+# `<s>` and `</s>` are silent, byte pieces together make UTF-8, `▁` is a space, and the space of the dummy prefix goes.
+# The text itself may say `<s>`: then it is spelled in other pieces, and must come out.
 
 # %% tags=["exercise"]
 def pieces_to_text(pieces):
@@ -589,4 +597,4 @@ def pieces_to_text(pieces):
 # 2. Encoding replays learned merges: the pair that was learned first is joined first, until none is left.
 # 3. A text gets `<s>` and a space in front: `I` is `▁I`, and text encoded in parts is not text encoded whole.
 # 4. What has no piece is spelled in one to four UTF-8 bytes, each a token; only a typed `▁` is lost.
-# 5. The embedding holds one row per token: those of related words lean the same way, those never met are noise.
+# 5. The embedding holds one row per token: those of related words mostly lean the same way, those never met are noise.
