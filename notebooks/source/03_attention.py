@@ -50,8 +50,8 @@ for text in (TEXT, TEXT.replace("girl", "boy")):
     print(f"{text} ...", *(f"{word} {share:.0%}" for word, share in after(text).items()))
 
 # %% [markdown]
-# The prediction is made from the row of *when*. That row began as the embedding of this one word, and every other step
-# of a Llama works on one row at a time. So what it knows of the girl has come through attention.
+# The prediction is made from the row of *when*, which began as the embedding of this one word, and every other step of
+# a Llama works on one row at a time. So what it knows of the girl has come through attention.
 #
 # Think of a dictionary in Python: you ask with a word, one key matches, and you get its value. Attention is a
 # dictionary that answers softly. Every token makes three vectors of d numbers out of its row x of D numbers (here and
@@ -112,8 +112,8 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 
 # %% [markdown]
 # **Explain.** The second token's scores differ by 2, so its weights differ by the factor $e^2 = 7.39$: 88 and 12
-# percent. The first token sees only itself, so it gets its own value, whatever the score. A score of −∞ becomes a
-# weight of exactly 0: that is the mask.
+# percent. The first token sees only itself, so it gets its own value. A score of −∞ becomes a weight of exactly 0: that
+# is the mask.
 #
 # ### The Llama for pencil
 #
@@ -133,6 +133,7 @@ written = mixed_values @ pencil.weights["layers"][0]["attn"]["wo"]        # (T, 
 for title, x in (("scores", tiny_scores), ("weights", tiny_weights), ("written", written)):
     print(f"{title:8} of the last row {x[-1].round(2)}")
 print("the model's:            ", run["layers.0.attn.out"][-1].round(2))
+print("values:", *tiny_v.round(2), " columns of the output:", *pencil.weights["output"].T)
 
 
 def no_attention(name, x):
@@ -148,19 +149,17 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 
 # %% [markdown] tags=["result"]
 # *cats* gets most of the weight. What is written has a second number below 0, which speaks for *dogs*, whose column in
-# the output is $(1, -1)$. Without attention the row of *and* holds nothing of the noun before it, and the model says
-# the same after both.
+# the output, the third, is $(1, -1)$. Without attention the model says the same after both.
 
 # %% [markdown]
 # ## The same in the model
 #
-# Now one head of the trained model, on the text from above: head 1 of layer 3, picked among all 48 because its map is
-# easy to read. Its queries and keys have been turned by RoPE, which lesson [04](04_rope.ipynb) explains; four query
-# heads share one key head, which lesson [05](05_grouped_query_attention.ipynb) explains. Neither changes the four
-# steps.
+# Now a head of the trained model, on that text: head 1 of layer 3, picked of 48 because its map is easy to read. RoPE
+# (lesson [04](04_rope.ipynb)) has turned its queries and keys; four query heads share one key head (lesson
+# [05](05_grouped_query_attention.ipynb)). The four steps are the same.
 #
 # **Predict.** When the last token, *when*, asks: which of these gets the largest weight in this head: *girl*, *lived*,
-# or *when* itself?
+# or *when*?
 
 # %%
 tokens = tokenizer.encode(TEXT)
@@ -195,14 +194,14 @@ figures.matrix(axes[2], probs, words, words, "softmax of each row", kind=figures
 for ax in axes:
     ax.tick_params(axis="x", rotation=90)
 figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future "
-                     "(white on the right); orange and −: a negative score. On the right, a dark "
-                     "cell is a large weight: in six of the eight rows below her, the girl's "
-                     "column has the largest.")
+                     "(white on the right); orange and −: a negative score (the faintest "
+                     "unmarked); colours end at ±8. On the right, a dark cell is a large weight: "
+                     "in six of the eight rows below her, the girl's column has the largest.")
 
 # %% [markdown]
-# **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight,
-# and it would be nice to say: because it must know who is meant. But *in* and *forest* look at her too. Whether the
-# model *uses* that for its answer, a map does not tell; the section on needed heads, below, asks.
+# **Explain.** The four steps give the model's numbers, but for rounding. *When* gives *girl* two thirds of its weight.
+# But *in* and *forest* look at her too. A map does not tell whether the model *uses* that; "Which heads are needed?",
+# below, asks.
 #
 # ### From the heads to the stream
 #
@@ -222,8 +221,8 @@ print(f"heads {heads.shape}, W^O {wo.shape}; the sum {out.shape} is what attenti
 # have larger scores for no other reason than their width. Dividing by $\sqrt d$ takes that out (the paper's footnote in
 # section 3.2.1).
 #
-# Training moves a weight p by moving its score, and p moves $p\,(1 - p)$ times as far: at most a quarter, and next to
-# nothing where p is nearly 1.
+# Call one attention weight p. If its score s rises a little, p rises by $p\,(1 - p)$ times that (the derivative of
+# $e^s / (e^s + \mathrm{rest})$): at most a quarter, and next to nothing where p is nearly 0 or 1.
 #
 # **Predict.** 16 random keys, d = 128, no division. Does the likeliest key get 25, 50 or 90 percent of the weight?
 
@@ -244,7 +243,8 @@ for n, raw in drawn.items():
 # %% [markdown] tags=["result"]
 # About 90 percent, where $p\,(1 - p)$ is small. The paper suspects that large scores bring softmax there. For random
 # numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$ of the likeliest
-# key; at this model's d = 32 it helps less, and for narrow heads it harms.
+# key; with d = 32 the gain is smaller, with 8 there is none. But dividing also makes each step of q·k count
+# $1 / \sqrt d$ as much: the table shows that softmax is kept out of its flat part, not how fast a head learns.
 
 # %% [markdown]
 # Training is free to choose other sizes. Here is the variance of the undivided scores on a story, to compare with
@@ -291,8 +291,7 @@ figures.show(figure, "Of the nine factors tried, the trained model is best at 1,
 
 # %% [markdown]
 # **Explain.** By 0.4. This does not show that the model *needs* the root: trained without it, it could have learned
-# smaller matrices. It shows that matrices and divisor belong together: a port that forgets the divisor still runs, and
-# is worse.
+# smaller matrices. But a port that forgets the divisor still runs, and is worse.
 #
 # ## What the mask is for
 #
@@ -325,8 +324,8 @@ print(f"weight that goes to the future: {np.mean(on_future):.0%}")
 #
 # ### Nothing later changes a row
 #
-# The mask has a second use. Row t depends on tokens 0 to t, and nothing later can change it. So the keys and values of
-# a prompt can be kept while the text grows: lesson [09](09_decoding_and_cache.ipynb).
+# Row t depends on tokens 0 to t, and on nothing later. So the keys and values of a prompt can be kept while the text
+# grows: lesson [09](09_decoding_and_cache.ipynb).
 
 # %%
 changed = nl.Trace()
@@ -337,8 +336,8 @@ print("rows that change if the forest is a castle:", [words[t] for t in np.flatn
 # %% [markdown]
 # ## Every head's map
 #
-# Here are the maps of all L · H heads for the text. A *diagonal* just below the edge looks one token back, a *vertical
-# stripe* looks at one word, an even triangle looks at everything alike.
+# All L · H heads on the text. A *diagonal* just below the edge looks one token back, a *vertical stripe* looks at one
+# word, an even triangle looks at everything alike.
 
 # %%
 framed = {(0, 0), (3, 1), (4, 3), (5, 5)}
@@ -347,7 +346,7 @@ figures.show(figures.all_heads(trace, config, framed),
              "head 0 is even, as all of its layer; layer 3 head 1 is the one from above; layer 4 "
              "head 3 has a diagonal; layer 5 head 5 has one stripe, at the first token.")
 
-# %%
+# %% tags=["sliders"]
 def map_of(layer, head):
     figure, ax = figures.new(4.2, width=6)
     figures.matrix(ax, trace[f"layers.{layer}.attn.probs"][head], words, words,
@@ -356,14 +355,12 @@ def map_of(layer, head):
     figures.show(figure, "One map, larger: each row sums to 1.")
 
 
-map_of(4, 3)
-
-# %% tags=["sliders"]
 ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_heads - 1));
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). Head 1 of layer 3 alone, at *happy*. Click a weight, and follow it back
-# to query and key. Then switch the head off, at the top, and see whether the answer changes:
+# to query and key. Then switch the head off, at the top, and see whether the answer changes (the likeliest
+# token stays the same):
 #
 #     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
 
@@ -390,8 +387,8 @@ for ax, (label, (i, h)) in zip(axes, sinks.items()):
     ax.plot(on_first(on_story, i, h))
     ax.set(title=label, xlabel="token of the story")
 axes[0].set_ylabel("weight on <s>")
-figures.show(figure, "Two heads that look at the first token while the text is short, and stop "
-                     "doing so as it grows.")
+figures.show(figure, "Two heads, picked of 48, that look at the first token while the text is "
+                     "short, and stop doing so as it grows.")
 
 # %% [markdown]
 # **Explain.** On average 12 percent: nearly all at the start of the story, nearly nothing at its end. A first token
@@ -401,8 +398,8 @@ figures.show(figure, "Two heads that look at the first token while the text is s
 #
 # ### Does a sink say nothing?
 #
-# How long are the rows that this head adds to the stream while it looks at `<s>`, and how much do they differ from
-# token to token?
+# How long are the rows that this head adds to the stream while it looks at `<s>`, and do they differ from token to
+# token?
 
 # %%
 def added_by(run, i, h):
@@ -419,16 +416,15 @@ for h in range(config.n_heads):
     print(f"head {h}: {lengths.mean():29.1f} {cosines[pairs].mean():18.2f}")
 
 # %% [markdown] tags=["result"]
-# It is not silent: its rows are about as long as those of its neighbours. But they are nearly the same row, the value
-# of `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
+# It is not silent: its rows are 9.0 long, within the range of its neighbours'. But they are nearly the same row, the
+# value of `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
 # [04](04_rope.ipynb) finds out why.
 
 # %% [markdown]
 # ## Which heads are needed?
 #
-# A map shows where a head looks, not whether the model needs it. To find out, silence the head: set what it says to
-# zero, and look at what the model says then. That is an *ablation*. First for the question with which this lesson
-# began. These are the heads whose maps say that *when* looks at *girl*:
+# A map shows where a head looks, not whether the model needs it. To learn more, silence the head (set what it says to
+# zero). That is an *ablation*. First for the lesson's first question. These heads look from *when* at *girl*:
 
 # %%
 girl = words.index(" girl")
@@ -501,10 +497,9 @@ for pair in ((TEXT, "girl", "boy"),
 # of layer 2 gives *girl* half of its weight, and without it the gap hardly shrinks. Without heads 1 and 3, 2.6 to 2.9
 # of the gap stays: others carry it too.
 #
-# Now the same for the whole story. How much does the model lose without a head?
-#
-# **Predict.** The loss is 2.12. How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat? (One tenth
-# of a nat makes the right tokens a tenth less likely.)
+# **Predict.** On the whole story the loss is 2.12. (A *standard error* says how far a mean, here over 227 tokens,
+# strays by chance: seldom more than two.) How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat?
+# (One tenth of a nat makes the right tokens a tenth less likely.)
 
 # %%
 def losses(tap=nl.ignore):
@@ -521,7 +516,10 @@ error = extra.std(axis=-1) / np.sqrt(len(normal))         # standard error of ea
 i, h = np.unravel_index(cost.argmax(), cost.shape)
 print(f"most: layer {i} head {h}, {cost[i, h]:+.2f} nats per token "
       f"(standard error {error[i, h]:.2f})")
-print(f"{np.sum(cost > 2 * error)} of {cost.size} heads cost more than two standard errors")
+print(f"{np.sum(cost > 2 * error)} of {cost.size} heads cost more than two standard errors "
+      f"(of a mean over {len(normal)} tokens)")
+print("layer 5 head 5, on the short text, where it looks at <s>: "
+      f"{loss(cut(5, 5), text=TEXT) - loss(text=TEXT):+.3f}")
 
 # %%
 figure, ax = figures.new(2.8)
@@ -531,26 +529,41 @@ figures.matrix(ax, cost, [f"layer {i}" for i in range(config.n_layers)],
 for i, h in np.argwhere(cost > 2 * error):
     ax.add_patch(figures.plt.Rectangle((h - 0.5, i - 0.5), 1, 1, fill=False,
                                        edgecolor=figures.RED, linewidth=2.5))
-figures.show(figure, "What it costs to silence one head, on the story: at most 0.10 nats. Framed: "
-                     "the 8 heads that cost more than two standard errors. For the other 40 it "
-                     "cannot be told from chance.")
+figures.show(figure, "What it costs to silence one head, on the story. Framed: the 8 heads that "
+                     "cost more than two standard errors. If no head cost anything, about one of "
+                     "48 would be framed by chance.")
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work. A mean over a story does not show what a head is for. But could the model do without them?
+# have just seen at work. The sink costs nothing either, on the text where it is one (−0.004 nats).
 #
 # **Predict.** Silence these 40 heads all at once. Is the cost the sum of what they cost one by one, half of it, or
-# several times as much? As a control, let each head say its mean over the story instead of zeros.
+# several times as much? As a control, let each head say its mean over another text instead of zeros.
 
 # %%
 def cut_all(chosen, instead):
-    """A tap that lets the heads where `chosen`, (L, H), is True say instead(x) for x, (H, T, d)."""
+    """A tap that lets the heads where `chosen`, (L, H), is True say instead(name, x)."""
     taps = {f"layers.{i}.attn.heads": row for i, row in enumerate(chosen)}
-    return lambda name, x: np.where(taps[name][:, None, None], instead(x), x) if name in taps else x
+
+    def tap(name, x):                                     # x: (H, T, d)
+        return np.where(taps[name][:, None, None], instead(name, x), x) if name in taps else x
+    return tap
 
 
-def mean_row(x):
-    return x.mean(axis=1, keepdims=True)
+def zeros(name, x):
+    return 0 * x
+
+
+OTHER = """Once upon a time there was a king who had three sons. The eldest was strong, the second \
+was clever, and the youngest was called Simpleton. One day the king said to them, I am old, and \
+I do not know which of you shall have the kingdom after me. So they went out into the world."""
+on_other = nl.Trace()                                     # a run with no head silenced
+nl.forward(tokenizer.encode(OTHER), weights, config, tap=on_other)
+
+
+def mean_row(name, x):
+    """What each head says in the mean over the other text, (H, 1, d)."""
+    return on_other[name].mean(axis=1, keepdims=True)
 
 
 cheap = cost <= 2 * error                                 # (L, H)
@@ -559,7 +572,7 @@ print("                         one by one   all        difference")
 print("                         summed       together   (standard error)")
 extra_mean = np.array([losses(cut_all(one, mean_row)) - normal for one in each])
 extra_mean = extra_mean.reshape(extra.shape)              # (L, H, T - 1)
-for kind, instead, alone in (("zero", np.zeros_like, extra), ("mean", mean_row, extra_mean)):
+for kind, instead, alone in (("zero", zeros, extra), ("mean", mean_row, extra_mean)):
     for label, chosen in (("these 40 heads", cheap), ("the 8 others", ~cheap)):
         together = losses(cut_all(chosen, instead)) - normal          # (T - 1,)
         singly = alone[chosen].sum(axis=0)
@@ -568,9 +581,11 @@ for kind, instead, alone in (("zero", np.zeros_like, extra), ("mean", mean_row, 
               f"{surplus.mean():12.2f} ({surplus.std() / np.sqrt(len(normal)):.2f})")
 
 # %% [markdown]
-# **Explain.** Four times as much, with means too: 0.15 singly, 0.72 together. So "its ablation costs nothing, so it
-# does nothing" does not follow. Perhaps the others stand in for a missing head; perhaps 40 changes lead the stream
-# where training never was, which a mean makes milder, not impossible. All of this is one small model on one story.
+# **Explain.** Four times as much (0.28, 1.11), with means too (0.22, 0.90). So "it costs nothing, so it does nothing"
+# does not follow. Perhaps the others stand in for a missing head; perhaps 40 changes lead the stream where training
+# never was, which a mean makes milder, not impossible. But the 8 others, each clearly needed, also cost nearly twice
+# their sum: more than the sum is no sign of idle heads. (The 40 were chosen by these costs, so 0.28 is a little too
+# low.) This is one small model on one story.
 #
 # ## In the wild
 #
@@ -578,10 +593,9 @@ for kind, instead, alone in (("zero", np.zeros_like, extra), ("mean", mean_row, 
 #   right corner: the last query sees all keys. PyTorch's `is_causal=True` puts it in the upper left, so that one new
 #   token sees only the first key ([pytorch#103082](https://github.com/pytorch/pytorch/issues/103082)); FlashAttention
 #   changed from the one to the other ([flash-attention#517](https://github.com/Dao-AILab/flash-attention/issues/517)).
-#   Exercise 2 is about that.
-# - **exp overflows.** Float32 ends at $3.4 \cdot 10^{38}$, so exp of a score above 88.7 is infinite, and such a row is
-#   not a number after the softmax. Subtract the largest score of the row first: $e^{x - c} = e^x / e^c$, and $e^c$
-#   cancels in the fraction.
+# - **exp overflows.** Float32 ends at $3.4 \cdot 10^{38}$, so exp of a score above 88.7 is infinite; infinity by
+#   infinity is not a number, and the row's answer is lost. Subtract the largest score of the row first:
+#   $e^{x - c} = e^x / e^c$, and $e^c$ cancels in the fraction.
 # - **A large negative number instead of −∞** works as long as it stays finite. In float16 the most negative number plus
 #   a score of −16 or less is −∞, and a row of nothing else is not a number after the softmax
 #   ([transformers#17306](https://github.com/huggingface/transformers/pull/17306)):
@@ -603,7 +617,7 @@ with np.errstate(over="ignore", invalid="ignore"):
 # <summary>Answer</summary>
 #
 # The scores q·k stay the same, so nothing changes: only the product of q and k matters. Doubled values double the
-# head's answer, as that is linear in the values.
+# head's answer.
 #
 # </details>
 #
@@ -637,8 +651,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # ### 1. The row that predicts
 #
 # To continue a text, only the last row of the last layer is needed. Compute what one head adds to the last row of the
-# stream, with no more work than that takes. x holds the normalised rows of all T tokens. You may call `nl.softmax`;
-# there is no rotation.
+# stream, without computing any other row of q, weights or answer. x holds the normalised rows of all T tokens. You may
+# call `nl.softmax`; there is no rotation.
 
 # %% tags=["exercise"]
 def last_row(x, wq, wk, wv, wo):
@@ -678,7 +692,7 @@ def causal_scores(q, k):
 # ### 3. A sliding window
 #
 # Some models save memory by letting each token see only itself and the `window` − 1 tokens before it. Compute such a
-# head, with T = S. (`window` 1: every token sees itself only.) You may call `nl.softmax`.
+# head, with T = S. You may call `nl.softmax`.
 
 # %% tags=["exercise"]
 def windowed_head(q, k, v, window):
@@ -700,5 +714,6 @@ def windowed_head(q, k, v, window):
 # 1. Attention is a soft look-up: scores q·k, mask, softmax, and the mean of the values with these weights.
 # 2. Scores are divided by the root of d, as the typical size of a sum of d products grows with that root.
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
-# 4. A map shows where a head looks, sometimes only at the first token, a sink; whether that is used, an ablation tells.
+# 4. A map shows where a head looks, sometimes only at the first token, a sink. An ablation can show that a head is
+#    used; that it costs nothing does not show that it is not.
 # 5. Of 48 heads, 40 cost too little alone to be told from chance, 0.28 nats in sum, but 1.1 together.
