@@ -138,7 +138,7 @@ print("least:", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[:
 # ## Does the model use what it has read?
 #
 # The second half of the story costs 0.4 nats less than the first. Because the model has read the first, or is it
-# easier in itself? A *control* tells the two apart: take the first half away.
+# easier? A *control* tells the two apart: take the first half away.
 #
 # **Predict.** How much of the 0.4 nats is lost when the model has not read the first half: all, half, or less?
 
