@@ -16,12 +16,12 @@
 # | | |
 # | --- | --- |
 # | **The question** | What do the parameters, the data and the compute of a Llama amount to? |
-# | **You will be able to** | compute the parameters, the memory, the training FLOPs and the training time of any Llama; read the papers' tables and check them; recognise five errors that are often copied |
+# | **You will be able to** | compute the parameters, the memory, the training FLOPs and the training time of any Llama; read the papers' tables and check them; recognise five wrong statements about Llama |
 # | **It assumes** | lessons [05](05_grouped_query_attention.ipynb) and [06](06_swiglu.ipynb); powers of ten |
 # | **Minutes** | 80 |
 #
-# T tokens, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers;
-# N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12,
+# T tokens read in training, D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head
+# width, L layers; N parameters. L1 is the LLaMA paper, L2 the Llama 2 paper. A billion is 10^9, a trillion 10^12,
 # printed as in 1.4T.
 
 # %% tags=["hide"]
@@ -58,8 +58,7 @@ print(counts, "together", sum(counts.values()))
 # %% [markdown]
 # ## Parameters
 #
-# Seven numbers give all sizes: L, D, H, G, d, F and V. A layer has four matrices of attention, three of the
-# feed-forward step and two norms:
+# Seven numbers give all sizes: L, D, H, G, d, F and V. In all:
 #
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
 #
@@ -97,10 +96,10 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 
 # %% [markdown]
 # **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
-# layers. The feed-forward share rises to two thirds, as F is about 2.7 D: $3DF \approx 8 D^2$ stand against $4 D^2$ of
-# attention. In the 70B F is 3.5 D, and attention has fewer heads of keys and values (*What changed*, below). L1 seems
-# to cut to 65.2 where we round to 65.3; L2's names are rounder still: its 70B has 69.0 billion. (Our sizes for the 34B
-# are those of Code Llama 34B: L2 gives none, and the model was never released.)
+# layers. As those two shrink, the feed-forward share rises to about two thirds: with G = H and F about 2.7 D,
+# $3DF \approx 8 D^2$ stand against $4 D^2$ of attention. In the 70B F is 3.5 D, and attention has fewer heads of keys
+# and values (*What changed*, below). L1 seems to cut to 65.2 where we round to 65.3. (Our sizes for the 34B are those
+# of Code Llama 34B: L2 gives none, and the model was never released.)
 #
 # ## How they were trained
 #
@@ -127,9 +126,9 @@ for name, T in tokens.items():
 print(f"best for a fixed cost of training: {200e9 / 10e9:24.0f}   per parameter")
 
 # %% [markdown]
-# **Explain.** 148 and 21. Is that much? L1 (section 1) quotes Hoffmann et al. (2022): for a fixed cost of *training*, a
+# **Explain.** 148 and 21. L1 (section 1) quotes Hoffmann et al. (2022): for a fixed cost of *training*, a
 # model of 10B is best trained on 200 billion tokens, 20 per parameter. The 65B is there; the 7B goes seven times
-# further, as a small model costs less to *use*. The model that ships read 5, a quarter of 20.
+# further, as a small model costs less to *use*. The model that ships read 5.
 #
 # ## The data
 #
@@ -151,6 +150,8 @@ for name, (share, epochs, gigabytes) in sources.items():
     size = drawn / epochs
     print(f"{name:14} {share:5.1f}% {epochs:5.2f} {epochs / 1.4:12.2f} {drawn / 1e9:7.0f} billion "
           f"{size / 1e9:6.0f} billion {gigabytes * 1e9 / size:11.1f}")
+held = sum(share / 100 * 1.4e12 / epochs for share, epochs, _ in sources.values())
+print(f"all sources together: {held / 1e12:.2f}T tokens")
 
 # %%
 figure, axes = figures.new(2.7, columns=2, sharey=True)
@@ -168,36 +169,36 @@ figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two
 # **Explain.** $2.45 / 1.4 = 1.75$ times and $1.10 / 1.4 = 0.79$ times. In the 33B and the 65B, Wikipedia and the books
 # were read more than twice, and more than a third of the code was never read. In the 7B and the 13B only those two were
 # read in full; of the web pages, a fifth to a quarter was never seen. (If a source is read through before it repeats;
-# L1 does not say.)
+# L1 does not say.) The sources hold 1.26T tokens; L1's 1.4T is what was drawn.
 #
-# The last column checks the table: about three to four bytes for a token in every source. A number that is wrong by a
-# factor of two would stand out.
+# The last column checks the table: about three to four bytes for a token in every source; an error by a factor of two
+# would stand out.
 #
 # ## FLOPs
 #
-# A *FLOP* is one multiplication or addition of two numbers. With a pencil: a row of 2 numbers times a (2, 3) matrix.
+# A *FLOP* is one multiplication or addition of two numbers. By hand: a row of 2 numbers times a (2, 3) matrix.
 # Each of the 3 results takes 2 multiplications and 2 additions (the first is added to zero): $12$ FLOPs for 6 weights,
 # 2 for each.
 #
-# **Explore** ([explorer](explorer/README.md)). One of the T·F numbers of a gate, and the D products that it is the sum
-# of. Choose other boxes, and count theirs:
+# **Explore** ([explorer](explorer/README.md)). One number of a gate, the sum of 256 products: 512 FLOPs for 256
+# weights.
 #
 #     python notebooks/explorer/build.py --open "#t=layers.0.ffn.gate&i=9.0"
 #
 # Training also goes *backward*. It is given how much the loss changes with each result, the *gradient* g: 3 numbers. It
-# needs two more products: how much the loss changes with the row (g times the transposed matrix: 2 numbers), and with
-# each weight (row times g: 6 numbers). By hand, with $x = (1, 2)$ and $g = (1, 0, 3)$:
+# needs two more products: how much the loss changes with the row (g times the transposed matrix: 2 numbers, the g of
+# the product before), and with each weight (row times g: 6 numbers). By hand, with $x = (1, 2)$ and $g = (1, 0, 3)$:
 #
 # $$W = \begin{pmatrix} 1 & 0 & 2 \\ 0 & 1 & 1 \end{pmatrix}, \qquad
 # g\,W^\top = (1 + 0 + 6,\; 0 + 0 + 3) = (7, 3), \qquad
 # x^\top g = \begin{pmatrix} 1 & 0 & 3 \\ 2 & 0 & 6 \end{pmatrix}$$
 #
-# So if the last weight grows by 1, the loss should grow by 6:
+# Take $g \cdot (xW)$ as the loss: if the last weight grows by 1, it should grow by 6:
 
 # %%
 x = np.array([[1.0, 2.0]])                                # (1, 2)
 w = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])          # (2, 3)
-g = np.array([[1.0, 0.0, 3.0]])                           # (1, 3): the loss is g · (x @ w)
+g = np.array([[1.0, 0.0, 3.0]])                           # (1, 3)
 print("for the row:", g @ w.T)
 print("for the weights:", (x.T @ g).tolist())
 more = w.copy()
@@ -245,13 +246,14 @@ for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
 
 # %% [markdown]
 # **Explain.** Too low, by 2 to 6 percent, although the embedding alone would make it 2 percent too high: the scores
-# weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. And they double with
-# the context: at 4,096 the rule for 7B is off by 6 to 14 percent.
+# weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. The scores double
+# with the context, the 2 percent for the embedding do not: so at 4,096 the error more than doubles, from 2 to 6 or from
+# 6 to 14 percent.
 #
 # ## Three weeks
 #
-# L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; 1.4
-# trillion tokens take about 21 days.
+# L1 section 2.4: the 65B processes about 380 tokens per second and GPU, on 2,048 GPUs with 80 GB each; from this L1
+# concludes that 1.4 trillion tokens take about 21 days.
 #
 # **Predict.** Do these numbers agree? And of the 312 trillion FLOPs per second that the maker states for such a
 # GPU (an A100, numbers of 16 bits), does the training use about $10$, $50$ or $90$ percent?
@@ -267,9 +269,9 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
           f"{380 * each / 312e12:.0%} of 312")
 
 # %% [markdown]
-# **Explain.** They agree to one percent. Each GPU delivers about half of what its maker states. It *does* more: to save
-# memory, some intermediate results are computed a second time in the backward pass (L1 section 2.4), which is not
-# counted here.
+# **Explain.** They agree to one percent: L1 worked the days out from the rate. Each GPU delivers about half of what its
+# maker states. It *does* more: to save memory, some intermediate results are computed a second time in the backward
+# pass (L1 section 2.4), which is not counted here.
 #
 # ## GPU-hours
 #
@@ -279,7 +281,7 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
 # trainings. Will the eight numbers agree within 5 percent, within a factor of 1.5, or within a factor of 5?
 
 # %%
-# GPU-hours; the GPUs of the 34B were limited to 350 W, those of the others to 400 W
+# GPU-hours; in Llama 2, the GPUs of the 34B were limited to 350 W, the others to 400 W
 hours = {"llama-1-7b": 82_432, "llama-1-13b": 135_168, "llama-1-33b": 530_432,
          "llama-1-65b": 1_022_362, "llama-2-7b": 184_320, "llama-2-13b": 368_640,
          "llama-2-34b": 1_038_336, "llama-2-70b": 1_720_320}
@@ -313,8 +315,7 @@ figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed)
 # 2 has fewer FLOPs per GPU-hour. Is that only its longer context, whose scores the rule leaves out? Counted in full,
 # they all but close the gap between the two 7B; the other three stay open. Slower GPUs, or hours in which they stood
 # still? L1's hours for the 65B are those of 380 tokens per second without a stop, so the 149 is the one of *Three
-# weeks* again; whether L2's hours hold interruptions it does not say. (Only the GPUs of the 34B, the slowest, were
-# limited to 350 W; but they also stood in another cluster, L2 section 2.2.1.)
+# weeks* again; whether L2's hours hold interruptions it does not say.
 #
 # ## Memory
 #
@@ -327,17 +328,17 @@ figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed)
 # **Predict.** In Llama 2, which has the larger cache for a text of 4,096 tokens, 13B or 70B, and by about what factor?
 
 # %%
-print("                16-bit weights   cache, 4,096 tokens   training, 16 bytes each")
+print("                16-bit weights   16-bit cache, 4,096 tokens   training, 16 bytes each")
 for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
     c, n = models[name], count[name]
     cache = 4096 * 2 * c.n_layers * c.n_kv_heads * c.head_dim * 2             # k and v; bytes
-    print(f"{name:12} {2 * n / 2**30:12.1f} GiB {cache / 2**30:15.2f} GiB "
+    print(f"{name:12} {2 * n / 2**30:12.1f} GiB {cache / 2**30:22.2f} GiB "
           f"{16 * n / 2**30:18.0f} GiB")
 
 # %% [markdown]
 # **Explain.** The 13B, 2.5 times: it has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80:
 # $40 \cdot 40 / (8 \cdot 80) = 2.5$ (lesson [05](05_grouped_query_attention.ipynb)). In this arrangement no GPU of
-# 80 GB holds the training of even the smallest: it is spread over many.
+# 80 GB holds the training of even the smallest.
 #
 # ## What changed from Llama 1 to Llama 2
 #
@@ -360,30 +361,30 @@ print(f"F of the 70B: {wide:,.0f}, rounded up to a multiple of 4096: "
       f"{nl.feed_forward_dim(8192, 4096, 1.3):,}")
 
 # %% [markdown]
-# **Explain.** Sharing: alone it takes the share to 22 percent, the wider F alone to 27. Sharing saves
-# $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds $78.4 - 65.3 = 13.1$, more than attention gave up. (L2,
-# section A.2.1, widened F to make up for it.)
+# **Explain.** Sharing: alone it takes the share to 22 percent, the wider F alone to 27. In the other order too: sharing
+# then takes 27 to 18, F 22 to 18. Sharing saves $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds
+# $78.4 - 65.3 = 13.1$. (L2, section A.2.1, widened F by 1.3 in models of 30B, to keep the parameter count similar. The
+# 70B has the same 1.3; our 34B has not.)
 #
 # ## In the wild
 #
-# Five errors that are often copied; *The data* refutes the fourth, the cell below computes the others:
+# Five errors. *Parameters* refutes the first, *The data* the fourth; the cell below computes the others:
 #
 # - **"30B"**: the paper says 33B, and 32.5 billion in its table; Meta's own script said 30B for months
 #   ([llama#49](https://github.com/meta-llama/llama/issues/49),
 #   [#336](https://github.com/meta-llama/llama/issues/336)).
-# - **"Llama 2 has the same architecture"**: a loader that thinks so wants 8192 rows of keys from a 70B that has 1024
-#   ([LlamaFactory#459](https://github.com/hiyouga/LlamaFactory/issues/459)).
+# - **"Llama 2 has the same architecture"**: true of 7B and 13B, but for the context. A loader that thinks so wants 8192
+#   rows of keys from a 70B that has 1024 ([LlamaFactory#459](https://github.com/hiyouga/LlamaFactory/issues/459)).
 # - **Sizes of another model**: a list in Meta's llama-models gave Llama 2 7B what belongs to Llama 3 8B: 8 key/value
 #   heads, a multiplier of 1.3 for F and a RoPE base of $500000$
 #   ([llama-models#246](https://github.com/meta-llama/llama-models/issues/246)). How large would that be?
-# - **"Each token was seen once"**: L1 (section 2.1) excepts Wikipedia and the books. By its table a tenth of CommonCrawl
-#   came twice in the 65B too, and a fifth of it never in the 7B.
+# - **"Each token was seen once"**: L1 (section 2.1) excepts Wikipedia and the books. By its table a tenth of
+#   CommonCrawl came twice in the 65B too, and a fifth of it never in the 7B.
 # - **A total that does not add up**: the table in Llama 2's [model
 #   card](https://github.com/meta-llama/llama/blob/main/MODEL_CARD.md) leaves out the row of the 34B, and keeps it in
 #   the sum.
 
 # %%
-print(f"33B: {count['llama-1-33b'] / 1e9:.1f} billion")
 print(f"70B: rows of keys, G·d = {llama_70b.n_kv_heads * llama_70b.head_dim}; "
       f"with G = H {llama_70b.n_heads * llama_70b.head_dim}, "
       f"and {by_formula(replace(llama_70b, n_kv_heads=64)) / 1e9:.1f} billion parameters")
@@ -403,7 +404,7 @@ print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 # <summary>Answer</summary>
 #
 # The matrices of a layer grow by $2 \cdot 2 = 4$, and there are twice as many layers: $8$. Embedding and output grow
-# by $2$. That is why their share falls with size.
+# by $2$.
 #
 # </details>
 #
@@ -413,8 +414,8 @@ print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 # <details>
 # <summary>Answer</summary>
 #
-# Half as many, by 6·N·T, and so a quarter as many per parameter. Whether the larger model or the longer training gives
-# the lower loss is a matter of measurement; the rule of FLOPs cannot say.
+# Half as many, by 6·N·T, and so a quarter as many per parameter. Which of the two models gets the lower loss, the rule
+# cannot say.
 #
 # </details>
 #
@@ -438,7 +439,7 @@ print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 # ### 1. How many GPUs?
 #
 # A model of N parameters is to read `tokens` tokens within `days` days. Each GPU does `flops` FLOPs per second. By the
-# rule 6·N·T, how many GPUs are needed at least? (A whole number: half a GPU does not exist.)
+# rule 6·N·T, how many GPUs are needed at least?
 
 # %% tags=["exercise"]
 def gpus_needed(parameters, tokens, flops, days):
@@ -503,6 +504,7 @@ def count_relative(config):
 #
 # 1. Seven numbers give a Llama's parameters; in large ones about two thirds or more are feed-forward.
 # 2. Training costs about 6·N·T FLOPs: 2 forward and 4 backward; the scores of a long context come on top.
-# 3. The 65B took three weeks on 2,048 GPUs, each of which delivered about half (48 percent) of what its maker states.
+# 3. At L1's rate the 65B takes three weeks on 2,048 GPUs without a stop; each does about half (48 percent) of what its
+#    maker states.
 # 4. Most of Llama 1's data is from the web; its 65B read Wikipedia and books more than twice, code less than once.
 # 5. Llama 2 has more data, a longer context and, in its two large sizes, shared keys and values.
