@@ -96,8 +96,8 @@ print(f"{without / 1e9:.1f} billion FLOPs without, {cached / 1e9:.2f} with: "
       f"{without / cached:.0f} times as many")
 
 # %% [markdown]
-# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many. (The FLOPs are not
-# quite 114 times as many: each token needs one row of logits either way.)
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many. (The FLOPs stay
+# below that: each token needs one row of logits either way.)
 #
 # And in time, on the machine that built this page, for the whole story:
 
