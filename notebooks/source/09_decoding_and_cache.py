@@ -46,8 +46,7 @@ check = checks.lesson("09")
 # Now a fourth token comes, with the value $2$. It gets $(3 + 6 + 9 + 2) / 4 = 5$. What tokens 0, 1 and 2 got does not
 # change, because no token looks ahead. To compute the $5$ we need the *values* $3, 6, 9$ (and the keys, to know the
 # weights), but none of the results $3$, $4.5$ and $6$. So it is enough to keep keys and values: that is the *cache*.
-# (The next layer needs $3$, $4.5$ and $6$ once, to make its own keys and values; as they never change, it keeps those
-# instead.)
+# (The next layer needs $3$, $4.5$ and $6$ once, to make its own keys and values, and keeps these instead.)
 
 # %%
 q = k = np.zeros((1, 4, 2), np.float32)                   # (H, T, d) and (G, S, d)
@@ -97,7 +96,8 @@ print(f"{without / 1e9:.1f} billion FLOPs without, {cached / 1e9:.2f} with: "
       f"{without / cached:.0f} times as many")
 
 # %% [markdown]
-# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many.
+# Without a cache, token n costs n rows, and T tokens cost T(T + 1)/2, so about T/2 times as many. (The FLOPs stay
+# below that: each token needs one row of logits either way.)
 #
 # And in time, on the machine that built this page, for the whole story:
 
@@ -107,7 +107,7 @@ def last_row(name, x):                                    # a tap: logits for th
 
 
 cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
-for again in range(3):                                    # the fastest of three counts
+for again in range(3):                                    # the fastest of three runs
     cache = nl.new_cache(weights, config, T)
     for n in range(1, T + 1):
         start = time.perf_counter()
@@ -137,7 +137,7 @@ print(f"the mean token takes {without.mean() / cached.mean():.0f} times as long 
 # With a cache, generation is a loop of three steps: sample a token, feed it, take the new logits.
 #
 # **Predict.** The loop below writes 20 tokens. How many times does it call `forward` itself, and could one call be
-# saved? (`exact` holds the weights in float64: the same text on every processor. Temperature, lesson
+# saved? (`exact` holds the weights in float64, so that rounding hardly ever changes the text. Temperature, lesson
 # [10](10_objective_and_sampling.ipynb): below 1 it favours likely tokens.)
 
 # %%
@@ -240,7 +240,7 @@ figures.show(figure, "Six tokens, then four, then one (blue: may be seen): each 
 # positions anew in each call turns every decoded token by 0.
 #
 # **Predict.** A prompt of 100 tokens is read correctly; the others come one by one, all turned as if at position 0.
-# Their loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 5 or 10 nats?
+# Their loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 4 or 8 nats?
 
 # %%
 def as_position_0(name, x):                               # RoPE at position 0 turns nothing
@@ -284,10 +284,10 @@ for label, mask in masks.items():
 nl.causal_mask = right                                    # put back
 
 # %% [markdown]
-# **Explain.** In the first piece T = S, and the triangle is right. From the second on, row t of a piece sees the first
-# t + 1 tokens of the story, and not the words just before its own. No mask at all shows each token those that follow it
-# in its piece, the answer among them. A model that was trained to look back gains nothing from it: the loss rises, in
-# the first piece too.
+# **Explain.** In the first piece T = S, and the triangle is right. From the second on, row i of a piece sees the first
+# i + 1 tokens of the story, and neither its own token nor those just before it. No mask at all shows each token those
+# that follow it in its piece, the answer among them (but for the last). A model that was trained to look back does not
+# profit on the whole: the loss rises, in the first piece too.
 #
 # ## Why decoding is slow
 #
@@ -320,11 +320,13 @@ square = rng.standard_normal((1500, 1500), dtype=np.float32)
 tall = rng.standard_normal((8000, 8000), dtype=np.float32)                   # 256 MB
 row = rng.standard_normal((1, 8000), dtype=np.float32)
 peak = 2 * 1500**3 / fastest(lambda: square @ square)
-bandwidth = tall.nbytes / fastest(lambda: row @ tall)
+bandwidth = tall.nbytes / min(fastest(lambda: row @ tall), fastest(lambda: tall.max()))
 busy = time.process_time()                                # seconds of all cores together
 elapsed = seconds(lambda: square @ square)
 print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB/s; "
       f"cores at work: {(time.process_time() - busy) / elapsed:.0f}")
+print(f"both allow the same at {peak / bandwidth:.1f} FLOPs per byte, about "
+      f"{peak / bandwidth * 4 / 2:.0f} rows")
 
 matrices = [w for layer in weights["layers"] for part in ("attn", "ffn")
             for w in layer[part].values()] + [weights["output"]]
@@ -340,14 +342,13 @@ for rows in (1, 4, 16, 64, 256, 500):
           f"formula; {rate / 1e9:4.1f} billion FLOPs/s")
 figures.show(figures.roofline(peak, bandwidth, points),
              "What memory (slope) and arithmetic (flat) allow on the machine that built this page, "
-             "and this model's forward pass: with more rows it climbs along the slope, then runs "
-             "under the flat part, and sinks a little at 500.")
+             "and this model's forward pass: with more rows it climbs below the slope, less "
+             "steeply, then runs under the flat part, and sinks a little at 500.")
 
 # %% [markdown]
-# **Explain.** One row is bounded by memory, the products of 500 by arithmetic; on the machine of the example both allow
-# the same at $8$ rows. (Only weights count as bytes here. The scores of a long prompt have FLOPs but no parameters, and
-# are read and written as well: see the next table. And 20 MB of weights may stay in a processor's own fast memory; then
-# a point can lie above the slope.)
+# **Explain.** One row is bounded by memory, 500 by arithmetic. In float32 the intensity is T / 2, so in the example
+# arithmetic takes over at $8$ rows; the second line says where it does here. (20 MB of weights may stay in a
+# processor's own fast memory; then a point can lie above the slope.)
 #
 # **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same
 # layers and heads with next to no width, which does most of the rest. Which of the two takes more of a single row,
@@ -381,31 +382,28 @@ for rows in (1, 16, 64, 500):
                  seconds(lambda: nl.forward([1] * rows, narrow, layout))]
         best = np.minimum(best, again)
     whole, products, no_width = 1000 * best
-    reading, computing = weight_bytes / bandwidth, flops(rows, rows, rows) / peak
+    reading = weight_bytes / bandwidth
+    computing = flops(rows, 0, rows) / peak               # S = 0: without the scores, as *products*
     print(f"{rows:13} {1000 * reading:10.1f} {1000 * computing:12.1f} {whole:11.1f} "
           f"{products:10.1f} {no_width:10.1f}")
 
 # %% [markdown]
-# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. From one row to 16
-# the products do sixteen times the arithmetic, in far less than sixteen times the time: a single row does not wait for
-# arithmetic. (At 16 they reach neither limit; only many rows come near one.) The rest of a single row is a few hundred
-# calls of NumPy, each with a price however small its arrays are. From 64 rows to 500 the rest grows much faster than
-# the rows, as only the scores of T · S pairs do. (Scores and mix are products too: *arithmetic* counts them, *products*
-# does not, and with d 2 *no width* hardly does. So at 500 the last two do not add up to *forward*.) Each limit asks for
-# another remedy:
+# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. The products of one
+# row take about one and a half times what memory allows, those of 500 little more than arithmetic allows, those of 16
+# more than twice what either allows. The rest of a single row is a few hundred calls of NumPy, each with a price
+# however small its arrays are. (The last two columns do not add up to *forward*: both lack scores and mix, norms, SiLU
+# and additions at full width.) Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Scores*: at 500 rows the passes over T · S scores take about as long as the products. FlashAttention ([Dao et
-#   al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory.
+# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 its passes over T · S scores take
+#   about as long as the products. FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that
+#   stay in fast memory.
 # - *Calls*: make fewer; a compiler joins several in one.
 #
 # So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: rows that go together cost
 # about a tenth of a row alone (divide *forward* by rows).
-#
-# The [README](../README.md#how-fast) shows how near the file comes to these limits, next to PyTorch, up to 7 billion
-# parameters.
 #
 # ## How fast can 7B decode?
 #
@@ -428,9 +426,8 @@ for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
 # %% [markdown]
-# **Explain.** However fast the machine computes, one sequence that gets one token for each reading is no faster than
-# that. A *batch* decodes many sequences at once: weights that are read once serve them all, as they serve the rows of a
-# prompt, until arithmetic is the limit. But the cache is read for each sequence separately.
+# **Explain.** A *batch* decodes many sequences at once: weights that are read once serve them all, as they serve the
+# rows of a prompt, until arithmetic is the limit. But the cache is read for each sequence separately.
 #
 # **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full
 # caches does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?
@@ -450,8 +447,8 @@ for name in ("llama-2-7b", "llama-2-70b"):
 #
 # ## Weights that stay in the file
 #
-# Files hold 16 bits for each weight; in memory float32 takes twice as much, and a large model may not fit. Could NumPy
-# multiply the 16 bits as they are?
+# Files hold 16 bits for each weight, as float16 or bfloat16; in memory float32 takes twice as much, and a large model
+# may not fit. Could NumPy multiply the 16 bits as they are?
 
 # %% tags=["timing"]
 w16 = rng.standard_normal((1000, 1000)).astype(np.float16)
@@ -460,9 +457,10 @@ slower = fastest(lambda: row16 @ w16) / fastest(lambda: row16.astype(np.float32)
 print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
-# It could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. So
-# `nl.load(folder, lazy=True)` leaves the matrices in their file, and puts a `LazyMatrix` in place of each array. Its
-# `x @ w` takes a block of rows of the file, widens it to float32, multiplies, and forgets it.
+# float16 it could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. bfloat16,
+# as in our file, is no type of NumPy's at all. So `nl.load(folder, lazy=True)` leaves the matrices in their file, and
+# puts a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows of the file, widens it to float32,
+# multiplies, and forgets it.
 #
 # **Predict.** The model is loaded lazily. Does any line of `forward` have to change? Are the logits the same?
 
@@ -475,7 +473,8 @@ print(f"{type(lazy['output']).__name__}, {lazy['output'].w.dtype} on disk; "
 # %% [markdown]
 # **Explain.** No line changes: `LazyMatrix` tells NumPy to stand back (`__array_ufunc__ = None`), so `x @ w` calls its
 # own `__rmatmul__`. The numbers are the same up to rounding, as widening 16 bits to 32 is exact. So a model can run
-# that would not fit, at the price of widening every weight anew for each token.
+# that would not fit, at the price of widening every weight anew for each token, and of reading it from disk each time
+# if memory cannot hold the file either: at 2 GB/s, the 13.2 GB of 7B take 7 seconds a token.
 #
 # ## Long prompts
 #
@@ -496,8 +495,7 @@ apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
 print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
 
 # %% [markdown]
-# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks. (On several cores, chunks can follow each other a
-# layer apart: `nl.forward_in_chunks`.)
+# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks.
 #
 # ## When the context is full
 #
@@ -517,9 +515,9 @@ except nl.InputError as error:
 
 # %% [markdown]
 # **Explain.** One more than there is room for: 505 and 7 fill the context, and the eighth is drawn from the last
-# logits, but goes through the model no more. A port may stop as here, or read the last part of the text again as a new
-# prompt, at positions from 0, and say so. To write over the oldest tokens without a word gives other numbers than the
-# model's.
+# logits, but goes through the model no more. `generate` just ends early: count what it gave. A port may stop so, or
+# read the last part of the text again as a new prompt, at positions from 0, and say so. To write over the oldest tokens
+# gives other numbers than the model's.
 #
 # ## In the wild
 #
@@ -608,7 +606,8 @@ def append(store, length, new):
 # %% [markdown]
 # ### 3. Guess several tokens, check them at once
 #
-# Where memory is the limit, a few rows cost little more than one. *Speculative decoding* ([Leviathan et
+# Where memory is the limit, a few rows cost little more than one (in the table above, 16 cost two to three times as
+# much). *Speculative decoding* ([Leviathan et
 # al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the next n tokens, and the large one checks
 # all of them in one forward pass. It gets the last token before the draft and then the draft, and gives n + 1 rows. Row
 # i says which token it would have written in the place of `draft[i]`; the last row says what comes after it. Both
