@@ -730,8 +730,8 @@ def draw_file(header, start, total):
     ax.plot([x0, 1], [6.3, 3.2], [x1, 39], [6.3, 3.2], color=GREY, linestyle=":", linewidth=1)
     inner = {name.split(".")[-2].removesuffix("_proj"): span for name, span in spans.items() if ".layers.0." in name}
     strip(1.6, inner, low, high, ["#ffffff", "#cfe8f7"])
-    ax.text(1, 0.8, "the two norms of a layer, 512 bytes each, are thinner than a line; k and v are a quarter of q",
-            fontsize=9, color=GREY, va="center")
+    ax.text(1, 0.8, "norms (512 bytes each, model.norm last) are thinner than a line; no label: k, left of o, and v, "
+            "right of q", fontsize=9, color=GREY, va="center")
     return figure
 
 
