@@ -3,7 +3,7 @@
 # dependencies = ["numpy>=2,<3", "safetensors>=0.4,<1", "ml_dtypes>=0.5,<1", "sentencepiece>=0.2,<1",
 #                 "threadpoolctl>=3,<4", "tqdm>=4.60,<5"]
 # ///
-"""Llama 1 and 2 in NumPy: every step between a prompt and its next token, each with its place in the papers.
+"""Llama 1 and 2 in NumPy: every step between a prompt and its next token, with its place in the papers.
 
     x = embedding[tokens]                             one row of D numbers (the width) for each token id
     for each layer:
@@ -47,8 +47,8 @@ class InputError(ValueError):
 class Config:
     """The numbers that define a Llama (D, L and H: LLaMA, table 2).
 
-    Raises InputError for a number that is not positive, for an odd d, if G does not divide H, and if d is not given and
-    H does not divide D.
+    Raises InputError for a number that is not positive, for an odd d (section 4 needs pairs), if G does not divide H,
+    and if d is not given and H does not divide D.
     """
     dim: int                     # D
     n_layers: int                # L
@@ -136,10 +136,10 @@ def under(prefix, tap):
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
-    Pair i = 0, 1, ... turns at position p by p * theta^(-2i/d) radians (RoPE, section 3.2.2, which counts i from 1).
+    Pair i = 0, 1, ... turns by its frequency, theta^(-2i/d) radians, per position (RoPE, section 3.2.2: i from 1).
     """
     # Rounded where Hugging Face rounds: the last bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
-    # Only the power is first computed in float64, because float32 powers differ from library to library.
+    # The power alone is computed in float64, then rounded, because float32 powers differ from library to library.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
@@ -194,7 +194,7 @@ def attention(q, k, v, mask, tap=ignore):
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # q·k grows about like sqrt(d): unscaled, one key gets most
+    scores /= math.sqrt(d)                                # q·k grows like sqrt(d): unscaled, one key gets most weight
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -251,7 +251,7 @@ def feed_forward(x, gate, up, down, tap=ignore):
 
 
 def block(x, attn_norm, attn, ffn_norm, ffn, cos, sin, mask, eps, cache=None, tap=ignore):
-    """One layer, (T, D) -> (T, D): attention, then feed-forward, each on x normalised, its result added to x."""
+    """One layer, (T, D) -> (T, D): each part reads x normalised and adds to x itself (pre-norm: LLaMA, section 2.2)."""
     h = tap("attn_norm", rms_norm(x, attn_norm, eps))
     h = self_attention(h, **attn, cos=cos, sin=sin, mask=mask, cache=cache, tap=under("attn", tap))
     x = tap("x_attn", x + h)
@@ -266,13 +266,13 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     `cache` is a list with a KVCache for each layer: the tokens continue those that it holds, and are added to it.
     Raises InputError for ids outside the vocabulary and for more tokens than the context or the cache holds.
     """
-    tokens = check_tokens(tokens, config.vocab_size)
-    start = cache[0].length if cache else 0               # between calls, all layers hold the same number
+    tokens = check_tokens(tokens, config.vocab_size)      # an array of integers now
+    start = cache[0].length if cache else 0               # after a completed call, all layers hold the same number
     n_seen = start + len(tokens)
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # to compute in: norms always have it (section 13)
+    dtype = weights["norm"].dtype                         # to compute in; others may be stored smaller (section 13)
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -309,8 +309,8 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow, so only tokens that may belong are sorted: even V tokens with less than (1 - top_p) / V
-        # each would have less than 1 - top_p together, so the others reach top_p without them.
+        # Sorting all V is slow, so tokens below (1 - top_p) / V are left out first: at most V, they sum to less than
+        # 1 - top_p, so the others, all more likely, reach top_p without them.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what those ranked above add up to
@@ -338,7 +338,7 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens token ids, one by one; none after a stop id, or once the context or cache is full.
+    """Yield up to max_new_tokens ids; none after a stop id, or after the one that follows a full context or cache.
 
     With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
     through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
