@@ -17,7 +17,7 @@
 # | --- | --- |
 # | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
-# | **It assumes** | lesson [03](03_attention.ipynb) |
+# | **It assumes** | lessons [03](03_attention.ipynb) and [04](04_rope.ipynb) |
 # | **Minutes** | 90 |
 #
 # T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
@@ -40,11 +40,11 @@ check = checks.lesson("05")
 #
 # While a Llama generates, it keeps the keys and values of every token that it has seen: the *cache* (lesson
 # [09](09_decoding_and_cache.ipynb)). With each new token all of them are read again. A query is used once, for its own
-# token, and forgotten. So it is the cache that grows with the text, and with the number of texts that are generated at
-# the same time.
+# token, and forgotten. So the cache grows with the text, and with the number of texts generated at the same time.
 #
-# In a library several readers share a book. Likewise, several query heads can share the keys and values of one head.
-# Three ways to do it (GQA paper, section 2.2; Llama 2, section A.2.1):
+# Several query heads can share the keys and values of one head. Three ways to do it (GQA paper: Ainslie and others,
+# [arXiv 2305.13245](https://arxiv.org/abs/2305.13245), section 2.2; MQA: Shazeer,
+# [arXiv 1911.02150](https://arxiv.org/abs/1911.02150); Llama 2, section A.2.1):
 #
 # - *multi-head attention*, MHA: G = H. Each query head has a key/value head of its own.
 # - *grouped-query attention*, GQA: 1 < G < H. Each group of H/G query heads shares one.
@@ -59,8 +59,7 @@ check = checks.lesson("05")
 #
 # $$K_0 = \begin{pmatrix} 2 & 0 \\ 0 & 1 \end{pmatrix} \qquad K_1 = \begin{pmatrix} 1 & 1 \\ 3 & 1 \end{pmatrix}$$
 #
-# - Scores (undivided): $q_0$ with the rows of $K_0$: $2, 0$. $q_1$ with the same rows: $0, 1$. The two heads ask
-#   different questions of the same keys, and get different answers.
+# - Scores (undivided): $q_0$ with the rows of $K_0$: $2, 0$. $q_1$ with the same rows: $0, 1$.
 # - To store: 2 tokens · 2 key heads · 2 numbers for the keys, and as many for the values: $16$ numbers. With G = H it
 #   would be $32$, with G = 1 only $8$.
 #
@@ -76,11 +75,10 @@ for h in range(4):
           f"with G = 1 it would be {keys[0] @ queries[h]}")
 
 # %% [markdown]
-# **Explain.** $q_2$: $2, 4$, and $q_3$: $0, 2$. With one key head for all they would get $2, 1$ and $2, -1$. The
-# arithmetic of a head stays as it was; sharing only says whose keys it reads.
+# **Explain.** The arithmetic of a head stays as it was; sharing only says whose keys it reads.
 #
-# (The Llama on the [handout](handout.pdf) has H = G = 1, so nothing to share. With a second query head on the same
-# keys, its `wq` and `wo` would be twice as large; `wk`, `wv` and the cache would stay.)
+# (The Llama on the [handout](handout.pdf) has H = G = 1: nothing to share. A second query head on the same keys would
+# double `wq` and `wo`; `wk`, `wv` and the cache would stay.)
 #
 # ## In the model
 #
@@ -104,11 +102,11 @@ figures.show(figures.sharing(H, (H, G, 1), d), "The eight query heads of this mo
 # ## Who reads whom
 #
 # Query head h reads key head ⌊h / (H/G)⌋: the first four read key head 0, the others key head 1. The order is a
-# convention, and the weights were trained with it. A port deals the keys out in turn instead, like cards: head h reads
-# key head h mod G. All shapes fit.
+# convention, and the weights were trained with it. Suppose a port (the model rewritten in another language) deals the
+# keys out in turn instead: head h reads key head h mod G. All shapes fit.
 #
-# To see what that does, we leave the program alone and move the query heads instead: if heads 0, 2, 4 and 6 stand
-# first, they meet key head 0, as they would in the port.
+# We leave the program alone and move the query heads instead: if heads 0, 2, 4 and 6 stand first, they meet key head 0,
+# as in the port.
 #
 # **Predict.** How many of the eight heads does the port give the keys that they were trained with: 0, 2 or 4? The loss
 # on our story is 2.12 nats per token as trained. Is it about $2.2$, $3$ or $5$ in the port?
@@ -149,18 +147,18 @@ for label, order in orders.items():
 
 # %% [markdown]
 # **Explain.** In turn, four of the eight heads read keys and values that were not made for them, and the loss rises by
-# one nat. With the groups swapped no head keeps its keys, and it is worse. Within a group the order does not matter:
-# reordering by itself does no harm. The last column is another control: on this story, heads that read the wrong keys
-# do more harm than silent ones (with the groups swapped: than no attention at all).
+# one nat. With the groups swapped no head keeps its keys, and it is worse. Within a group reordering does no harm. The
+# last column is another control: on this story, heads that read the wrong keys do more harm than silent ones (with the
+# groups swapped: than no attention at all).
 #
 # ## Do shared keys make shared maps?
 #
-# How different are two maps of attention? Count the share of weight that one would have to move to become the other.
-# With a pencil: from the weights $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ half of the weight moves, $0.5$. Equal maps
-# give 0, maps with nothing in common 1.
+# How different are two maps of attention? Count the share of weight that must move to turn one into the other. With a
+# pencil: from $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ it is $0.5$. Equal maps give 0, maps with nothing in common 1.
 #
-# Do other keys make more? To rule out chance, we split the eight heads into two fours in all 35 ways, and count the
-# splits with more similar maps than the one by keys. (Layer 0, where all maps are much alike, is left out.)
+# Do other keys make more? To see whether that is more than chance, we split the eight heads into two fours in all 35
+# ways, and count the splits with more similar maps than the one by keys. (Layer 0, where all maps are much alike, is
+# left out.)
 #
 # **Predict.** Two heads of a layer that share keys: is that share near 0, about $0.3$, or more than $0.5$?
 
@@ -176,10 +174,8 @@ def to_move(one, other):                                  # two maps, (T, S) eac
     return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
 
 
-print("share of weight to move   same keys   other keys   more similar splits   (layer 0)")
+print("share of weight to move   same keys   other keys   more similar splits")
 for label, run in (("sentence", trace), ("story", on_story)):
-    pairs = combinations(run["layers.0.attn.probs"], 2)
-    first = np.mean([to_move(one, other) for one, other in pairs])      # all pairs of heads
     moves = np.zeros((H, H))                              # for each two heads, mean over layers
     for i in range(1, config.n_layers):
         probs = run[f"layers.{i}.attn.probs"]
@@ -189,9 +185,9 @@ for label, run in (("sentence", trace), ("story", on_story)):
     for three in combinations(range(1, H), 3):            # head 0 and these, and the other four
         fours = [0, *three], [h for h in range(1, H) if h not in three]
         splits[three] = np.mean([moves[pair] for four in fours for pair in combinations(four, 2)])
-    by_keys = splits[1, 2, 3]
+    by_keys = splits[1, 2, 3]                             # heads 0 to 3, and 4 to 7
     print(f"{label:8} {by_keys:26.2f} {moves[:4, 4:].mean():12.2f} "
-          f"{sum(x < by_keys for x in splits.values()):15} of {len(splits)} {first:11.2f}")
+          f"{sum(x < by_keys for x in splits.values()):15} of {len(splits)}")
 
 # %%
 def two(layer, first, second):
@@ -224,7 +220,8 @@ ipywidgets.interact(choose, layer=(0, config.n_layers - 1), first=(0, H - 1), se
 # %% [markdown]
 # **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the
 # extreme. With other keys it is a little more, and on both texts no split has more similar maps than the one by keys.
-# Still the maps are far from equal: the queries tell the heads apart.
+# (By chance that would happen in 1 of 35; two texts of one model are not two trials.) Still the queries tell the heads
+# apart.
 #
 # ## What is copied?
 #
@@ -235,8 +232,8 @@ ipywidgets.interact(choose, layer=(0, config.n_layers - 1), first=(0, H - 1), se
 # $$\begin{pmatrix} 1 & 1 \\ 1 & -1 \end{pmatrix} \begin{pmatrix} 1 & 3 \\ 1 & 1 \end{pmatrix} =
 # \begin{pmatrix} 2 & 4 \\ 0 & 2 \end{pmatrix}$$
 #
-# Stacking is not always free: queries come token by token, all heads of a token side by side. To stand one group after
-# the other, the queries of several tokens must be copied into another order.
+# Queries come token by token, all heads of a token side by side. To stand one group after the other, the queries of
+# several tokens must be copied into another order.
 #
 # **Predict.** In one layer of this model, 17 tokens are computed at once. Which way copies more bytes, repeated keys or
 # stacked queries? And if 16 tokens are in the cache, and only the 17th is computed?
@@ -268,9 +265,10 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 
 # %% [markdown]
 # **Explain.** Repeating copies H·S·d keys and as many values. At once, stacking copies half of that, the H·T·d queries,
-# as here T = S; for the values it copies nothing, as the weights already stand group by group. One token at a time, it
-# copies nothing at all, as the queries of one token stand in the right order too; repeating copies *all* keys and
-# values again.
+# as here T = S; for the values it copies nothing, as the weights already stand group by group. One token at a time it
+# copies nothing, as the queries of one token stand in the right order too; repeating copies *all* keys and values
+# again. (Broadcasting, `q.reshape(G, H // G, T, d) @ k[:, None].swapaxes(-1, -2)`, needs no copy of ours either;
+# it is H small products instead of G larger ones.)
 #
 # ## What it saves
 #
@@ -286,21 +284,21 @@ def bytes_per_token(c, width=2):                          # width 2: float16
     return 2 * c.n_layers * c.n_kv_heads * c.head_dim * width
 
 
-print("float16 cache           per token     context   full context")
+print("float16 cache            per token     context   full context")
 for name, c in nl.PRESETS.items():
     each = bytes_per_token(c)
-    print(f"{name:12} H/G {c.n_heads}/{c.n_kv_heads:<4} {each / 2**10:6.0f} KiB "
+    print(f"{name:12} H {c.n_heads}, G {c.n_kv_heads:<3} {each / 2**10:6.0f} KiB "
           f"{c.max_seq_len:11,} {c.max_seq_len * each / 2**30:10.2f} GiB")
 
 # %% [markdown]
 # **Explain.** That of 7B: 512 against 320 KiB for each token. In Llama 2 the 70B and the 34B (never released; its other
 # sizes here are Code Llama 34B's) have G 8; the smaller ones share nothing, as in Llama 1.
 #
-# Why 8? Meta spreads such a model over eight GPUs, a key/value head on each. In its tests with G 1 the one head was
-# copied to all eight, so the cache was no smaller (section A.2.1).
+# One reason for 8: Meta spreads such a model over eight GPUs, a key/value head on each. In its tests with G 1 the one
+# head was copied to all eight, so the cache was no smaller than with G 8 (section A.2.1).
 #
-# To write one token, a machine reads all weights once, and for each text its whole cache. The weights serve all texts
-# that it generates at the same time; a cache serves one.
+# To write the next token of several texts at the same time, a machine reads the weights once, and of each text the
+# whole cache.
 #
 # **Predict.** The 70B, 2 bytes per number, takes about $130$ GiB, and a server generates 32 texts of 4,096 tokens at
 # the same time. Do their caches take more or less than the weights? And if G were H, 64?
@@ -316,16 +314,18 @@ for label, c in (("70B", llama_70b), ("70B with G 64", replace(llama_70b, n_kv_h
           f"of 32 texts {32 * cache:3.0f} GiB")
 
 # %% [markdown]
-# **Explain.** Far less with G 8. With G = H the caches would be more than twice as large as the weights.
+# **Explain.** With G 8 they take less, with G = H more than twice as much.
 #
-# Such a model nearly exists, Llama 1's 65B. From it to the 70B three sizes changed: G from 64 to 8, F from 22,016 to
-# 28,672 (1.3 times), and the context from 2,048 to 4,096. D, H and L stayed.
+# A 70B with G = H nearly exists, Llama 1's 65B. From it to the 70B three sizes changed: G from 64 to 8, F from 22,016
+# to 28,672 (1.3 times), and the context from 2,048 tokens, half of what is counted here, to 4,096. D, H and L stayed.
 #
 # ## What it costs
 #
-# Fewer keys and values could make a worse model. The model of this course cannot tell, as it was trained with G 2 from
-# the start. Meta trained three models of 30B alike, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up
-# for what attention lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size.
+# Does sharing make a worse model? Ours cannot tell: it was trained with G 2 from the start. Meta trained three models
+# of about 30B, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up for what attention lost, F was made
+# 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (With the proportions of Llama 1, F
+# gives back more than sharing saved, as from the 65B to the 70B: 65.3 to 69.0 billion. So the trial says what sharing
+# costs *with a larger F*.)
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -347,22 +347,21 @@ for name, (average, seconds) in t5.items():
     print(f"T5-XXL, {name:8} {average} points, {t5['MHA'][1] / seconds:.1f} times as fast")
 
 # %% [markdown]
-# **Explain.** All within half a point of MHA. With GQA the model is as good as with MHA, better in six tests and worse
-# in four; with MQA it is worse in nine of eleven, by at most 1.9 points. (One training of each: such differences can
-# also be chance.) The GQA paper (table 1) converted a trained MHA model, T5-XXL, and trained it 5 percent further.
-# Again GQA keeps nearly all points, and is nearly as fast as MQA.
+# **Explain.** In Meta's trial both are within half a point of MHA: GQA is better in six tests and worse in four, MQA
+# worse in nine of eleven, by at most 1.9 points. (One training of each: such differences can also be chance.) The GQA
+# paper (table 1) converted a trained MHA model, T5-XXL, and trained it 5 percent further. Again GQA keeps nearly all
+# points, and is nearly as fast as MQA.
 #
 # ## From two heads to one
 #
 # The GQA paper (section 2.1) shares the heads of a model that was trained *without* sharing: it replaces the matrices
-# of the heads that are to share by their *mean*, and trains a little further. Here is the first half of that, without
-# the training: the two key/value heads of each layer become one. The ways: the *mean of both*; *head 0 alone* or *head
-# 1 alone*; and, as a control, *random numbers*.
+# of the heads that are to share by their *mean*, and trains a little further. We do the first half alone: the two
+# key/value heads of each layer become one. The ways: the *mean of both*; *head 0 alone* or *head 1 alone*; and, as a
+# control, *random numbers* (both heads, one draw).
 #
-# Think of the score that a query of group 0 gets. It was trained with $k_0$. With head 0 alone it keeps $q \cdot k_0$,
-# while the queries of group 1 get nothing that they know. With the mean it gets $\tfrac12 q \cdot k_0 + \tfrac12 q
-# \cdot k_1$: half of what it knows, and half of something foreign. So does every query. (The code
-# changes the values too; they are mixed in the same way.)
+# Think of the score of a query of group 0, trained with $k_0$. With head 0 alone it keeps $q \cdot k_0$, while the
+# queries of group 1 get nothing that they know. With the mean it gets $\tfrac12 q \cdot k_0 + \tfrac12 q \cdot k_1$:
+# half of what it knows, and half of something foreign.
 #
 # **Predict.** Which costs less: the mean, or one head alone?
 
@@ -406,16 +405,16 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
     print(f"{label:25} {loss(silence(heads)):8.2f} {loss(silence(heads), text=SENTENCE):9.2f}")
 
 # %% [markdown]
-# **Explain.** It depends on the head. Head 0 alone costs least; the last two lines say why: the query heads that it
-# serves, 0 to 3, matter more here than 4 to 7. And again, heads that lose their keys and values do at least as much
-# harm as silent ones. The mean costs more than head 0 alone on both texts; against head 1 it is equal on the story, and
-# better on the sentence. Each of the three is better than random numbers.
+# **Explain.** It depends on the head. Head 0 alone costs least on both texts; the last two lines suggest why: the query
+# heads that it serves, 0 to 3, matter more here than 4 to 7. And again, heads that lose their keys and values do at
+# least as much harm as silent ones. Against head 1 the mean is equal on the story, and better on the sentence. Each of
+# the three is better than random numbers.
 #
 # ### Why the mean costs so much
 #
-# Two things happened to every query: what it knows was halved, and something foreign was added. Each can be had alone.
-# *Half of its own*: both heads stay, halved, and nothing is added. *Own and foreign*: the sum of both heads instead of
-# their mean, so nothing is halved. And as a control, *own and random*: what is added are random numbers.
+# Two things happened to the keys of every query, and to the values: its own were halved, and foreign ones added. Each
+# can be had alone. *Half of its own*: both heads stay, halved. *Own and foreign*: the sum of both heads instead of
+# their mean. And as a control, *own and random*: random numbers are added.
 #
 # **Predict.** Which does damage: only the halving, only the foreign head, or each of them? And is a foreign head better
 # than random numbers?
@@ -431,24 +430,26 @@ for label, text in (("story", STORY), ("sentence", SENTENCE)):
     print(f"own and random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
 
 # %% [markdown]
-# **Explain.** Each does, about as much as the other, and together they do more. Random numbers in place of the foreign
-# head cost a little less on the story, a little more on the sentence: these queries can use it no better than noise.
+# **Explain.** Each does, halving more on the story, the foreign head more on the sentence; together they do more.
+# Against random weights of the same spread the texts disagree: the foreign head is worse on the story, better on the
+# sentence. So we see no clear gain from its being a trained head.
 #
-# The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. This
-# lesson, without training, says only what the change costs at first.
+# The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. We
+# see only what the change costs at first.
 #
 # ## In the wild
 #
-# - **Right with 7B and 13B, wrong with 70B only**
-#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): with G = H nothing is shared.
+# - **Right with 7B and 13B, an error with 70B**
+#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): the queries of several
+#   texts at once were reshaped to G heads, not H. With G = H that is the same.
 # - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
-#   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)). Our pencil example, H 4 and G 2, is as blind.
+#   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)).
 #
 # Which sizes show which mistake?
 
 # %%
 print("                   h % G reads       h // G reads")
-for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
+for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2), (32, 8)):
     h = np.arange(heads)
     right = h // (heads // groups)
     found = []
@@ -461,8 +462,9 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2)):
 
 # %% [markdown] tags=["result"]
 # "No such head" is loud: NumPy stops with an IndexError. (In llama.cpp's converter H/G was a number of heads in a
-# reordering, and nothing stopped.) Dealing in turn is always silent, and shows only with 1 < G < H. So test with such a
-# G, *and* with G other than H/G.
+# reordering, and nothing stopped.) But where G is larger than H/G, as in H 32, G 8, this mistake is silent too: half of
+# the key heads are never read. Dealing in turn is always silent, and shows only with 1 < G < H. So test with such a G,
+# *and* with G other than H/G.
 
 # %% [markdown]
 # ## Questions
@@ -570,5 +572,6 @@ def mean_pool(wk, d, groups):
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
 # 2. Heads that share keys still look at different tokens, as their queries differ.
 # 3. The cache is 2·L·G·d numbers per token: at a given d, H does not matter to it.
-# 4. In Meta's trial with three models of about 30B, GQA was as good as MHA, and MQA slightly worse.
+# 4. In Meta's trial (about 30B, one training each, F larger where keys are shared) GQA was as good as MHA, and MQA
+#    slightly worse.
 # 5. G = H hides dealing in turn, G = H/G hides confusing the two: test with 1 < G < H, and G other than H/G.
