@@ -267,8 +267,8 @@ print(f"{who:20} {gap[who]:+8.2f} {effect[who]:+10.2f}")
 
 # %% [markdown]
 # **Explain.** About equal. Head 3 of layer 3 has its share and half as much again, head 2 of layer 4 three quarters:
-# later steps and the other size of the row make such gaps. And no small share hides a large effect. That is one pair
-# of prompts, one difference and the last token, and no rule: a part that many later steps build on can have many
+# later steps and the other size of the row make such gaps. None of the other 48 has an effect over 0.30. That is one
+# pair of prompts, one difference and the last token, and no rule: a part that many later steps build on can have many
 # times its share, or nearly nothing where a later step makes good the loss.
 #
 # ### Where a head got it from
@@ -446,11 +446,10 @@ print(f"of {len(steps)} steps, zero costs more than the mean in {np.sum(lost[1] 
 print(f"without its mean costs more than without each of ten others in {above_all}")
 
 # %% [markdown]
-# **Explain.** More, in each of the three groups, about one and a half times as much in all. But only 2 of the 12
-# means cost more than each of ten others; luck would give about one. Most of the price is what *any* such row costs.
-# And in layers 0 to 4 zero costs more than the mean, by $4.74 - 4.27 = 0.47$ and by $0.94 - 0.67 = 0.27$; in layer 5
-# it does not. The explanation may be right in sign; but the constant is small, in layer 0 its 0.17 are about a third
-# of the gap.
+# **Explain.** More, in each of the three groups, half as much again in all. But only 2 of the 12 means cost more than
+# each of ten others; luck would give about one. Most of the price is what *any* such row costs. And in layers 0 to 4
+# zero costs more than the mean, by $4.74 - 4.27 = 0.47$ and by $0.94 - 0.67 = 0.27$; in layer 5 it does not. The
+# explanation may be right in sign; but the constant is small, in layer 0 its 0.17 are about a third of the gap.
 #
 # ## Where heads park their weight
 #
@@ -498,7 +497,7 @@ for label, ids in texts.items():
 
 # %% [markdown]
 # **Explain.** It is not the place. With `<s>` only in the middle, nearly as many heads give it more than 30 %, and the
-# most is what it was in front, within 6 percentage points; without `<s>`, no head gives the first word more than 35 %.
+# most is what it was in front, within 6 points; without `<s>`, no head gives the first word more than 35 %.
 # But `<s>` is not the only token that draws: in its place `</s>` draws more heads in five texts of seven, and in each
 # text one gives it at least 51 %. *King*, an ordinary word out of place, draws 0 to 3, with 54 % at most. In four
 # texts the strongest is the same, head 5 of layer 5. (What these heads *write* we did not measure: "park" is a guess.)
