@@ -112,7 +112,8 @@ ipywidgets.interact(draw, beta=(0.0, 8.0, 0.5));
 # %%
 figures.show(figures.draw_neuron(),
              "One neuron owns a column of gate, a column of up and a row of down: two dot "
-             "products, one sent through Swish, are multiplied; that times the row of down is added.")
+             "products, one of them through Swish, are multiplied, and the row of down, times that "
+             "number, is added.")
 
 # %% [markdown]
 # ### With a pencil
