@@ -47,7 +47,7 @@ check = checks.lesson("06")
 #
 # The *if* matters. Without it the step would be two matrix products, $(xA)B$, and those are one: $x(AB)$, a single
 # D × D matrix, however large F is. So something between the two has to bend. The usual way is a function of each number
-# alone, an *activation*. The GLU paper (section 1) writes down three:
+# alone, an *activation*. The GLU paper ([Shazeer 2020](https://arxiv.org/abs/2002.05202), section 1) writes down three:
 #
 # $$\mathrm{ReLU}(x) = \max(x, 0), \qquad \mathrm{GELU}(x) = x\,\Phi(x), \qquad \mathrm{Swish}_\beta(x) = x\,\sigma(\beta x)$$
 #
@@ -101,18 +101,19 @@ ipywidgets.interact(draw, beta=(0.0, 8.0, 0.5));
 #
 # In the plain form, one dot product decides everything: whether a neuron acts, and how much. A *gated linear unit*
 # takes two, the *gate* and the *up*, and multiplies them (section 2, equations 5 and 6). Only the gate goes through the
-# activation, so only the gate shuts the neuron for a whole half of its range:
+# activation, so only the gate holds the neuron back for a whole half of its range:
 #
 # $$\mathrm{SwiGLU}(x) = \mathrm{Swish}_1(xW) \otimes xV, \qquad
 # \mathrm{FFN}_{\mathrm{SwiGLU}}(x) = \big(\mathrm{Swish}_1(xW) \otimes xV\big)\, W_2$$
 #
-# ⊗ multiplies number by number. LLaMA (section 2.2) takes SwiGLU. The names are those of Hugging Face's files: W is
-# *gate*, V is *up*, and W₂ is *down*. Here is one neuron:
+# ⊗ multiplies number by number. [LLaMA](https://arxiv.org/abs/2302.13971) (section 2.2) takes SwiGLU. The names are
+# those of Hugging Face's files: W is *gate*, V is *up*, and W₂ is *down*. Here is one neuron:
 
 # %%
 figures.show(figures.draw_neuron(),
-             "One neuron owns a column of gate, a column of up and a row of down: two dot products "
-             "are multiplied, and the row of down, times that number, is added.")
+             "One neuron owns a column of gate, a column of up and a row of down: two dot "
+             "products, one of them through Swish, are multiplied, and the row of down, times that "
+             "number, is added.")
 
 # %% [markdown]
 # ### With a pencil
@@ -204,32 +205,31 @@ for name, ours in {"gate": gate, "up": up, "hidden": hidden, "out": out}.items()
 # ### Does the gate only decide?
 #
 # Call a gate *open* if it is above 0, and closed otherwise. It is tempting to say: "the gate decides *whether* a neuron
-# acts, the up says *how much*". Then Swish(gate) would be much the same number at all open gates. Let us see how far it
-# spreads, beside the up, and beside σ(gate), which stood in its place in the first gated unit (GLU paper, section 2).
+# acts, the up says *how much*". Then Swish(gate) would be much the same number at all open gates. How far does it
+# spread, beside the up and σ(gate), which stood in its place in the first gated unit (GLU paper, section 2)?
 #
 # **Predict.** For a large gate, what is Swish(gate), nearly? So which of the three will spread least at open gates?
 
 # %%
 is_open = gate > 0
-print("at open gates    a tenth are below    a tenth are above    ratio")
-sizes = {"sigmoid(gate)": sigmoid(gate), "Swish(gate)": swish(gate), "|up|": np.abs(up)}
+print("at open gates    a tenth are below    half    a tenth are above    ratio    closed: half")
+sizes = {"sigmoid(gate)": sigmoid(gate), "|Swish(gate)|": np.abs(swish(gate)), "|up|": np.abs(up)}
 for label, x in sizes.items():
-    low, high = np.quantile(x[is_open], [0.1, 0.9])
-    print(f"{label:14} {low:16.2f} {high:20.2f} {high / low:12.1f}")
-print("at closed gates, half are above: sigmoid {:.2f}, |Swish| {:.2f}".format(
-    np.median(sigmoid(gate[~is_open])), np.median(np.abs(swish(gate[~is_open])))))
+    low, middle, high = np.quantile(x[is_open], [0.1, 0.5, 0.9])
+    print(f"{label:14} {low:16.2f} {middle:11.2f} {high:14.2f} {high / low:14.1f} "
+          f"{np.median(x[~is_open]):13.2f}")
 
 # %%
 figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
              "Left, the product for every gate and up, as lines of equal height (dashed: "
-             "negative): at most 1.1 in size on the whole left half. Right, where this layer's T "
-             "times F pairs (gate, up) lie: most are near the middle, where the product is small.")
+             "negative): at most 1.1 in size on the left half of this picture. Right, where this "
+             "layer's T times F pairs (gate, up) lie: most near the middle, where it is small.")
 
 # %% [markdown]
-# **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does, and spreads even
-# more here. σ says less about how much (1/2 to 1 at an open gate), but it shuts worse: half of the closed gates would
-# pass 0.38 or more of their up. In SwiGLU the gate decides *whether* the neuron acts, both say *how much*, and the up
-# gives the sign (but for the small dip).
+# **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does; σ can say little
+# there (1/2 to 1). Nor is 0 a sharp border: the median closed gate passes 0.18 of its up, the median open one 0.19. So
+# the gate decides *whether* only roughly: closed, it passes at most 0.28; open, as much as it says. The sign is the
+# up's (but for the small dip).
 #
 # ## Open and closed gates
 #
@@ -285,36 +285,21 @@ for label, function in {"closed gates": only_open, "open gates": only_closed}.it
     later = loss(change_silu(function, range(1, config.n_layers))) - base
     print(f"{label:32} {everywhere:+12.2f} {later:+20.2f}")
 
-# %%
-words = figures.pieces(tokenizer, story)
-shown = slice(1, 19)                                      # the first words, without <s>
-size = np.abs(hidden[shown]) * np.linalg.norm(ffn["down"], axis=1)            # (18, F)
-strongest = np.argsort(-size.max(axis=0))[:32]
-strongest = strongest[np.argsort(size[:, strongest].argmax(axis=0))]
-figure, ax = figures.new(4.2)
-figures.matrix(ax, hidden[shown][:, strongest], rows=words[shown],
-               title=f"ffn.hidden of layer {layer}", limit=4)
-ax.set_xlabel("the 32 of F neurons with the longest additions, by the token of their longest")
-figures.show(figure, "Each column is a neuron, and the cell its product (a dash: negative). Most "
-                     "of these neurons are strong at one or two words and weak at the others.")
-near_top = np.sum(size > size.max(axis=0) / 2, axis=0)    # (F,): at how many of the words
-print(f"above half of their largest at one or two words: {np.sum(near_top[strongest] <= 2)} of 32")
-
 # %% [markdown]
 # **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: together, closed gates add a
-# row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Yet setting them to zero costs only
-# about 0.2 nats, the open ones about 6. Most of that 6 is layer 0; without it, the two are 0.14 and 1.
+# row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Setting them to zero costs only about
+# 0.2 nats, the open ones about 6. Most of that 6 is layer 0; without it, the two are 0.14 and 1.
 #
 # Half of all lengths comes from a small part of the 704 neurons: 19 in layer 0, 55 to 103 in the others. (Lengths, not
-# effects: additions may cancel.) The figure shows the strongest, *chosen* for being strong somewhere.
+# effects: additions may cancel.)
 #
 # ## What the gate does here
 #
-# A tap can put something else in the place of a layer's whole step, one layer at a time:
+# A tap can put something else in the place of a layer's step, one layer at a time, at all tokens but `<s>`:
 #
 # - **gate held**: each neuron's Swish(gate) is replaced by its mean, so the gate no longer depends on the token;
 # - **best line**: the step is replaced by a linear map, the matrix M for which the rows read · M are nearest to what
-#   the step wrote (least squares, on four or eight stories that the model tells itself);
+#   the step wrote (least squares, on seven stories that the model tells itself);
 # - **mean**: the step adds the same row at every token, its mean output;
 # - **deleted**: the step adds nothing.
 #
@@ -327,7 +312,7 @@ print(f"above half of their largest at one or two words: {np.sum(near_top[strong
 # %%
 prompt = tokenizer.encode("Once upon a time")
 texts = []
-for seed in range(9):                                     # float64: the same story everywhere
+for seed in range(8):                                     # float64: the same story everywhere
     rng = np.random.default_rng(seed)
     texts.append(prompt + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8)))
 
@@ -342,7 +327,8 @@ def traces_of(texts):
 
 find, more = texts[:4], texts[5:]                         # to fit and to name on; to fit on
 test = [texts[4], story]                                  # to test on
-find_runs, more_runs, test_runs = traces_of(find), traces_of(more), traces_of(test)
+find_runs, test_runs = traces_of(find), traces_of(test)
+fit_runs = find_runs + traces_of(more)
 
 
 def gathered(runs, name):
@@ -355,51 +341,49 @@ def with_ones(x):                                         # so that a line may h
     return np.column_stack([x, np.ones(len(x))])
 
 
-def follow_line(layer, runs):
-    """A tap that puts the best linear map of ffn_norm in the place of a layer's step."""
-    read = with_ones(gathered(runs, f"layers.{layer}.ffn_norm"))              # (N, D + 1)
-    wrote = gathered(runs, f"layers.{layer}.ffn.out")                         # (N, D)
-    line = np.linalg.lstsq(read, wrote)[0]                                    # (D + 1, D)
+def follow_line(layer, read, wrote):
+    """A tap that puts the linear map nearest to read (N, D) -> wrote (N, D) in a step's place."""
+    line = np.linalg.lstsq(with_ones(read), wrote)[0]                         # (D + 1, D)
     now = {}
 
     def tap(name, x):
         if name == f"layers.{layer}.ffn_norm":
             now["read"] = x
         if name == f"layers.{layer}.ffn.out":
-            x = (with_ones(now["read"]) @ line).astype(np.float32)
+            x = x.copy()                                  # a tapped array is never changed in place
+            x[1:] = with_ones(now["read"][1:]) @ line
         return x
     return tap
 
 
 def put(names, value):
-    """A tap that puts the same row (or number) at every token of some tensors."""
+    """A tap that puts the same row (or number) at every token but <s> of some tensors."""
     def tap(name, x):
         if name in names:
-            x = np.zeros_like(x) + value
+            x = x.copy()
+            x[1:] = value
         return x
     return tap
 
 
 # %%
-print("                      best line, fitted on")
-print("nats more     gate held   4 stories   8 stories    mean   deleted")
+print("nats more     gate held   best line    mean   deleted")
 for i in range(config.n_layers):
     silu, ffn_out = f"layers.{i}.ffn.silu", f"layers.{i}.ffn.out"
-    taps = {"gate held": put([silu], gathered(find_runs, silu).mean(axis=0)),
-            "4 stories": follow_line(i, find_runs),
-            "8 stories": follow_line(i, find_runs + more_runs),
-            "mean": put([ffn_out], gathered(find_runs, ffn_out).mean(axis=0)),
+    read, wrote = gathered(fit_runs, f"layers.{i}.ffn_norm"), gathered(fit_runs, ffn_out)
+    taps = {"gate held": put([silu], gathered(fit_runs, silu).mean(axis=0)),
+            "best line": follow_line(i, read, wrote),
+            "mean": put([ffn_out], wrote.mean(axis=0)),
             "deleted": put([ffn_out], 0)}
-    print("layer {} {:14.2f} {:11.2f} {:11.2f} {:8.2f} {:8.2f}".format(
+    print("layer {} {:14.2f} {:11.2f} {:8.2f} {:8.2f}".format(
         i, *[loss(tap) - base for tap in taps.values()]))
 middle = [f"layers.{i}.ffn.out" for i in range(1, 5)]
 print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 
 # %% [markdown]
-# **Explain.** Much less: the best line is just as linear as a held gate and costs a seventh as much. So in layer 0
-# linearity is not the main reason: a gate held at its mean is simply a bad line, no better than the same row at every
-# token. In layer 5 the line saves little: there linearity may be. (M has D + 1 unknowns for each output number: fitted
-# on more text, it mostly costs less.)
+# **Explain.** Much less: the best line is just as linear as a held gate and costs an eighth as much. So in layer 0, on
+# such texts, linearity is not the main reason: a gate held at its mean is simply a bad line, no better than the same
+# row at every token. In layer 5 the line saves little: there linearity may be.
 #
 # In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
 # twice the sum (question 3).
@@ -421,14 +405,21 @@ def read_the_embedding(layer):
 
 
 print(f"layer 0's step reads the embedding alone: {loss(read_the_embedding(0)) - base:+.2f} nats")
+first = weights["layers"][0]
+read = nl.rms_norm(weights["embedding"], first["ffn_norm"], config.norm_eps)          # (V, D)
+table = nl.feed_forward(read, first["ffn"]["gate"], first["ffn"]["up"], first["ffn"]["down"])
+distinct = set(np.concatenate([ids[1:] for ids in find + more]))
+print(f"its best line for all {len(table):,} tokens alike, not for the {len(distinct)} in the "
+      f"seven stories: {loss(follow_line(0, read, table)) - base:+.2f}")
 for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
     lengths = np.linalg.norm(gathered(test_runs, name), axis=1)
     print(f"{name:18} median length of a row {np.median(lengths):5.1f}")
 
 # %% [markdown]
-# **Explain.** Nearly nothing. Layer 0's step does not need the context: it is close to a table with one row for each
-# token, written as a formula. That is partly a fact about the attention before it, which adds rows too short to matter.
-# The step's row is far longer than the embedding: it is most of the stream after layer 0.
+# **Explain.** Nearly nothing. Layer 0's step hardly needs the context: it is close to a table with one row for each
+# token. (That is partly a fact about the attention before it, which adds rows too short to matter.) So the line above
+# had to hit only the rows of 437 tokens. The best line for the whole table costs 3.85: the table is far from linear.
+# And its rows are far longer than the embedding's: they are most of the stream after layer 0.
 #
 # ## Neurons with a name
 #
@@ -473,9 +464,9 @@ for i in range(config.n_layers):
 # %% [markdown]
 # So there are candidates (`<0x0A>` is the line break). But a name such as "the neuron for *the*" says more than "active
 # there": it says that the neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and
-# at all other tokens only, and see which of the two moves the loss.  Gains and losses count alike. The last column is
-# the neuron's part of the row that the step adds there. (The test does not catch every wrong name: *Once* begins each
-# of these texts, so its neuron may be one for the first place.)
+# at all other tokens only, and see which of the two moves the loss. Gains and losses count alike. The last column: how
+# much of the step's row there is the neuron's, measured along that row (100 %: all of it). (The test does not catch
+# every wrong name: all these texts begin with *Once*, so its neuron may be one for the first place.)
 #
 # We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
 # neurons of the same layer, drawn at random, for the same token.
@@ -488,7 +479,7 @@ def silence(layer, neuron, places):
     """A tap that sets one neuron's product to 0 at some places: a (T,) of True and False."""
     def tap(name, x):
         if name == f"layers.{layer}.ffn.hidden":
-            x = x.copy()                                  # a tapped array is never changed in place
+            x = x.copy()
             x[places, neuron] = 0
         return x
     return tap
@@ -507,6 +498,7 @@ def mean_change(layer, neuron, token, there):
     changes = []
     for ids, before in zip(test, untouched):
         places = (np.array(ids) == token) == there
+        places[0] = False                                 # never at <s>
         changes.append(np.abs(nats(ids, silence(layer, neuron, places)) - before))
     return np.concatenate(changes).mean()
 
@@ -532,15 +524,18 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
     along = np.sum(wrote * whole, axis=1) / np.sum(whole * whole, axis=1)     # 1: it is the row
     print(f"layer {i}, {best}, {piece!r:6} {found[i][best]:8.0%} {held[i][best]:6.0%} {change} "
           f"{along.mean():12.0%}")
-    print(f"         three at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} at it; "
-          f"the token is {np.mean(here):.0%} of the text")
+    usual = np.median(share_of_tokens(find_runs, find_ids, i)[token])
+    print(f"  three at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} at it; the token is "
+          f"{np.mean(here):.0%} of the text; the median neuron: {usual:.1%} active")
 
 # %% [markdown]
-# **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. There it is
-# not one of many: along the row that layer 0's step adds, 92 % is its own.
+# **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. Along the
+# row that layer 0's step adds there, 92 % is its own (an extreme case: half of the lengths takes 19 neurons at a
+# typical token). Those at random have 0 %: the median neuron of layer 0 is hardly active at *the*.
 #
 # The comma neuron does not pass: its work at commas makes more of the change than that of a neuron drawn at random, but
-# only 29 %, less than of its activity (41 %). "Has to do with commas" is true; "the comma neuron" says too much.
+# only 29 %. "The comma neuron" says too much. (A late neuron may deserve a name for what it makes come *next*, which
+# this search cannot find.)
 #
 # **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
 # and see what the model expects then:
@@ -711,7 +706,7 @@ def strongest_only(hidden, down, k):
 # ## In five lines
 #
 # 1. The feed-forward step works on each token alone: F neurons, each *if the row looks like this, add that*.
-# 2. SwiGLU is Swish(gate) · up, sent through down: the gate decides whether, both say how much, the up has the sign.
-# 3. Closed gates are small, not silent: setting them to zero costs this model 0.16 nats, losing the open ones 6.
-# 4. Layer 0's step needs no context: it is close to a table with one row for each token; a line costs 0.7 nats.
+# 2. SwiGLU is Swish(gate) · up, sent through down: closed, a gate passes at most 0.28 of the up; open, what it says.
+# 3. Closed gates are not silent: zeroing them in layers 1 to 5 costs 0.14 nats, the open ones 1 (in all, 0.16 and 6).
+# 4. In this model layer 0's step hardly needs context (0.03 nats): it is close to a table with a row for each token.
 # 5. A neuron's name is a guess until silencing it at its token moves the loss, and silencing it elsewhere does not.
