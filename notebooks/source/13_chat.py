@@ -107,8 +107,8 @@ print("ids of ' [/INST]':", *end, "- times in that text:",
 # prompt's tokens is set to zero (L2 section 3.1, which reports 27,540 annotations).
 #
 # With a pencil: five tokens are predicted, with $4$, $3$, $2$, $1$ and $3$ nats; the first two belong to the prompt.
-# Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: only the *answer's* tokens are
-# summed and counted. In code the prompt's tokens are *masked*: a row of true and false says which targets count.
+# Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: only the *answer's* tokens
+# are summed and counted. In code the prompt's tokens are *masked*: a row of true and false says which targets count.
 
 # %%
 five = np.array([4, 3, 2, 1, 3])
@@ -170,16 +170,16 @@ for word in ("story", "horse"):
 #
 # L2 asked people which of two answers is better (section 3.2.1). But to choose among many one needs a number for each.
 # A *reward model* gives it: it starts as a copy of a chat model, with one number in the place of the V logits
-# (section 3.2.2; L2 trained two, for helpfulness and for safety), usually read at the last token. It gets a prompt x and
-# an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than the one that they
+# (section 3.2.2; L2 trained two, for helpfulness and for safety), usually read at the last token. It gets a prompt x
+# and an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than the one that they
 # rejected, y_r:
 #
 # $$\mathcal{L} = -\ln \sigma(\Delta - m), \qquad \Delta = r(x, y_c) - r(x, y_r)$$
 #
 # The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability: with m = 0, the one that the reward model
 # gives to the choice people made (the *Bradley-Terry* model). The margin m is larger the clearer the preference was
-# (people marked it in four grades). With a pencil, for Δ = ln 3 and m = 0: exp(−Δ) is $1/3$, so σ is $1 / (1 + 1/3) = 3/4$, and
-# the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ) the loss is ln(1 + u), and du/dΔ = −u, so the derivative is
+# (people marked it in four grades). With a pencil, for Δ = ln 3 and m = 0: exp(−Δ) is $1/3$, so σ is $1 / (1 + 1/3) = 3/4$,
+# and the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ) the loss is ln(1 + u), and du/dΔ = −u, so the derivative is
 # −u / (1 + u) = −σ(m − Δ): steep while the order is wrong, flat when it is clearly right.
 #
 # **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
