@@ -37,12 +37,12 @@ check = checks.lesson("13")
 # %% [markdown]
 # ## From continuing to answering
 #
-# L2 gets from a model that continues texts to one that answers in three steps (section 3):
+# L2 gets there in three steps (section 3):
 #
 # 1. *Supervised fine-tuning*: training goes on, on dialogues that people wrote.
-# 2. *A reward model* learns from people's choices between two answers which one they prefer.
+# 2. *A reward model* learns from people's choices between two answers.
 # 3. *Reinforcement learning from human feedback*: the model answers, the reward model judges, and the model is trained
-#    towards what was judged well: by rejection sampling, later by PPO as well.
+#    towards what was judged well.
 
 # %%
 figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in (people "
@@ -50,13 +50,16 @@ figures.show(figures.pipeline(), "From text to a chat model: on the left what go
                                  "the loop on the right was gone through several times.")
 
 # %% [markdown]
-# The model that ships tells fairy tales and cannot chat. But the arithmetic of each step can be shown on it.
+# The model that ships cannot chat, but the arithmetic of each step can be shown on it.
 #
 # ## The chat format
 #
-# A dialogue becomes one text, and the model must be able to tell who speaks. Llama 2-Chat's format is
+# A dialogue becomes one text, which must show who speaks. In Meta's released code it is
 #
 #     <s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] {answer} </s><s>[INST] {user} [/INST]
+#
+# (L2, section 3.1, speaks of a special token between prompt and answer; in that code it is the ordinary text
+# `[/INST]`.)
 #
 # **Predict.** Which parts of this line are control tokens, with an id of their own, and which are spelled in ordinary
 # pieces?
@@ -89,26 +92,23 @@ print("ids of ' [/INST]':", *end, "- times in that text:",
 
 # %% [markdown]
 # **Explain.** `<s>` and `</s>` are ids that `encode` never makes of a text: typed by a user, they become a few harmless
-# characters. (Other tokenizers make the control token of them unless told not to; check yours.) `[INST]` is ordinary
-# text. A user *can* type it, with the very ids of the format. `chat_tokens` does nothing about that; Meta's own code
-# refuses a message with such a tag. The system message stands inside the first user message, and each turn has an
+# characters. `[INST]` a user *can* type, with the very ids of the format. `chat_tokens` does nothing about that; Meta's
+# code refuses a message with such a tag. The system message stands inside the first user message, and each turn has an
 # `<s>` and a `</s>` of its own.
 
 # %% [markdown]
-# **Explore** ([explorer](explorer/README.md)). The format is text, and falls into pieces like all text. Type more of a
-# dialogue:
+# **Explore** ([explorer](explorer/README.md)). Type more of a dialogue:
 #
 #     python notebooks/explorer/build.py --open "#p=[INST]+Who+is+the+king?+[/INST]&t=embedding&tab=tokens"
 #
 # ## Supervised fine-tuning: the masked loss
 #
-# The objective is the old one, the next token. But the model is to learn answers, not to imitate questions. So the loss
-# of the prompt's tokens is set to zero (L2 section 3.1, which reports 27,540 annotations).
+# The objective is the old one, the next token. But the model is to learn answers, not questions. So the loss of the
+# prompt's tokens is set to zero (L2 section 3.1, which reports 27,540 annotations).
 #
 # With a pencil: five tokens are predicted, with $4$, $3$, $2$, $1$ and $3$ nats; the first two belong to the prompt.
-# Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: the sum of the answer's nats,
-# divided by the number of the *answer's* tokens. In code the prompt's tokens are *masked*: a row of true and false says
-# which targets count.
+# Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: only the *answer's* tokens
+# are summed and counted. In code the prompt's tokens are *masked*: a row of true and false says which targets count.
 
 # %%
 five = np.array([4, 3, 2, 1, 3])
@@ -116,8 +116,8 @@ masked = np.array([False, False, True, True, True])
 print("all tokens", five.mean(), " answer only", five[masked].mean())
 
 # %% [markdown]
-# **Predict.** Now a short question in the chat format, and an answer that our model might have given. Our model has hardly
-# seen a bracket. Will the prompt cost more or fewer nats per token than the answer?
+# **Predict.** Now a short question in the chat format, and an answer that our model might have given. Will the prompt
+# cost more or fewer nats per token than the answer?
 
 # %%
 answer = "Once upon a time there was a king who had three sons, and the youngest was called Jack."
@@ -145,8 +145,7 @@ figures.show(figure, "The nats that count: the prompt's are masked (0.0), the an
 
 # %% [markdown]
 # **Explain.** More, 9.42 against 2.69 (1.84 without the last space and the `</s>`). Without the mask, 77 percent of the
-# loss would at first be about the prompt. Its brackets are the same in every dialogue and can be learned once; each new
-# question would go on counting.
+# loss would at first be about the prompt. Its brackets can be learned once; each new question would go on counting.
 #
 # **Predict.** The word *story* stands only in the prompt, where no target counts. Does the loss of the answer depend on
 # its row of the embedding, so that training changes it? And on the row of *horse*, which stands nowhere?
@@ -169,19 +168,19 @@ for word in ("story", "horse"):
 #
 # ## A reward model: which answer is better?
 #
-# L2 asked people which of two answers is better, instead of how good one answer is (section 3.2.1). But to choose among
-# many answers one needs a number for each. A *reward model* gives it: it starts as a copy of a chat model, with one number
-# in the place of the V logits, read at the last token (section 3.2.2; L2 trained two, for helpfulness and for safety). It
-# gets a prompt x and an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than
-# the one that they rejected, y_r:
+# L2 asked people which of two answers is better (section 3.2.1). But to choose among many one needs a number for each.
+# A *reward model* gives it: it starts as a copy of a chat model, with one number in the place of the V logits
+# (section 3.2.2; L2 trained two, for helpfulness and for safety), usually read at the last token. It gets a prompt x
+# and an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than the one that they
+# rejected, y_r:
 #
 # $$\mathcal{L} = -\ln \sigma(\Delta - m), \qquad \Delta = r(x, y_c) - r(x, y_r)$$
 #
-# The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability, here that of the choice people made. The
-# margin m is larger the clearer the preference was (people marked it in four grades). With a pencil, for Δ = ln 3 and
-# m = 0: exp(−Δ) is $1/3$, so σ is $1 / (1 + 1/3) = 3/4$, and the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ)
-# the loss is ln(1 + u), and du/dΔ = −u, so the derivative is −u / (1 + u) = −σ(m − Δ): steep while the order is wrong,
-# flat when it is clearly right.
+# The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability: with m = 0, the one that the reward model
+# gives to the choice people made (the *Bradley-Terry* model). The margin m is larger the clearer the preference was
+# (people marked it in four grades). With a pencil, for Δ = ln 3 and m = 0: exp(−Δ) is $1/3$, so σ is $1 / (1 + 1/3) = 3/4$,
+# and the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ) the loss is ln(1 + u), and du/dΔ = −u, so the derivative is
+# −u / (1 + u) = −σ(m − Δ): steep while the order is wrong, flat when it is clearly right.
 #
 # **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
 # smaller?
@@ -216,8 +215,7 @@ draw(2.0)
 ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 
 # %% [markdown]
-# **Explain.** Equal rewards say that either choice is as likely: −ln(1/2) = 0.69. A margin makes the loss larger: the same
-# difference no longer suffices.
+# **Explain.** Either choice is as likely: −ln(1/2) = 0.69. A margin makes the loss larger: more is asked for.
 #
 # ## Rejection sampling: the best of K
 #
@@ -228,9 +226,10 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # $1/2 \cdot 1/2 = 1/4$. So the mean reward of the best of two is $3/4$, up from $1/2$. For the best of three it is
 # $7/8$: each further answer gains less.
 #
-# We have no people to ask. Say that readers want tales about women: a story gets one point for each *she, her, girl,
-# daughter, princess, queen*. We draw a pool of 150 beginnings, in float64, so that a seed tells the same story on every
-# processor. (The folded cell draws 25 stories at once: the same as `nl.generate`, but faster.)
+# Say that readers want tales about women: a story gets one point for each *she, her, girl, daughter, princess, queen*.
+# This count stands in for the reward model: nothing here was learned from pairs. Its holes are plain; those of a
+# learned reward have to be searched for. We draw a pool of 150 beginnings, in float64, so that a seed tells the same
+# story everywhere. (The folded cell draws 25 at once: as `nl.generate`, but faster.)
 
 # %% tags=["hide"]
 def draw_stories(opening, seeds, n_tokens, temperature):
@@ -274,13 +273,13 @@ print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 # %% [markdown]
 # **Predict.** Will the mean reward of the best of 4 be about 2, 3.5 or 6? And what will the very best of all look like?
 #
-# With F(r) the share of stories whose reward is at most r, the best of K independent draws is at most r with probability
-# F(r)^K:
+# With F(r) the share of stories whose reward is at most r, the best of K independent draws is at most r with
+# probability F(r)^K, and so exactly r with F(r)^K − F(r − 1)^K:
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
-# To see whether it predicts anything, F is taken from every second story, and the rounds are drawn from the others.
-# Then the pool is halved at random, 200 times: by how much do the halves differ?
+# As a test, F is taken from every second story, and the rounds are drawn from the others. Then the pool is halved at
+# random, 200 times: by how much do the halves differ?
 
 # %%
 def best_shares(rewards, K):
@@ -317,19 +316,21 @@ figures.show(figure, "The reward of the best of K rises with K, by about a point
 
 # %%
 best_first = np.argsort(-rewards, kind="stable")
-for i in best_first[:3]:
+for i in [*best_first[:3], 0]:                            # and the first that was drawn
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
 # **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more, and
-# the more the larger K is, as then few stories count (at K = 64, a share of $1 - (70/75)^{64} = 0.99$ of the rounds draws
-# one of a half's best five). What is chosen is what the reward says, not what was meant: the best story of all earns
-# its points by one daughter, named again and again.
+# more for larger K: at K = 64 nearly every round draws one of a half's best five. What is chosen is what the reward
+# counts. The best story is about a woman, as was wanted, but three of its seven points are the one word *daughter*.
+# That she is *so ugly* and *so beautiful* costs it nothing: how well a story is told is not counted. (The last one
+# printed has no word of the list.)
 #
 # ## Where PPO comes in
 #
 # L2 went four rounds with rejection sampling alone, and in the fifth put PPO on top (section 3.2.3). PPO (*proximal
-# policy optimization*) changes the model's weights by gradient steps so that its own answers earn more.
+# policy optimization*) changes the model's weights by gradient steps, each kept small, so that its own answers earn
+# more.
 #
 # **Predict.** No story of the pool has more than 7 points. What would a model come to write, in 34 tokens, that followed
 # this reward and nothing else? How many points is that?
@@ -342,31 +343,34 @@ def nats_of(new):
 
 
 hacked, best = 34 * tokenizer.encode("she", bos=False), drawn[rewards.argmax()]
+fluent = tokenizer.encode("and her daughter, " * 9, bos=False)[:34]
 print(tokenizer.decode(hacked[:6]), "...")
-for label, new in (("34 times she", hacked), ("best story", best), ("first story", drawn[0])):
+print(tokenizer.decode(fluent[:8]), "...")
+for label, new in (("34 times she", hacked), ("her daughter", fluent), ("best story", best),
+                   ("first story", drawn[0])):
     print(f"{label:13} {reward(tokenizer.decode(new)):2} points, {nats_of(new):5.1f} nats")
 
 # %% [markdown]
 # **Explain.** One wanted word, 34 times: 34 points, and nobody wants to read it. The model writes this once in
-# $e^{360}$ draws, so choosing among its answers never finds it; changed weights can get there. That is *reward hacking*.
-# L2 (section 3.4.1) warns that a measure that becomes a target ceases to be a good measure, and checked its reward
-# models against people's judgements. It also collected preferences on the newest model's answers in every round
-# (section 3.2.1), so that the reward model knows the kind of answers that it must judge.
+# $e^{360}$ draws, so choosing among its answers never finds it; changed weights can get there, step by step, as answers
+# with one *she* more become likelier. That is *reward hacking*. L2 checked its reward models against people's
+# judgements (section 3.4.1), and collected preferences on the newest model's answers in every round (section 3.2.1).
 #
 # ## The price of moving away
 #
-# So L2 subtracts from the reward a price for moving away from the first model, and PPO climbs the difference. The
-# *Kullback-Leibler divergence* (KL) says how far: the mean, over answers as they are now drawn, of ln(new probability /
-# old probability).
+# So L2 subtracts from the reward a price for moving away from the first model. The *Kullback-Leibler divergence* (KL)
+# says how far: the mean, over answers as they are now drawn, of ln(new probability / old probability).
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
-# Here π are the probabilities of answers under the new model and π₀ under the old one, E is the mean reward of answers y
-# drawn from π, β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. (Any other π is worse: written
-# with logarithms, reward minus price is a constant minus β times the divergence from this solution.)
+# Here π are the probabilities of answers under the new model and π₀ under the old one, E is the mean reward of answers
+# y drawn from π, β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. Why this solution? Call it
+# π\*, and Z the sum before scaling. Then $r = \beta \ln(\pi^*/\pi_0) + \beta \ln Z$. Put in, reward minus price is
+# $\beta \ln Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)$, and a KL is never below 0: any π but π\* is worse.
 #
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
-# Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$.
+# Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$. The mean reward rises from $1/3$ to
+# $1/2$, and the KL is $2 \cdot 1/4 \ln(3/4) + 1/2 \ln(3/2) = 0.06$ nats.
 #
 # Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀, which favours likely
 # stories already, so each draw stands for an equal share, $1/150$, whatever its nats.
@@ -384,7 +388,8 @@ def divergence(p):                                        # from equal shares, i
     return float(np.sum(p[p > 0] * np.log(p[p > 0] * len(p))))
 
 
-print("three answers:", tilted(np.array([0, 0, 1]), 1 / np.log(2)).round(2))
+three = tilted(np.array([0, 0, 1]), 1 / np.log(2))
+print("three answers:", three.round(2), f"KL {divergence(three):.2f}")
 for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
     p = tilted(rewards, beta)
     print(f"β {beta:5}: mean reward {p @ rewards:.2f}, KL {divergence(p):.2f} nats, "
@@ -392,6 +397,11 @@ for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
 for beta in (1.0, 0.05):
     ratio = (34 - rewards.max()) / beta - (nats_of(hacked) - nats_of(best))
     print(f"β {beta}: 34 times she is e^{ratio:.0f} times as likely as the best story")
+for label, new in (("34 times she", hacked), ("her daughter", fluent)):
+    points = reward(tokenizer.decode(new)) - rewards.max()
+    more = nats_of(new) - nats_of(best)
+    print(f"{label}: {points} points and {more:.0f} nats more than the best story, "
+          f"balance at β {points / more:.2f}")
 
 # %%
 def divergence_best(K):                                   # stories of one reward share alike
@@ -404,17 +414,19 @@ def trade(beta):
     p = tilted(rewards, beta)
     many = [tilted(rewards, b) for b in np.geomspace(0.1, 100, 60)]
     axes[0].plot([divergence(q) for q in many], [q @ rewards for q in many],
-                 label="the best there is")
+                 label="best for this KL, in the pool")
     axes[0].plot([divergence_best(K) for K in Ks], [expected_best(rewards, K) for K in Ks], "s--",
                  markersize=4, label="best of K")
     axes[0].plot([divergence(p)], [p @ rewards], "o", color="k", label=f"β {beta:g}")
     axes[0].set(xlabel="KL: nats away from the model", ylabel="mean reward"), axes[0].legend()
-    figures.bars(axes[1], {str(r): 100 * p[rewards == r].sum()
-                           for r in range(rewards.max() + 1)}, ".0f")
-    axes[1].set(xlabel="percent of the stories", ylabel="reward", xlim=(0, 100))
+    points = range(rewards.max() + 1)
+    figures.bars(axes[1], {str(r): 100 * p[rewards == r].sum() for r in points}, ".0f")
+    axes[1].barh([str(r) for r in points], [100 * np.mean(rewards == r) for r in points],
+                 color="none", edgecolor=figures.GREY)
+    axes[1].set(xlabel="percent of what is written", ylabel="reward", xlim=(0, 100))
     figures.show(figure, "On the left each further point of reward costs more divergence; best of "
-                         "K stays close to the best there is. On the right what is written at "
-                         "this β.")
+                         "K stays close to the best that the pool allows. On the right what is "
+                         "written at this β (outlines: by the model itself).")
 
 
 trade(1.0)
@@ -423,16 +435,19 @@ trade(1.0)
 ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
-# **Explain.** Large β changes nothing, small β puts all on the most rewarded answers, whatever they are like. At β = 1 the
-# price keeps this text away: $34 - 7 = 27$ points stand against $359.9 - 53.5 = 306.4$ nats. At 0.05 they are worth
-# $27 / 0.05 = 540$, and it beats the best story (the balance is at β = $27 / 306.4 = 0.09$). The curve is what PPO aims
-# at; it has to reach it by changing weights that all answers share.
+# **Explain.** Large β changes nothing, small β puts all on the most rewarded answers. At β = 1 the price keeps *she*
+# away: $34 - 7 = 27$ points stand against $359.9 - 53.5 = 306.4$ nats. At 0.05 they are worth
+# $27 / 0.05 = 540$, and it beats the best story (the balance is at β = $27 / 306.4 = 0.09$). A cheaper hack wins
+# earlier: *and her daughter* again and again has 10 points more than the best story for 20 nats, a balance at 0.51.
+# (L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1.)
+#
+# PPO aims at such a curve over *all* answers. That one does not end at 7 points and ln 150 = 5.01 nats, as the pool's
+# must; and it can be reached only by changing weights that all answers share.
 #
 # ## In the wild
 #
-# - **One space, one newline.** A chat model was trained on one format to the letter; Meta's
-#   [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every space and line break of it. A
-#   missing one gives other tokens, and nothing reports an error.
+# **One space, one newline.** Meta's [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every
+# space and line break of the format. A missing one gives other tokens, and nothing reports an error.
 
 # %%
 for text in ("[INST] Who", "[INST]Who"):
@@ -446,8 +461,8 @@ for text in ("[INST] Who", "[INST]Who"):
 # <details>
 # <summary>Answer</summary>
 #
-# Nothing would teach it to end. It would go on, perhaps with a question of its own. Our model, which was not fine-tuned,
-# pays 14.2 nats for this `</s>`, and even straight after the full stop 5.5: it expects more story.
+# It would go on, perhaps with a question of its own. Our model, not fine-tuned, pays 14.2 nats for this
+# `</s>`, and even straight after the full stop 5.5: it expects more story.
 #
 # </details>
 #
@@ -542,7 +557,7 @@ def preference_loss(chosen, rejected, margin):
 # %% [markdown]
 # ## In five lines
 #
-# 1. A chat is one text in a fixed format; only `<s>` and `</s>` are control tokens.
+# 1. A chat is one text in a fixed format; in Meta's code, only `<s>` and `</s>` are control tokens.
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
 # 4. What the best of K gains can be predicted from a sample of rewards: at K = 16, two samples of 75 differ by 0.5 points.
