@@ -301,7 +301,7 @@ print(f"largest sum of squares in a norm: {squares[widest]:,.0f}, of {widest}")
 # ## What storage costs
 #
 # This file was bfloat16 from the start: to store it so again changes nothing. Folding the scale of each norm into the
-# matrices behind it (lesson [02](02_rmsnorm.ipynb), exercise 2) gives the same function with products that need more
+# matrices behind it (lesson [02](02_rmsnorm.ipynb), exercise 1) gives the same function with products that need more
 # bits: a model in float32. No norm stands before the embedding, `wo` and `down`: 39% of the weights stay bfloat16. Two
 # controls get random errors as large as rounding's: in the other 61% (does rounding act like chance?), and in all (as
 # in a model that is float32 throughout).
