@@ -405,7 +405,7 @@ be the reader's own.
 {{rows}}
 
 In all {{total}} minutes, that is {{hours}} hours; {{exercises}} hours of them are exercises. The first readers of
-thirteen of these lessons took 15 to 20 hours.
+an earlier version, thirteen lessons, took 15 to 20 hours.
 """
 
 

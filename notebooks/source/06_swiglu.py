@@ -150,7 +150,7 @@ print("the model's function does the same:",
 #
 # ### The Llama for pencil
 #
-# In steps 9 and 10 of the [handout](handout.pdf) the row of *and*, $(-3.5, -1.51)$, is normalised to $(-1.3, -0.56)$,
+# In steps 8 to 10 of the [handout](handout.pdf) the row of *and*, $(-3.5, -1.51)$, is normalised to $(-1.3, -0.56)$,
 # and meets
 #
 # $$\mathrm{gate} = \begin{pmatrix} -2.5 & 2.5 \\ 0 & -1 \end{pmatrix}, \quad
@@ -547,7 +547,7 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
 # With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, the GLU
 # paper (section 2) takes two thirds of 4D for F, and so does LLaMA (section 2.2). The code then rounds up to a multiple
 # of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a factor before rounding) and 4,096: a wider
-# F makes up for what shared keys and values save (Llama 2, appendix A.2.1; lesson
+# F makes up, and more, for what shared keys and values save (Llama 2, appendix A.2.1; lesson
 # [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** D is 4,096 for 7B. What is F? (Two thirds of 4 · 4,096 is `10,922.67`.)
