@@ -70,7 +70,7 @@ off = np.abs(my_forward(story, weights, config) - nl.forward(story, weights, con
 print(f"T {len(story)}: the same logits as nl.forward, within 0.0001: {off < 1e-4}")
 
 # %% [markdown]
-# Two prompts that differ in one word will serve us through the lesson. A `Trace` records every value of a run under its
+# Two prompts that differ in one word will serve us. A `Trace` records every value of a run under its
 # name. It is a *tap*: a function called with each name and value; what it returns is used from there on. `attn.out` and
 # `ffn.out` are what a step adds, `x_attn` and `x_ffn` the stream after it.
 #
@@ -104,9 +104,9 @@ for name in ("embedding", "layers.0.attn_norm", "layers.0.attn.v", "layers.0.att
 #
 # ## A running sum
 #
-# The Transformer puts a residual connection around each step (*Attention is all you need*, section 3.1). LLaMA moves
-# the norm to the input of each step (section 2.2), so nothing divides the stream on its way: it is a plain sum. With
-# $e$ the embedding, $a_i$ and $f_i$ what attention and feed-forward of layer $i$ add:
+# The Transformer puts a residual connection around each step (*Attention is all you need*, section 3.1). LLaMA, like
+# GPT-3, has the norm at the input of each step (section 2.2), so nothing divides the stream on its way: it is a plain
+# sum. With $e$ the embedding, $a_i$ and $f_i$ what attention and feed-forward of layer $i$ add:
 #
 # $$x = e + \sum_{i=0}^{L-1} (a_i + f_i), \qquad \mathrm{logits} = \Big(\frac{x}{\mathrm{RMS}(x)} \odot g\Big)\, W$$
 #
@@ -133,11 +133,11 @@ print("shares", *[y / size @ (w_he - w_she) for y in (e, a, f)])
 # %% [markdown]
 # ### The Llama for pencil
 #
-# Now the whole pass of the [handout](handout.pdf), to its last three steps. For *and*, the stream starts at
-# $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(11.5, 0)$; the last norm has $g = (1.5, 2)$. The
-# columns of *dogs* and *and* differ by $(1, -1) - (-1, 0) = (2, -1)$, those of *dogs* and *cats* by
-# $(1, -1) - (1, 1) = (0, -2)$. Which of the three addends can matter for *dogs* against *cats*, and which for *dogs*
-# against *and*?
+# Now the whole pass of the [handout](handout.pdf), to its last three steps. For *and*, the last token of
+# `<s>` *cats and*, the stream starts at $(-3.5, 0.5)$; attention adds $(0, -2.01)$, the feed-forward step $(11.5, 0)$;
+# the last norm has $g = (1.5, 2)$. The columns of *dogs* and *and* differ by $(1, -1) - (-1, 0) = (2, -1)$, those of
+# *dogs* and *cats* by $(1, -1) - (1, 1) = (0, -2)$. Which of the three addends can matter for *dogs* against *cats*,
+# and which for *dogs* against *and*?
 
 # %%
 run = pencil.run()
@@ -156,7 +156,7 @@ for other in ("cats", "and"):
 
 # %% [markdown] tags=["result"]
 # Attention decides which noun it is, against a small push of the embedding. That a noun comes, and not *and* again, is
-# mostly the work of the feed-forward step. The probabilities are those on the handout: the pass is complete.
+# mostly the work of the feed-forward step. The probabilities are those on the handout.
 
 # %% [markdown]
 # ### In the model
@@ -179,18 +179,19 @@ print(f"{len(added)} addends; their sum is {last}, bit for bit: {same}")
 figure = figures.addends({name: king[name][-1, :32] for name in added},
                          {"the sum": king[last][-1, :32]})
 figures.show(figure, "32 of D columns of the stream at the last token, that (a dash: negative). "
-                     "Each row is what one step adds, and the row below their sum. The "
-                     "embedding, layer 0's attention and layer 1's feed-forward are nearly too "
-                     "small to be seen.")
+                     "Each row is what one step adds, and the row below their sum, all "
+                     "on one colour scale. The embedding, layer 0's attention and layer 1's "
+                     "feed-forward are nearly too small to be seen.")
 
 # %% [markdown]
 # **Explain.** To the last bit, in the model's own order (in another, rounding differs): nothing else is in the stream.
 #
 # ## Who made this prediction?
 #
-# After "The king was so angry that" the model expects *he*, after "The queen ..." it expects *she*. As with the pencil,
-# *he* minus *she* is a sum of shares, one for each addend (*direct logit attribution*). (Why a difference? Softmax does
-# not change when all logits rise together, so a single logit says little.)
+# After "The king was so angry that" the model expects *he*, after "The queen ..." *she*. As with the pencil, *he* minus
+# *she* is a sum of shares, one for each addend (*direct logit attribution*, [Elhage and
+# others](https://transformer-circuits.pub/2021/framework/index.html)). Why a difference? Softmax does not change when
+# all logits rise together, so a single logit says little.
 #
 # **Predict.** At the start, the row of "that" is the same in both runs. In which steps at this row will the shares
 # differ most: in the first layers or the last, in attention or feed-forward?
@@ -221,19 +222,23 @@ for name in added:
 print(f"{'sum':20} {sum(in_king.values()):+9.2f} {sum(in_queen.values()):+8.2f}")
 print(f"{'in the logits':20} {he_minus_she(king['logits']):+9.2f} "
       f"{he_minus_she(queen['logits']):+8.2f}")
+for trace in (king, queen):
+    p = nl.softmax(trace["logits"][-1])
+    print(f"likeliest next:{figures.pieces(tokenizer, [p.argmax()])[0]} ({p.max():.0%})")
 
 # %% [markdown]
 # **Explain.** Through layer 2 the steps say nearly the same in both runs. From layer 3 on, attention tells king from
 # queen: 45, 23 and 19 % of the difference. Only attention can bring the word over from its own row.
 #
 # A share says what a step *wrote*, not what would happen without it: later steps read what it wrote, and the size by
-# which all are divided would be another. Lesson [08](08_looking_inside.ipynb) splits further, down to single heads, and
-# measures how far shares and effects agree.
+# which all are divided would be another. Lesson [08](08_looking_inside.ipynb) measures how far shares and effects
+# agree.
 #
 # ## The prediction after every layer
 #
-# The stream has the same shape at every depth, so the last norm and the output matrix can read it anywhere, which is
-# called the *logit lens* (nostalgebraist): if the model stopped here, what would it say?
+# The stream has the same shape at every depth, so the last norm and the output matrix can read it anywhere: if the
+# model stopped here, what would it say? This is the *logit lens*
+# ([nostalgebraist](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)).
 #
 # **Predict.** Guessing among V tokens costs $\ln V$ nats per token; the whole model needs 2.1. Does every layer lower
 # the loss of the lens? Which two lower it most?
@@ -262,15 +267,15 @@ likeliest = [figures.pieces(tokenizer, row) for row in probs.argmax(-1)]
 figure = figures.guesses(likeliest, probs.max(-1), figures.pieces(tokenizer, tokens),
                          ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
 figures.show(figure, "Down, the tokens of a sentence; across, what the model would say next if it "
-                     "stopped there, darker where it is surer. The first column is noise, the last "
-                     "the model's answer.")
+                     "stopped there, darker where it is surer. The first column makes no sense "
+                     "yet, the last is the model's answer.")
 
 # %% [markdown]
 # **Explain.** Every layer lowers it, layers 0 and 5 most. The embedding does worse than guessing: it says which token
 # *is* here, and the output matrix never had to read that by itself. At single tokens the way is less smooth: after
 # *youngest*, the guess is *daughter*, then a comma for three layers, then *daughter* again.
 #
-# One warning. The output matrix was trained on the stream's *last* form: what it cannot read in the middle may be there
+# The output matrix was trained on the stream's *last* form: what it cannot read in the middle may be there
 # all the same (lesson [08](08_looking_inside.ipynb)).
 #
 # ## What it costs
@@ -281,7 +286,7 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
 #
 # **Predict.** Which of these takes most of the FLOPs on our story: attention's projections, its scores, the
 # feed-forward step, or the logits? And which part of the *time* goes into steps without any matrix product (norms,
-# softmax, rotation, activation): 3 %, a third, or two thirds?
+# softmax, rotation, activation, additions): 3 %, a third, or two thirds?
 
 # %%
 T = len(story)
@@ -297,11 +302,10 @@ rule = 2 * T * (sum(counts.values()) - counts["embedding"])
 print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without the embedding")
 
 # %% [markdown]
-# The rule of thumb counts no embedding, which is looked up and not multiplied, and no scores, which have no parameters.
-# (It does count the norms.)
+# The rule of thumb counts no embedding, which is looked up, and no scores, which have no parameters.
 #
-# A stopwatch is a tap: what passed since the name before is what this value took. The quickest of several runs counts,
-# as whatever else the machine does only adds; the times are those of the machine that built this page.
+# A stopwatch is a tap: what passed since the name before is what this value took. Of several runs, each part's
+# quickest counts, as whatever else the machine does only adds; the times are those of the machine that built this page.
 
 # %% tags=["timing"]
 part_of = {"attn.q": "projections", "attn.k": "projections", "attn.v": "projections",
@@ -341,13 +345,13 @@ figures.show(figure, "Left, where the arithmetic is; right, where the time goes:
 
 # %% [markdown]
 # **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into steps that the
-# count leaves out. "Few FLOPs" does not mean "little time": the stopwatch has the last word.
+# count leaves out. "Few FLOPs" does not mean "little time".
 #
 # ## The same numbers as PyTorch
 #
 # How do you know that a forward pass is right? Not by reading its stories: wrong models tell stories too. Compare
 # *every* tensor with another program's. The folder [tests/reference](../tests/reference/README.md) holds small
-# checkpoints, and traces that PyTorch computed from them. This is one with grouped queries.
+# checkpoints, and traces that transformers (PyTorch) computed from them. This is one with grouped queries.
 #
 # **Predict.** Someone reads the checkpoint with eps $10^{-6}$ instead of $10^{-5}$, someone else with the usual
 # theta 10,000 instead of this model's own. At which trace name does each error show first?
@@ -372,12 +376,12 @@ def differences(config):
     return result
 
 
-compared = {"as published": differences(small),
+compared = {"as it should be": differences(small),
             "eps 1e-6": differences(replace(small, norm_eps=1e-6)),   # a copy with another eps
             "theta 10,000": differences(replace(small, rope_theta=10000.0))}
 for label, found in compared.items():
     first = next((name for name in found if found[name] > 1e-5), "none")
-    print(f"{label:13} {len(found)} tensors, first that differs by more than 1e-5: {first}")
+    print(f"{label:15} {len(found)} tensors, first that differs by more than 1e-5: {first}")
 
 # %%
 figure = figures.first_difference(compared, bound=1e-5)
@@ -389,6 +393,25 @@ figures.show(figure, "In order of computation (no difference is drawn as 1e-8): 
 # **Explain.** The wrong eps shows at the first norm, the wrong theta only once something is rotated: q and k before it
 # are still right, and so is v. The first name that differs says where to *look*: at this step, and at the weights that
 # it read. The logits alone would say only that *something* is wrong.
+#
+# The wrong eps is easy to see here: one row of this embedding has a mean square of only twice eps. And in the model
+# that ships?
+
+# %%
+first_norm = "layers.0.attn_norm"
+wrong = replace(config, norm_eps=1e-6)
+wrong_eps = nl.Trace()
+nl.forward(story, weights, wrong, tap=wrong_eps)
+apart = np.abs(wrong_eps[first_norm] - on_story[first_norm]).max()
+errors = {"small checkpoint": (theirs, compared["eps 1e-6"][first_norm]),
+          "model that ships": (on_story, apart / np.abs(on_story[first_norm]).max())}
+for label, (trace, error) in errors.items():
+    smallest = np.mean(trace["embedding"] ** 2, axis=-1).min()
+    print(f"{label}: smallest mean square {smallest:.1e}, {first_norm} wrong by {error:.2%}")
+print(f"loss {loss():.3f}, with the wrong eps {loss(config=wrong):.3f}")
+
+# %% [markdown]
+# There the loss shows nothing, and the trace still does.
 #
 # Agreement on one prompt is a test and not a proof; the tests of this project add long prompts, the cache, other
 # numbers of heads. Where PyTorch and transformers are installed, the next cell runs them on the model that ships.
@@ -411,9 +434,9 @@ except ImportError:
 # ## Patch a value from one run into another
 #
 # The shares said who wrote *he* or *she* at the last row. But the word stands in row 2: which row carries the answer,
-# and when does that change? A tap can put a value from one run into another (*activation patching*). So run the queen's
-# prompt, but at one depth, take one row of the stream from the king's run. Then see how far *he* minus *she* moves: 0 %
-# is the queen's, 100 % the king's.
+# and when does that change? A tap can put a value from one run into another (*activation patching*, [Vig and
+# others](https://arxiv.org/abs/2004.12265)). So run the queen's prompt, but at one depth, take one row of the stream
+# from the king's run. Then see how far *he* minus *she* moves: 0 % is the queen's, 100 % the king's.
 #
 # **Predict.** At the embedding, the patch can matter at one row only: which? And after the last layer, at which?
 
@@ -478,14 +501,10 @@ figures.show(figure, "Of all L times H heads, few move the answer when patched a
                      "token: most of all heads 1 and 3 of layer 3.")
 
 # %% [markdown]
-# **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
-# *king*, and see which heads turn:
+# **Explain.** Three of 48. But heads that stand out for one pair of prompts could be chance: of 48, some must be
+# largest. So take five other pairs, which played no part in the choice, and rank heads 1 and 3 of layer 3 among all 48.
 #
-#     python notebooks/explorer/build.py --open "#p=The+king+was+so+angry+that&i=1.6.2&tab=logit&v=276&minus=339"
-
-# %% [markdown]
-# Heads that stand out for one pair of prompts could be chance: of 48, some must be largest. So take five other pairs of
-# prompts, which played no part in the choice, and see which places heads 1 and 3 of layer 3 take among all 48 there.
+# **Predict.** In how many of the five will the two heads take the first two places?
 
 # %%
 pairs = [("The king was so angry that", "The queen was so angry that"),           # the choice
@@ -494,59 +513,51 @@ pairs = [("The king was so angry that", "The queen was so angry that"),         
          ("The man was tired, so", "The woman was tired, so"),
          ("The prince was sad, because", "The princess was sad, because"),
          ("The father was glad that", "The mother was glad that")]
-print(f"{'place among 48 (and moved by)':35}head 1    head 3   largest  median   1 and 3    "
-      "he - she")
-print(f"{'(of the largest other: layer, head)':56}other          there  back  in both runs")
+print(" " * 33 + "  place (moved)    best other           1 and 3 move   he - she")
+print("he prompt".ljust(33) + "   head 1   head 3 (layer, h) median she->he he->she   his  her")
 for he_prompt, she_prompt in pairs:
     donor, own = nl.Trace(), nl.Trace()
     he_ids, she_ids = tokenizer.encode(he_prompt), tokenizer.encode(she_prompt)
     nl.forward(he_ids, weights, config, tap=donor)
     nl.forward(she_ids, weights, config, tap=own)
     moves = by_head(she_ids, own, donor)
-    ours = "".join(f"{1 + np.sum(moves > moves[3, h]):4} ({moves[3, h]:3.0%})" for h in (1, 3))
+    ours = "".join(f"{1 + np.sum(moves > moves[3, h]):3} ({moves[3, h]:3.0%})" for h in (1, 3))
     others = moves.copy()
     others[3, [1, 3]] = -np.inf
     i, h = np.unravel_index(others.argmax(), others.shape)
     both = "layers.3.attn.heads", ([1, 3], -1)
-    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} ({i}, {h}) {np.median(moves):5.1%} "
-          f"{moved(she_ids, own, donor, *both):5.0%} {moved(he_ids, donor, own, *both):5.0%} "
-          f"{he_minus_she(donor['logits']):+6.1f} {he_minus_she(own['logits']):+4.1f}")
+    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} ({i}, {h}){np.median(moves):6.1%}"
+          f"{moved(she_ids, own, donor, *both):8.0%}{moved(he_ids, donor, own, *both):8.0%}"
+          f"{he_minus_she(donor['logits']):+6.1f}{he_minus_she(own['logits']):+5.1f}")
 
 # %% [markdown]
-# **Explain.** Three of 48. In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth
+# **Explain.** In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth
 # places 5 and 2; a typical head moves nothing. So they carry *part* of the fact in these prompts: a quarter to a good
 # half of the way from *she* to *he*, somewhat more of the way back in most. The rest takes other ways, often by head 2
-# of layer 4. What is it that they carry: the word *king*, or only *he or she*? That needs prompts made for the
-# question: lesson [08](08_looking_inside.ipynb).
+# of layer 4. Do they carry the word *king*, or only *he or she*? That needs prompts made for it: lesson
+# [08](08_looking_inside.ipynb).
+
+# %% [markdown]
+# **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
+# *king*, and see which heads turn:
+#
+#     python notebooks/explorer/build.py --open "#p=The+king+was+so+angry+that&i=1.6.2&tab=logit&v=276&minus=339"
 #
 # ## In the wild
 #
 # - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909)). Everything in
-#   this lesson needs them. A port that returns the last row of logits and nothing else can be tested, but not mended:
-#   nobody sees where it went wrong.
-# - **Unnoticed because the text is fluent.** A wrong eps (lesson [02](02_rmsnorm.ipynb)) leaves the loss of our story
-#   unchanged to four digits. The trace shows it at the first norm:
-
-# %%
-wrong_eps = nl.Trace()
-wrong = replace(config, norm_eps=1e-6)
-nl.forward(story, weights, wrong, tap=wrong_eps)
-name = "layers.0.attn_norm"
-apart = np.abs(wrong_eps[name] - on_story[name]).max() / np.abs(on_story[name]).max()
-print(f"loss {loss():.3f}, with the wrong eps {loss(config=wrong):.3f}")
-print(f"{name} differs by {apart / 1e-5:.0f} times the bound")
-
-# %% [markdown]
+#   this lesson needs them. A port that returns the last row of logits and nothing else can be tested, but is hard to
+#   mend: nobody sees where it went wrong.
+#
 # ## Questions
 #
-# **1.** Someone adds the shares of all addends and gets 5.03, as in the logits. Someone else removes the embedding from
-# the sum at the very start, runs the model again, and sees *he minus she* change by something else than the
-# embedding's share. Who is wrong?
+# **1.** Someone adds the shares of all addends and gets 5.03, as in the logits. Someone else runs the model without
+# layer 0's feed-forward step, and sees *he minus she* fall by far more than that step's share. Who is wrong?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# Neither. A share says what an addend contributes to the *final sum of this run*. Removing it at the start also changes
+# Neither. A share says what an addend contributes to the *final sum of this run*. Leaving it out also changes
 # what every later step reads, and so what they add. The first is a share, the direct part with the size held fixed; the
 # second is the whole effect.
 #
