@@ -781,7 +781,8 @@ for label, values in held_out.items():
 # learned: it is memorising it.
 #
 # The first writes short words at 50 and 100 steps, longer pieces at 300, yet does not recite: 0.6 nats are a
-# probability of $e^{-0.6} = 0.55$ per character (geometric mean), and that behind the true text; writing, it reads its own slips.
+# probability of $e^{-0.6} = 0.55$ per character (geometric mean), and that behind the true text; writing, it reads
+# its own slips.
 #
 # On the careful sentences the loss falls below the 2.82 that the story's frequencies give, and below 2.65, the best
 # that any frequencies could: some of the order that the pupil learns holds for other English, too. It turns after 60
