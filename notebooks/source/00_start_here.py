@@ -313,7 +313,7 @@ for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
-# **Explain.** With none of the steps, the loss is above log V. One at a time, seven cost at most 0.14 nats, four 0.23
+# **Explain.** With none of the steps, the loss is above log V: the model is sure of wrong tokens. One at a time, seven cost at most 0.14 nats, four 0.23
 # to 0.63, and the first feed-forward step 4.91. (One story carries the large gaps, not the order of the small ones.)
 # Why does so much hang on that step? First, how long are the rows that each step adds?
 
@@ -329,10 +329,11 @@ for name in steps:
     stream = stream + trace[name]
 
 # %% [markdown]
-# The first feed-forward step adds rows nearly thirty times as long as those it finds, every later one shorter ones.
-# Do the later steps still see the embedding? Subtract it from the stream again. As controls, subtract the embedding of
-# the token before (the *neighbour*), or put it in the place of the own one, so that as much is left. Do each before
-# that step (at `layers.0.x_attn` in the drawing) and after it (`layers.0.x_ffn`).
+# The first feed-forward step adds rows nearly thirty times as long as those it finds; every later step adds rows
+# shorter than those it finds. Do the later steps still see the embedding? Subtract it from the stream again. Two
+# controls: subtract the embedding of the token before (the *neighbour*), as any row of that size may do the same harm;
+# and put the neighbour's in the place of the own, so that as much is left. Do each before that step, at
+# `layers.0.x_attn` (the stream once attention has added to it), and after it, at `layers.0.x_ffn`.
 #
 # **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the six come near that, or above?
 
@@ -492,5 +493,5 @@ def continue_greedily(tokens, n, forward):
 # 2. Softmax makes probabilities of a row; take or draw a token, append it, and start again.
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
-# 5. Silenced alone, no step of this model costs nearly as much as the first feed-forward step, which drowns the
-#    embedding that it has read.
+# 5. Silenced alone, on one story, no step of this model costs nearly as much as the first feed-forward step, which
+#    drowns the embedding that it has read.

@@ -492,7 +492,7 @@ for pair in ((TEXT, "girl", "boy"),
 
 # %% [markdown]
 # **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
-# In the row of *when* they work by their look at the noun: to mask that costs nearly as much as to silence the head
+# In the row of *when* they work by their look at the noun: to mask that costs about as much as to silence the head
 # there. For head 1 this is nearly all of its effect, for head 3 about a third; the rest goes through other rows. Head 7
 # of layer 2 gives *girl* half of its weight, and without it the gap hardly shrinks. Without heads 1 and 3, 2.6 to 2.9
 # of the gap stays: others carry it too.
@@ -535,7 +535,7 @@ figures.show(figure, "What it costs to silence one head, on the story. Framed: t
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work. The sink costs nothing either, on the text where it is one (−0.004 nats).
+# have just seen at work. Nor can the sink's cost be told from none, on the text where it is one (−0.004 nats).
 #
 # **Predict.** Silence these 40 heads all at once. Is the cost the sum of what they cost one by one, half of it, or
 # several times as much? As a control, let each head say its mean over another text instead of zeros.
@@ -583,9 +583,10 @@ for kind, instead, alone in (("zero", zeros, extra), ("mean", mean_row, extra_me
 # %% [markdown]
 # **Explain.** Four times as much (0.28, 1.11), with means too (0.22, 0.90). So "it costs nothing, so it does nothing"
 # does not follow. Perhaps the others stand in for a missing head; perhaps 40 changes lead the stream where training
-# never was, which a mean makes milder, not impossible. But the 8 others, each clearly needed, also cost nearly twice
-# their sum: more than the sum is no sign of idle heads. (The 40 were chosen by these costs, so 0.28 is a little too
-# low.) This is one small model on one story.
+# never was, which a mean makes milder, not impossible. (All heads of layers 0 and 1 are among them.) But the 8 others,
+# each of which costs more than two standard errors alone, also cost nearly twice their sum together: more than the sum
+# is no sign of idle heads. (The heads were chosen by these costs, so 0.28 is a little too low, 0.47 a little too high.)
+# This is one small model on one story.
 #
 # ## In the wild
 #

@@ -20,7 +20,8 @@
 # | **It assumes** | lessons [03](03_attention.ipynb) and [04](04_rope.ipynb) |
 # | **Minutes** | 90 |
 #
-# T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers.
+# T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers, F width of
+# the feed-forward step (lesson [06](06_swiglu.ipynb); a layer has 3·D·F more numbers there).
 
 # %% tags=["hide"]
 import math
@@ -156,9 +157,9 @@ for label, order in orders.items():
 # How different are two maps of attention? Count the share of weight that must move to turn one into the other. With a
 # pencil: from $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ it is $0.5$. Equal maps give 0, maps with nothing in common 1.
 #
-# Do other keys make more? To see whether that is more than chance, we split the eight heads into two fours in all 35
-# ways, and count the splits with more similar maps than the one by keys. (Layer 0, where all maps are much alike, is
-# left out.)
+# Do heads with other keys differ more? The keys split the eight heads into two fours. There are 35 such splits; for
+# each we take the mean share over all pairs within a four. If keys did not matter, the split by keys would have the
+# smallest in one case of 35. (Layer 0, where all maps are much alike, is left out.)
 #
 # **Predict.** Two heads of a layer that share keys: is that share near 0, about $0.3$, or more than $0.5$?
 
@@ -322,10 +323,10 @@ for label, c in (("70B", llama_70b), ("70B with G 64", replace(llama_70b, n_kv_h
 # ## What it costs
 #
 # Does sharing make a worse model? Ours cannot tell: it was trained with G 2 from the start. Meta trained three models
-# of about 30B, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up for what attention lost, F was made
-# 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (With the proportions of Llama 1, F
-# gives back more than sharing saved, as from the 65B to the 70B: 65.3 to 69.0 billion. So the trial says what sharing
-# costs *with a larger F*.)
+# of about 30B, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up for the numbers that `wk` and `wv`
+# lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (With the
+# proportions of Llama 1, F gives back more than sharing saved, as from the 65B to the 70B: 65.3 to 69.0 billion. So the
+# trial says what sharing costs *with a larger F*.)
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -445,7 +446,8 @@ for label, text in (("story", STORY), ("sentence", SENTENCE)):
 # - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
 #   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)).
 #
-# Which sizes show which mistake?
+# Two mistakes: dealing in turn (h % G, as in the port above), and dividing by G where H/G belongs (as in the second
+# bug). *Other heads*: it runs, and reads wrong keys. *No such head*: the index is too large. Which sizes show which?
 
 # %%
 print("                   h % G reads       h // G reads")

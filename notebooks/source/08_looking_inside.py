@@ -33,7 +33,7 @@ from course import SENTENCE, STORY, config, exact, loss, nl, tokenizer, weights
 check = checks.lesson("08")
 
 # %% [markdown]
-# A trace holds every number that a model computes. There are four ways to ask something of it. Beside each result
+# A trace holds every number that a model computes. There are four ways to ask something of it. Beside most results
 # stands a *control*, a second measurement that could refute what we would like to conclude.
 #
 # | | you | it answers |
@@ -134,10 +134,11 @@ for places, label in ((known, "in the stories"), (~known, "others")):
 # model has still to do this work: at these tokens the embedding offers the map nothing that a random row does not. (At
 # the other 66, which the map never met, it does offer some, 6.49 against 8.07; but the mean row, 5.65, beats both.)
 #
-# So each reader has its trap. The lens, 9.4, says too little: it misses what is there in another form. The map says
-# too much: after layer 0 it costs 3.96, the lens 4.81, but the map on random rows also only 4.05. What falls *well*
-# below that is more than the present token and the map together know. After layer 5 the right map changes nothing;
-# what ours loses there is the price of the smoothing.
+# So each reader has its trap. The map says too much: after layer 0 it costs 3.96, the lens 4.81, but the map on random
+# rows also only 4.05. The lens says too little: after layer 2 it is hardly below that control, while the map is well
+# below it, so more than the present token can be read there. But only at the tokens that the map has met: at the others
+# the lens is the better reader after every layer from 1 on. Neither number is what the row "knows". (After layer 5 the
+# row is the final row: what the map loses there is the price of the smoothing.)
 #
 # ## Who wrote this logit?
 #
@@ -266,7 +267,7 @@ print(f"of the other {len(rest)}, the largest effect:")
 print(f"{who:20} {gap[who]:+8.2f} {effect[who]:+10.2f}")
 
 # %% [markdown]
-# **Explain.** About equal. Head 3 of layer 3 has its share and half as much again, head 2 of layer 4 three quarters:
+# **Explain.** About equal. Head 3 of layer 3 has six tenths more than its share, head 2 of layer 4 three quarters:
 # later steps and the other size of the row make such gaps. None of the other 48 has an effect over 0.30. That is one
 # pair of prompts, one difference and the last token, and no rule: a part that many later steps build on can have many
 # times its share, or nearly nothing where a later step makes good the loss.
@@ -367,12 +368,13 @@ print("  ", ", ".join(f"{tokenizer.decode([int(i)])} {change_of[i]:+.1f}" for i 
 
 # %% [markdown]
 # **Explain.** Row 2. The queen's own run has *he* minus *she* at $-2.2$; every he-noun moves it by more than 3, so to
-# *he*, and *prince* more than *king* itself. She-nouns do next to nothing, but for *witch*. *Bird* moves it more than
-# *father* does, and the model itself says *he* after it. *Fox*, *castle* and *child* lie between, in the order of
-# their own *he* minus *she*. *Child*, nearest to neither, still moves it by more than 1: so a good part of the king's
-# effect may be that *she* is gone, and only the rest that *he* came. In the child's run both show: the king's heads
-# add 2.6, the queen's take 1.9. Other prompts with a king do about as well (3.8 and 3.4), those with a queen next to
-# nothing.
+# *he*, and *prince* more than *king* itself. She-nouns do next to nothing, but for *witch*. (That rules row 3 out only
+# as far as they change what the heads write; how much, we did not measure.) *Bird* moves it as much as *father* does,
+# and the model itself says *he* after it. *Fox*, *castle* and *child* lie between, in the order of their own *he* minus
+# *she*. *Child*, whose own *he* minus *she* is nearest to 0, still moves it by more than 1: so a good part of the
+# king's effect may be that *she* is gone, and only the rest that *he* came. In the child's run both show: the king's
+# heads add 2.6, the queen's take 1.9. Other prompts with a king do about as well (3.8 and 3.4), those with a queen next
+# to nothing.
 #
 # But this measure sees only *he* and *she*. Of all V logits, *his*, *herself*, *himself*, *He* move most, so it is the
 # *gender of pronouns* more than the word *he*. This is what these heads *change in the answer*; that they carry nothing
@@ -449,7 +451,8 @@ print(f"without its mean costs more than without each of ten others in {above_al
 # **Explain.** More, in each of the three groups, half as much again in all. But only 2 of the 12 means cost more than
 # each of ten others; luck would give about one. Most of the price is what *any* such row costs. And in layers 0 to 4
 # zero costs more than the mean, by $4.74 - 4.27 = 0.47$ and by $0.94 - 0.67 = 0.27$; in layer 5 it does not. The
-# explanation may be right in sign; but the constant is small, in layer 0 its 0.17 are about a third of the gap.
+# explanation may be right in sign, but it is not shown: beyond what any such row costs, taking the mean away costs
+# little beside these gaps. Why zero costs more stays open here.
 #
 # ## Where heads park their weight
 #

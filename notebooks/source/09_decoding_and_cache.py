@@ -343,10 +343,10 @@ for rows in (1, 4, 16, 64, 256, 500):
 figures.show(figures.roofline(peak, bandwidth, points),
              "What memory (slope) and arithmetic (flat) allow on the machine that built this page, "
              "and this model's forward pass: with more rows it climbs below the slope, less "
-             "steeply, then runs under the flat part, and sinks a little at 500.")
+             "steeply, then runs under the flat part, and sinks at 500.")
 
 # %% [markdown]
-# **Explain.** One row is bounded by memory, 500 by arithmetic. In float32 the intensity is T / 2, so in the example
+# **Explain.** For one row memory is the tighter of the two limits, for 500 arithmetic. In float32 the intensity is T / 2, so in the example
 # arithmetic takes over at $8$ rows; the second line says where it does here. (20 MB of weights may stay in a
 # processor's own fast memory; then a point can lie above the slope.)
 #
@@ -389,8 +389,8 @@ for rows in (1, 16, 64, 500):
 
 # %% [markdown]
 # **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. The products of one
-# row take about one and a half times what memory allows, those of 500 little more than arithmetic allows, those of 16
-# more than twice what either allows. The rest of a single row is a few hundred calls of NumPy, each with a price
+# row take up to one and a half times what memory allows, those of 500 little more than arithmetic allows, those of 16
+# about twice as much as arithmetic allows. The rest of a single row is a few hundred calls of NumPy, each with a price
 # however small its arrays are. (The last two columns do not add up to *forward*: both lack scores and mix, norms, SiLU
 # and additions at full width.) Each limit asks for another remedy:
 #
@@ -403,7 +403,7 @@ for rows in (1, 16, 64, 500):
 # - *Calls*: make fewer; a compiler joins several in one.
 #
 # So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: rows that go together cost
-# about a tenth of a row alone (divide *forward* by rows).
+# a tenth to a fifth of a row alone (divide *forward* by rows).
 #
 # ## How fast can 7B decode?
 #
