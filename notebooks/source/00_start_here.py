@@ -313,9 +313,10 @@ for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
-# **Explain.** With none of the steps, the loss is above log V: the model is sure of wrong tokens. One at a time, seven cost at most 0.14 nats, four 0.23
-# to 0.63, and the first feed-forward step 4.91. (One story carries the large gaps, not the order of the small ones.)
-# Why does so much hang on that step? First, how long are the rows that each step adds?
+# **Explain.** With none of the steps, the loss is above log V: the model is sure of wrong tokens. One at a time, seven
+# cost at most 0.14 nats, four 0.23 to 0.63, and the first feed-forward step 4.91. (One story carries the large gaps,
+# not the order of the small ones.) Why does so much hang on that step? First, how long are the rows that each step
+# adds?
 
 # %%
 def median_length(rows):

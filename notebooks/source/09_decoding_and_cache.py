@@ -346,9 +346,9 @@ figures.show(figures.roofline(peak, bandwidth, points),
              "steeply, then runs under the flat part, and sinks at 500.")
 
 # %% [markdown]
-# **Explain.** For one row memory is the tighter of the two limits, for 500 arithmetic. In float32 the intensity is T / 2, so in the example
-# arithmetic takes over at $8$ rows; the second line says where it does here. (20 MB of weights may stay in a
-# processor's own fast memory; then a point can lie above the slope.)
+# **Explain.** For one row memory is the tighter of the two limits, for 500 arithmetic. In float32 the intensity is T /
+# 2, so in the example arithmetic takes over at $8$ rows; the second line says where it does here. (20 MB of weights may
+# stay in a processor's own fast memory; then a point can lie above the slope.)
 #
 # **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same
 # layers and heads with next to no width, which does most of the rest. Which of the two takes more of a single row,
