@@ -40,8 +40,8 @@ check = checks.lesson("02")
 # and feed-forward; each reads the row and adds something to it. (In a trace, `x_attn` and `x_ffn` are the stream after
 # each.)
 #
-# Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: it is how large a
-# typical number of the row is.
+# Call the *root mean square* of a row, the square root of the mean of its squares, its *size*: how large a typical
+# number of the row is.
 #
 # **Predict.** In lesson [00](00_start_here.ipynb), the first feed-forward step wrote rows thirty times as long as the
 # embedding. Ten more steps follow. At the end, is a row about as large as after layer 0, three times as large, or
@@ -76,8 +76,9 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
                      "the mean goes on growing.")
 
 # %% [markdown]
-# **Explain.** Three times. If the steps read the stream as it is, the first would meet rows of size 0.08, the last of
-# size 6, and both different ones in one text. So each step reads a copy of the row that was brought to a standard size.
+# **Explain.** Three times. The first step meets rows of size 0.08, the last of size 6. Each, with matrices of its own,
+# could learn its size; but sizes differ within a text too (the band), and change in training with every earlier step.
+# So each step reads a copy of the row, brought to a standard size.
 #
 # ## RMSNorm, by hand
 #
@@ -91,7 +92,7 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
 #
 # With a pencil, three tokens, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and
 # the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1,
-# 7)$ has the root 5 again and gives $(-0.2, 1.4)$: signs stay.
+# 7)$ has the root 5 and gives $(-0.2, 1.4)$: signs stay.
 #
 # The Llama on the [handout](handout.pdf) does the same in its steps 1 and 2. For `<s>` *cats and* it looks up
 # $(-1, 7)$, $(2, 2)$ and $(-3.5, 0.5)$. Do the last two with a pencil, then run:
@@ -150,13 +151,13 @@ figures.show(figure, "Each row is a token, with its size beside it. The division
 # %% [markdown]
 # ## What LayerNorm does besides
 #
-# LayerNorm, which came first, also subtracts the row's mean $\mu$, and adds a learned bias $b$:
+# The older LayerNorm also subtracts the row's mean $\mu$, and adds a learned bias $b$:
 #
 # $$\mathrm{LayerNorm}(x)_i = \frac{x_i - \mu}{\sqrt{\frac{1}{D}\sum_j (x_j-\mu)^2 + \epsilon}}\, g_i + b_i$$
 #
-# RMSNorm's paper (section 1) supposes that the rescaling is what helps, and that the recentring can go. How much is
-# there to recentre? D numbers of size 1 with random signs have a mean that is typically $1/\sqrt D$ away from 0: here
-# $1/16 = 0.06$.
+# RMSNorm's paper (section 1) supposes that the rescaling is what helps, and that the recentring can go, saving time.
+# How much is there to recentre? D numbers of size 1 with random signs have a mean that is typically $1/\sqrt D$ away
+# from 0: here $1/16 = 0.06$.
 
 # %%
 shares = [root_mean_square(trace[name].mean(axis=-1) / root_mean_square(trace[name]))
@@ -197,7 +198,7 @@ print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - ba
 
 # %% [markdown]
 # **Explain.** By 0.02. The mean of a row is as large as chance would make it, and a model trained *without* recentring
-# hardly notices when it is taken away. That one trained *with* it is no better, the paper finds.
+# hardly notices when it is taken away. One trained *with* it does about as well, the paper finds.
 #
 # ## The small number under the root: eps
 #
@@ -220,7 +221,7 @@ print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}"
 # ## Before or after?
 #
 # The first Transformer normalised *after* adding (post-norm). Llama normalises the *input* of each step and leaves the
-# sum alone (pre-norm; LLaMA, section 2.2, takes it from GPT-3):
+# sum alone (pre-norm; LLaMA, section 2.2, takes it from GPT-3, "to improve the training stability"):
 #
 # $$\text{post: } x \leftarrow \mathrm{norm}(x + f(x)) \qquad\qquad \text{pre: } x \leftarrow x + f(\mathrm{norm}(x))$$
 #
@@ -278,16 +279,16 @@ figures.show(figure, "In this toy, post-norm has forgotten the start after ten l
 #
 # ### What a small change of all matrices does
 #
-# Training changes all matrices a little. Here all are changed by 1 percent, at random: how far does the row after 64
-# layers move, once it is brought to size 1? And with addends a tenth as large?
+# Training changes all matrices a little: here by 1 percent, at random. How far does the row after layer 64 move, once
+# it is brought to size 1? And with addends a tenth as large?
 #
 # **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
 # and the later layers hand this on about as large (of a change $d$ they make $(d + dW)/\sqrt 2$). All 64 changes are at
-# right angles. By about how many percent does the last row move: 1, 6 or 45? And in pre-norm, by less or by more?
+# right angles. By about how many percent does that row move: 1, 6 or 45? And in pre-norm, by less or by more?
 
 # %%
 noise = rng.standard_normal(matrices.shape) / np.sqrt(D)
-print("                     cosine with the start     the last row moves by")
+print("                     cosine with the start     row after layer 64 moves by")
 print("addends times        pre-norm   post-norm      pre-norm   post-norm")
 for strength in (1, 0.1):
     ends = [normed(toy(kind, matrices, strength)[-1]) for kind in kinds]
@@ -300,15 +301,16 @@ for strength in (1, 0.1):
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
 # rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
 # throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
-# it is hard to train. (Real changes are not random; they may add up or cancel.) Pre-norm has a price: the later a
-# layer, the smaller its part. The same authors find that a stack that leans so lightly on its layers ends up worse,
-# where both train. With addends a tenth as large, the two hardly differ.
+# it is hard to train. (Real changes are not random; they may add up or cancel.) With addends of one size, as here,
+# pre-norm has a price: the later a layer, the smaller its part. The authors find that a stack leaning so lightly
+# on its layers ends up worse, where both train. With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
 #
-# A trained model chooses what it adds. How much of its start is left? If all that is added stood at a right angle to
-# the embedding, the cosine with it would be its size divided by that of the row. As a control, the cosine with the
-# embedding of the token before.
+# A trained model chooses what it adds: our feed-forward steps add rows of size 0.47 in layer 1, 3.96 in layer 5 (a
+# table below), to a stream that grows threefold. So the later has the larger part. How much of the start is left? If
+# all addends stood at a right angle to the embedding, the cosine with it would be its size divided by the row's. As a
+# control, the cosine with the embedding of the token before.
 
 # %%
 embedding = trace["embedding"]
@@ -320,17 +322,16 @@ for name in stream[2::2]:
           f"{cosine(x[1:], embedding[:-1]).mean():21.3f}")
 
 # %% [markdown] tags=["result"]
-# The embedding is drowned at once, by rows thirty times longer; most of the cosine comes from what the steps add in its
-# direction, not in that of another token.
+# The embedding is drowned at once; most of the cosine comes from what the steps add in its direction, not in that of
+# another token.
 
 # %% [markdown]
 # ## Take each norm away
 #
 # Skip one norm of the trained model, but keep its scale g: on average its step now reads rows 3 to 6 times too large
-# (in layer 0, twelve times too small).
+# (in layer 0, twelve times too small). That shows what weights trained with norms rely on, not what training needs.
 #
-# **Predict.** Compare with deleting the whole step, so that it adds nothing. Is a step without its norm better than no
-# step, about as good, or worse?
+# **Predict.** Is a step without its norm better than a deleted one (which adds nothing), about as good, or worse?
 
 # %%
 def no_norm(x, g):
@@ -362,7 +363,7 @@ figures.show(figure, "From layer 1 on, a step that reads without its norm costs 
                      "same.")
 
 # %% [markdown]
-# **Explain.** Worse, from layer 1 on. A step without its norm does not fall silent, it shouts.
+# **Explain.** Worse, from layer 1 on.
 #
 # ### Wrong, or only too loud?
 #
@@ -395,10 +396,9 @@ for name, step, without_step in zip(norms, steps, deleted):
 
 # %% [markdown] tags=["result"]
 # Too loud: at the right size, no step costs more than 0.10. (Not only: in layers 0, 1 and 4, attention then still costs
-# two thirds of its deletion, or all of it: what it says is wrong too. Feed-forward steps keep most of their use.) In
-# layer 5, the feed-forward step without its norm adds rows of size 155 to a stream of size 6, and drowns it: it
-# multiplies two numbers that it makes of the row (lesson 06), so rows about 6 times too large add about $6^2 = 36$
-# times too much (here $155 / 3.96 = 39$). In layer 0, a step whispers instead.
+# more than half of its deletion: what it says is wrong too.) In layer 5, the feed-forward step without its norm adds
+# rows of size 155 to a stream of size 6, and drowns it: it multiplies two numbers that it makes of the row (lesson 06),
+# so rows about 6 times too large add about $6^2 = 36$ times too much (here $155 / 3.96 = 39$).
 
 # %% [markdown]
 # ### The last norm
@@ -422,9 +422,9 @@ print(f"without it, the loss rises by {skipped['norm']:.1f}")
 # %% [markdown]
 # ## On the whole, or row by row?
 #
-# A norm brings rows to the right size *on the whole*, and it makes the rows of a text *equal* in size. Which of the two
-# does this model need? Divide all rows by one and the same number, the root mean square of all of them together (later
-# ones too, which no generator could).
+# A norm brings rows to the right size *on the whole*, and makes the rows of a text *equal* in size. Which of the two
+# does this model need? Divide all rows by one number, the root mean square of all of them (later tokens' too, which no
+# generator has).
 #
 # **Predict.** With one number for all rows, in one norm at a time: does the worst norm cost about 0.1 nats, 1 nat, or
 # as much as without any division (5.7, in the last norm)? And in all 13 norms at once?
@@ -435,7 +435,7 @@ def one_number(x, g):
 
 
 def but_the_first(x, g):                                  # the row of <s> by its own size
-    return np.concatenate([nl.rms_norm(x[:1], g, config.norm_eps), one_number(x[1:], g)])
+    return np.concatenate([nl.rms_norm(x[:1], g, config.norm_eps), one_number(x, g)[1:]])
 
 
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
@@ -451,20 +451,20 @@ print(f"   first row divided by its own size: {loss(with_norm(but_the_first, nor
 run = nl.Trace()
 nl.forward(tokens, weights, config, tap=in_turn(unequal, run))
 print("size of a row, divided by the median: 10th and 90th percentile, largest")
-print("                  with norms           one number")
+print("                  with norms           one number      (its row)")
 for name in stream[2::2]:
     spread = []
     for values in (trace, run):
         sizes = root_mean_square(values[name])
         spread.extend(np.percentile(sizes, (10, 90, 100)) / np.median(sizes))
     print(f"{name:14} {spread[0]:5.1f} {spread[1]:5.1f} {spread[2]:5.1f}    "
-          f"{spread[3]:5.1f} {spread[4]:5.1f} {spread[5]:5.1f}")
+          f"{spread[3]:5.1f} {spread[4]:5.1f} {spread[5]:5.1f} {sizes.argmax():7}")
 
 # %% [markdown]
 # **Explain.** 0.11 nats, and 4.1: it needs both. One norm alone may leave rows unequal: eight in ten are 0.8 to 1.3
-# times the median, and to read them so once costs little. If no norm makes them equal, what is too large is read too
-# large, and adds too much: rows drift apart, the first (`<s>`) furthest. With what is added at its right size, 0.2 of
-# the 4.1 remain; with only the first row divided by its own size, 0.8.
+# times the median. If no norm makes them equal, what is too large is read too large, and adds too much: rows drift
+# apart, row 0 (`<s>`) furthest. With what is added at its right size, 0.2 of the 4.1 remain; with only the first row
+# divided by its own size, 0.8.
 
 # %% [markdown]
 # ## In the wild
