@@ -3,7 +3,7 @@
 // A mistake is {taps: {short name: (at, right) -> wrong}} or {remake: made -> other weights, configuration or tokens};
 // `at` says where the tap stands (changes.js).
 
-import { elementwise, keyHead, matmul, mergeHeads, rmsNorm, rope, ropeCosSin, ropeFrequencies, silu, tensor }
+import { add, elementwise, keyHead, matmul, mergeHeads, rmsNorm, rope, ropeCosSin, ropeFrequencies, silu, tensor }
   from "./engine.js";
 
 const BOS = 1, EOS = 2;                                   // in every Llama 1 and 2
@@ -248,8 +248,8 @@ export const BUGS = {
   "wo-transposed": layers(layer => ({ attn: { wo: misread(layer.attn.wo) } })),
   "residual-forgotten-attention": { taps: { x_attn: at => at.get("attn.out") } },
   "residual-from-norm": { taps: {
-    x_attn: at => elementwise((a, b) => a + b, at.get("attn_norm"), at.get("attn.out")),
-    x_ffn: at => elementwise((a, b) => a + b, at.get("ffn_norm"), at.get("ffn.out")) } },
+    x_attn: at => add(at.get("attn_norm"), at.get("attn.out")),
+    x_ffn: at => add(at.get("ffn_norm"), at.get("ffn.out")) } },
 
   "ffn-reads-input": { taps: { ffn_norm: at => rmsNorm(at.stream, at.normWeight, at.config.norm_eps) } },
   "gate-up-swapped": layers(({ ffn }) => ({ ffn: { gate: ffn.up, up: ffn.gate } })),

@@ -85,7 +85,7 @@ export function elementwise(f, a, b = a) {
 }
 
 // a + b and a * b have loops of their own: browsers do not inline an f that is not always the same.
-function add(a, b) {
+export function add(a, b) {
   const y = tensor(a.shape);
   for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] + b.data[i];
   return y;

@@ -1,6 +1,6 @@
 // Where a tensor's numbers stand on the canvas: all heads as small maps, or one matrix under a camera.
 
-const MAX_CELL = [58, 26];                         // pixels of a cell in which a number can be read
+const MAX_CELL = [58, 26];                                // pixels of a cell in which a number can be read
 const LABELS_ABOVE = 22, SLANTED_ABOVE = 62;              // room for labels; words are slanted where cells are narrow
 export const SLANT_BELOW = 46;                                   // a cell narrower than that cannot hold a word
 const HEAD_BAR = 22, HEAD_GAP = 14;

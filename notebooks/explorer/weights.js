@@ -7,7 +7,7 @@ import { BYTES, toFloat32 } from "./dtypes.js";
 // The text in the page, {dtype, tensors: [[name, shape], ...]} -> weights, nested as in numpy_llama.py.
 export async function unpackWeights(text, { dtype, tensors }, config) {
   const planes = await gunzip(fromBase64(text.trim()));
-  const numbers = dtype === "BF16" ? bfloat16Planes(planes) : toFloat32(dtype, joinPlanes(planes, BYTES[dtype]));
+  const numbers = toFloat32(dtype, joinPlanes(planes, BYTES[dtype]));
   const weights = { layers: Array.from({ length: config.n_layers }, () => ({ attn: {}, ffn: {} })) };
   let start = 0;
   for (const [name, shape] of tensors) {
@@ -36,14 +36,6 @@ function fromBase64(text) {
 async function gunzip(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// The same as below for what ships, three times as fast: a bfloat16 is the upper half of a float32.
-function bfloat16Planes(planes) {
-  const n = planes.length / 2, low = planes.subarray(0, n), high = planes.subarray(n);
-  const wide = new Uint32Array(n);
-  for (let i = 0; i < n; i++) wide[i] = low[i] << 16 | high[i] << 24;
-  return new Float32Array(wide.buffer);
 }
 
 // Byte k of number i stands at k * n + i; put it back at i * size + k.
