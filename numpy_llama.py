@@ -56,7 +56,7 @@ class Config:
     n_kv_heads: int              # G: as many as H, or fewer (section 5)
     hidden_dim: int              # F
     vocab_size: int              # V
-    max_seq_len: int = 4096      # the context, in tokens; 4096 is Llama 2's
+    max_seq_len: int = 4096      # the context: how many tokens it can see; 4096 is Llama 2's
     norm_eps: float = 1e-5       # keeps rms_norm from dividing by 0; 1e-5 is Llama 2's
     rope_theta: float = 10000.0  # RoPE's base (section 4)
     head_dim: int = None         # d: D / H unless given
@@ -64,7 +64,7 @@ class Config:
     def __post_init__(self):
         check_config(self)
         if self.head_dim is None:
-            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen class is set
+            object.__setattr__(self, "head_dim", self.dim // self.n_heads)       # how a frozen dataclass is set
 
 
 # The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block` (section 6). In
@@ -136,7 +136,7 @@ def under(prefix, tap):
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
-    Pair i = 0, 1, ... turns by its frequency, theta^(-2i/d) radians, per position (RoPE, section 3.2.2: i from 1).
+    Pair i = 0, 1, ... turns by its frequency, theta^(-2i/d) radians, per position (RoPE, section 3.2.2, has i from 1).
     """
     # Rounded where Hugging Face rounds: the last bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
     # The power alone is computed in float64, then rounded, because float32 powers differ from library to library.
@@ -150,7 +150,7 @@ def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
     The query at position m and the key at position n are both turned, so position enters their dot product as m - n:
-    turning both back by n's angle does not change it, and leaves the key unturned and the query turned by m - n.
+    turning both back by n's angle changes no product, and then the key is unturned and the query turned by m - n.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
     differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
@@ -163,8 +163,8 @@ def rope(x, cos, sin):
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
 # Products with wq, wk and wv turn each token's row into H queries (what it looks for), G keys (what it is found by) and
-# G values (what it hands over). No token looks at a later one, so old rows never change, in any layer: new tokens need
-# only the old keys and values, kept in a cache. Queries are one per head; keys and values may be shared, to save room.
+# G values (what it hands over). No token looks at a later one, so tokens added later change no row, in any layer: they
+# need only the keys and values before them, kept in a cache. To save room, several heads may share a key and a value.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -186,8 +186,8 @@ def attention(q, k, v, mask, tap=ignore):
 
     (H, T, d), (G, S, d), (G, S, d), (T, S) -> (H, T, d) (Attention, section 3.2.1)
 
-    Query head h uses key/value head h // (H / G): G = H is multi-head attention, G = 1 multi-query, and any G between
-    grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key/value head 0: they are
+    Query head h uses key/value head h // (H / G): G = H is multi-head attention, G = 1 multi-query, anything between
+    them grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key/value head 0: they are
     neighbours, so `reshape` makes one matrix of their 4 T rows, and one product serves all four.
     """
     H, T, d = q.shape
@@ -272,7 +272,7 @@ def forward(tokens, weights, config, cache=None, tap=ignore):
     if n_seen > config.max_seq_len:
         raise InputError(f"{n_seen} tokens do not fit in the context of {config.max_seq_len}")
     positions = np.arange(start, n_seen)
-    dtype = weights["norm"].dtype                         # to compute in; others may be stored smaller (section 13)
+    dtype = weights["norm"].dtype                         # to compute in; the embedding may have another (section 12)
     cos, sin = rope_cos_sin(positions, config.head_dim, config.rope_theta, dtype)
     mask = causal_mask(positions, n_seen)
 
@@ -309,8 +309,8 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow, so tokens below (1 - top_p) / V are left out first: at most V, they sum to less than
-        # 1 - top_p, so the others, all more likely, reach top_p without them.
+        # Sorting all V is slow, so tokens below (1 - top_p) / V are left out first. There are at most V, so they sum to
+        # less than 1 - top_p, and the others, all more likely, reach top_p without them.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what those ranked above add up to
@@ -338,7 +338,7 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens ids; none after a stop id, or after the one that follows a full context or cache.
+    """Yield up to max_new_tokens ids. A stop id is the last, and so is the first that context or cache has no room for.
 
     With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
     through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
@@ -678,6 +678,7 @@ class OneBlasThread:
     def __enter__(self):
         with self.lock:
             if self.n_inside == 0:
+                cores()                                   # counted now: under the limit it would be one
                 self.limit = blas().limit(limits=1)
             self.n_inside += 1
 
@@ -695,7 +696,7 @@ def prefill(tokens, weights, config, cache):
     """A prompt of any length through the cache: the logits after its last token, (T,) -> (V,).
 
     The same as forward(tokens, weights, config, cache)[-1], but scores never hold (H, T, T). Raises InputError before
-    any work if the prompt does not fit, and at the first logits that are not finite.
+    any work if the prompt does not fit, and at the first chunk whose last logits are not finite.
     """
     [logits] = deque(forward_in_chunks(tokens, weights, config, cache, last=True), maxlen=1)     # of the last chunk
     return logits[-1]
@@ -715,7 +716,7 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
     context = min(config.max_seq_len, cache[0].max_len)
     if done + len(tokens) > context:
         raise InputError(f"a prompt of {done + len(tokens)} tokens does not fit in the context of {context}")
-    chunks = np.array_split(tokens, math.ceil(len(tokens) / CHUNK))          # of even lengths
+    chunks = np.array_split(tokens, math.ceil(len(tokens) / CHUNK))          # of nearly equal lengths
     n_threads = min(cores(), len(chunks))
     keys_cached = [[Future() for _ in cache] for _ in chunks]
     numpy_errors = np.geterr()                            # a new thread does not inherit them
@@ -1108,7 +1109,7 @@ class LazyMatrix:
 def to_float32(w):
     """16-bit numbers to float32: (n, m) -> (n, m); float16 comes out 2^112 times too small, but five times as fast.
 
-    float16 has three bits of exponent less than float32: its bits in the place of a float32's are the number times
+    float16 has three bits of exponent fewer than float32: its bits in the place of a float32's are the number times
     2^-112. To multiply by 2^56 before and after a product puts that right, to the bit above 1e-18.
     """
     if w.dtype != np.float16:

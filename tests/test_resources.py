@@ -284,10 +284,13 @@ def test_a_lazy_product_has_one_blas_thread_and_gives_the_others_back(monkeypatc
     inside, to_float32 = [], nl.to_float32
     monkeypatch.setattr(nl, "to_float32", lambda w: inside.append(blas_threads()) or to_float32(w))
     with nl.blas().limit(limits=2):
+        nl.cores.cache_clear()
         weights, config = nl.load(FAIRYTALES, lazy=True)
         before = blas_threads()
         nl.forward([1, 2, 3], weights, config)
         assert set(before) == {2} == set(blas_threads()) and inside and all(set(count) == {1} for count in inside)
+        assert nl.cores() == 2                                # first asked for within the product, and kept
+    nl.cores.cache_clear()
 
 
 def test_a_short_prompt_with_lazy_weights_has_one_blas_thread_all_the_way(monkeypatch):
