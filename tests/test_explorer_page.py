@@ -130,10 +130,11 @@ def show(page, link):
 
 
 def drawn(page, act):
-    """Do something, and wait until the page was drawn after it."""
+    """Do something, and wait until the page was drawn after it, and is still."""
+    page.wait_for_function("!explorer.isBusy")            # what was asked before is not counted
     before = page.evaluate("explorer.times.drawn")
     act()
-    page.wait_for_function(f"explorer.times.drawn > {before}")
+    page.wait_for_function(f"explorer.times.drawn > {before} && !explorer.isBusy")
 
 
 def link(text=PROMPT, name="logits", index=(0, 0), **more):
@@ -786,8 +787,8 @@ def test_by_keyboard_from_the_prompt_to_a_factor_and_back(page):
     press(page, "Tab")                                    # the way back is the next stop
     drawn(page, lambda: press(page, "Enter"))
     assert page.inner_text("#number h2") == before
-    press(page, "b", "ArrowRight")
-    page.wait_for_function("explorer.now.state.tab === 'logit'")
+    drawn(page, lambda: press(page, "b", "ArrowRight"))
+    assert page.evaluate("explorer.now.state.tab") == "logit"
     drawn(page, lambda: press(page, "]"))
     assert page.evaluate("explorer.now.layer") == 4
 

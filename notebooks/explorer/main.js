@@ -338,7 +338,9 @@ async function start() {
   node.remove();
   times.weights = performance.now();
   runs = makeRuns(model);
-  window.explorer = { times, matrix: tensorView.matrix, get now() { return now; } };      // for tests and measure.py
+  window.explorer = {                                     // for tests and measure.py
+    times, matrix: tensorView.matrix, get now() { return now; }, get isBusy() { return isWaiting || isRendering; },
+  };
   update();
 }
 
