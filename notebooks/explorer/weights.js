@@ -33,9 +33,10 @@ function fromBase64(text) {
   return bytes;
 }
 
-async function gunzip(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+async function gunzip(bytes) {                            // written at once: a Blob's stream takes three times as long
+  const { readable, writable } = new DecompressionStream("gzip"), writer = writable.getWriter();
+  const [unpacked] = await Promise.all([new Response(readable).arrayBuffer(), writer.write(bytes), writer.close()]);
+  return new Uint8Array(unpacked);
 }
 
 // Byte k of number i stands at k * n + i; put it back at i * size + k.
