@@ -631,6 +631,10 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     show(page, link(SHORT, tab="traces"))
     drawn(page, lambda: page.set_input_files("#file", tmp_path / "port.safetensors"))
     assert page.inner_text(".traces .report .link") == "layers.0.attn.scores"
+    agree = list(trace).index("layers.0.attn.scores")         # the table begins with the first that differs
+    assert f"before it agrees ({agree} tensors)" in page.inner_text(".traces .report")
+    assert page.inner_text(".traces tbody tr th >> nth=0") == "layers.0.attn.scores"
+    assert page.locator(".traces tbody tr").count() == len(trace) - agree
     page.wait_for_selector(".report :text('It is what one gets when')", timeout=40000)
     assert "round-robin" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click(".traces .report .link"))

@@ -105,9 +105,10 @@ export function makeTraces(root, { openFile, closeFile, setState, setText, tryMi
     const wrong = table.find(line => line.differs), left = ignored.map(text => para(text));
     if (!wrong) return [para(`All ${table.length} tensors agree with this run.`), ...left];
     const toIt = link(wrong.name, "first", "go to the number that is farthest off", () => toDifference(wrong));
-    const differ = table.filter(line => line.differs).length;
-    return [para("The first tensor that differs is ", toIt, `; ${differ} of ${table.length} differ.`),
-      para(whyWords(tryMistakes(now))), ...left, differencesTable(now, table, toDifference)];
+    const differ = table.filter(line => line.differs).length, right = table.indexOf(wrong);
+    const before = right === 0 ? "" : ` What comes before it agrees (${right} tensors).`;
+    return [para("The first tensor that differs is ", toIt, `; ${differ} of ${table.length} differ.`, before),
+      para(whyWords(tryMistakes(now))), ...left, differencesTable(now, table.slice(right), toDifference)];
   }
   return function draw(view) {
     now = view;
