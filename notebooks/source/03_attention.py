@@ -20,8 +20,7 @@
 # | **It assumes** | lesson [02](02_rmsnorm.ipynb), or of it this much: attention reads each row after it was brought to a standard size; the exponential function |
 # | **Minutes** | 95 |
 #
-# T new tokens, S tokens seen so far (the same here), D model width, H query heads, G key/value heads, d head width,
-# L layers.
+# T new tokens, S tokens seen so far (the same here), D model width, H query heads, d head width, L layers.
 
 # %% tags=["hide"]
 import checks
@@ -117,11 +116,11 @@ for title, x in (("scores", toy_scores), ("weights", toy_weights), ("answers", t
 #
 # ### The Llama for pencil
 #
-# The Llama on the [handout](handout.pdf), for `<s>` *cats and*, has d = 2. In its step 3 it makes queries, keys and
-# values. In step 4 it turns queries and keys by their position, which is lesson [04](04_rope.ipynb). Then *and* has the
-# query $(0.9, 1.4)$, and meets the keys $(-0.2, 0)$, $(0.54, 0.84)$ and $(0.58, -1.27)$. Do its steps 5 to 7 with a
-# pencil: which token gets most of the weight? The control below takes attention away: what comes after *cats and*, and
-# what after *dogs and*?
+# The Llama on the [handout](handout.pdf), for `<s>` *cats and*, has d = 2. Its step 3 makes queries, keys and values,
+# step 4 turns queries and keys by their position (lesson [04](04_rope.ipynb)). Then *and* has the query $(0.9, 1.4)$,
+# and meets the keys $(-0.2, 0)$, $(0.54, 0.84)$ and $(0.58, -1.27)$. Do its steps 5 to 7 with a pencil: which token
+# gets most of the weight? The control below takes attention away: what comes after *cats and*, and what after
+# *dogs and*?
 
 # %%
 run = pencil.run()
@@ -156,7 +155,7 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 #
 # Now a head of the trained model, on that text: head 1 of layer 3, picked of 48 because its map is easy to read. RoPE
 # (lesson [04](04_rope.ipynb)) has turned its queries and keys; four query heads share one key head (lesson
-# [05](05_grouped_query_attention.ipynb)). The four steps are the same.
+# [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** When the last token, *when*, asks: which of these gets the largest weight in this head: *girl*, *lived*,
 # or *when*?
@@ -188,14 +187,14 @@ for name, ours in (("scores", masked), ("probs", probs), ("heads", mixed)):
 
 # %%
 figure, axes = figures.new(3.6, columns=3, sharey=True)
-figures.matrix(axes[0], scores, words, words, "scores (T × S)", limit=8)
-figures.matrix(axes[1], masked, words, words, "masked", limit=8)
+figures.matrix(axes[0], scores, words, words, "scores (T × S)", limit=11)
+figures.matrix(axes[1], masked, words, words, "masked", limit=11)
 figures.matrix(axes[2], probs, words, words, "softmax of each row", kind=figures.SHARE)
 for ax in axes:
     ax.tick_params(axis="x", rotation=90)
 figures.show(figure, "A row is a token that asks, a column one that answers; grey is the future "
                      "(white on the right); orange and −: a negative score (the faintest "
-                     "unmarked); colours end at ±8. On the right, a dark cell is a large weight: "
+                     "unmarked); colours end at ±11. On the right, a dark cell is a large weight: "
                      "in six of the eight rows below her, the girl's column has the largest.")
 
 # %% [markdown]
@@ -222,9 +221,11 @@ print(f"heads {heads.shape}, W^O {wo.shape}; the sum {out.shape} is what attenti
 # section 3.2.1).
 #
 # Call one attention weight p. If its score s rises a little, p rises by $p\,(1 - p)$ times that (the derivative of
-# $e^s / (e^s + \mathrm{rest})$): at most a quarter, and next to nothing where p is nearly 0 or 1.
+# $e^s / (e^s + \mathrm{rest})$): at most a quarter, and next to nothing where p is nearly 0 or 1. There training, which
+# nudges the matrices in small steps (lesson [11](11_learning.ipynb)), gets little hold.
 #
-# **Predict.** 16 random keys, d = 128, no division. Does the likeliest key get 25, 50 or 90 percent of the weight?
+# **Predict.** A query and 16 keys of random numbers (standard normal), d = 128, no division. Does the likeliest key get
+# 25, 50 or 90 percent of the weight?
 
 # %%
 rng = np.random.default_rng(0)
@@ -242,13 +243,15 @@ for n, raw in drawn.items():
 
 # %% [markdown] tags=["result"]
 # About 90 percent, where $p\,(1 - p)$ is small. The paper suspects that large scores bring softmax there. For random
-# numbers of size 1 and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$ of the likeliest
-# key; with d = 32 the gain is smaller, with 8 there is none. But dividing also makes each step of q·k count
-# $1 / \sqrt d$ as much: the table shows that softmax is kept out of its flat part, not how fast a head learns.
+# numbers and d = 128, the width in Llama 1 and 2, dividing more than doubles $p\,(1 - p)$ of the likeliest key; with
+# d = 32 the difference is smaller, with 8 there is no gain. That is the slope by the *divided* score. By q·k itself it
+# is $1 / \sqrt d$ of that, for d = 128 $0.18 / 11.3 = 0.016$, *less* than 0.07 without division. So the table shows
+# that softmax is kept out of its flat part, not that a head learns faster.
 
 # %% [markdown]
-# Training is free to choose other sizes. Here is the variance of the undivided scores on a story, to compare with
-# d = 32 above. (The first eight tokens are left out: their rows hold few scores.)
+# Training is free to choose other sizes. Here is the variance of the undivided scores within a row of a story, in the
+# mean over rows and heads, to compare with d = 32 above. (Without the first eight tokens: their rows hold few
+# scores.)
 
 # %%
 story = tokenizer.encode(STORY)
@@ -261,7 +264,7 @@ for i in range(config.n_layers):
 
 # %% [markdown] tags=["result"]
 # In layer 0 the scores hardly differ, so its heads look at all tokens nearly alike. In the layers after it they spread
-# wider than those of random queries and keys.
+# wider, on average, than those of random queries and keys.
 
 # %% [markdown]
 # **Predict.** Without the division all scores are 5.7 times as large. Does the loss on the story, 2.12 nats per token
@@ -343,8 +346,8 @@ print("rows that change if the forest is a castle:", [words[t] for t in np.flatn
 framed = {(0, 0), (3, 1), (4, 3), (5, 5)}
 figures.show(figures.all_heads(trace, config, framed),
              "All heads on this text, rows and columns as in the figure above. Framed: layer 0 "
-             "head 0 is even, as all of its layer; layer 3 head 1 is the one from above; layer 4 "
-             "head 3 has a diagonal; layer 5 head 5 has one stripe, at the first token.")
+             "head 0 is even, as nearly all of its layer; layer 3 head 1 is the one from above; "
+             "layer 4 head 3 has a diagonal; layer 5 head 5 has one stripe, at the first token.")
 
 # %% tags=["sliders"]
 def map_of(layer, head):
@@ -359,8 +362,8 @@ ipywidgets.interact(map_of, layer=(0, config.n_layers - 1), head=(0, config.n_he
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). Head 1 of layer 3 alone, at *happy*. Click a weight, and follow it back
-# to query and key. Then switch the head off, at the top, and see whether the answer changes (the likeliest
-# token stays the same):
+# to query and key. Then switch the head off, at the top, and see whether the answer changes (not its
+# likeliest token):
 #
 #     python notebooks/explorer/build.py --open "#p=The+king+gave+his+daughter+a+ball+and+she+was+happy&i=1.11.5&h=1"
 
@@ -407,6 +410,8 @@ def added_by(run, i, h):
     return run[f"layers.{i}.attn.heads"][h] @ weights["layers"][i]["attn"]["wo"][h * d:(h + 1) * d]
 
 
+at_first = trace["layers.5.attn.v"][1, 0] @ weights["layers"][5]["attn"]["wo"][5 * d:6 * d]
+print(f"head 5: the value of <s> times W^O is {np.linalg.norm(at_first):.1f} long")
 print("layer 5, the short text   mean length   mean cosine of two rows")
 for h in range(config.n_heads):
     rows = added_by(trace, 5, h)[2:]
@@ -416,15 +421,15 @@ for h in range(config.n_heads):
     print(f"head {h}: {lengths.mean():29.1f} {cosines[pairs].mean():18.2f}")
 
 # %% [markdown] tags=["result"]
-# It is not silent: its rows are 9.0 long, within the range of its neighbours'. But they are nearly the same row, the
-# value of `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
+# It is not silent: its rows are 9.0 long, the second shortest of eight. But they are nearly the same row, the value of
+# `<s>` times $W^O$, whatever the token. It says nothing *new*. Over the story it leaves the sink; lesson
 # [04](04_rope.ipynb) finds out why.
 
 # %% [markdown]
 # ## Which heads are needed?
 #
-# A map shows where a head looks, not whether the model needs it. To learn more, silence the head (set what it says to
-# zero). That is an *ablation*. First for the lesson's first question. These heads look from *when* at *girl*:
+# To learn whether the model needs a head, silence it (set what it says to zero). That is an *ablation*. First for the
+# lesson's first question. These heads look from *when* at *girl*:
 
 # %%
 girl = words.index(" girl")
@@ -493,19 +498,19 @@ for pair in ((TEXT, "girl", "boy"),
 # %% [markdown]
 # **Explain.** Heads 1 and 3 of layer 3: in all three pairs they are the two, of 48, without which the gap is smallest.
 # In the row of *when* they work by their look at the noun: to mask that costs about as much as to silence the head
-# there. For head 1 this is nearly all of its effect, for head 3 about a third; the rest goes through other rows. Head 7
-# of layer 2 gives *girl* half of its weight, and without it the gap hardly shrinks. Without heads 1 and 3, 2.6 to 2.9
-# of the gap stays: others carry it too.
+# there. For head 1 this is nearly all of its effect, for head 3 about a third; the rest goes through other rows
+# (between the noun and *when*, from which later heads can fetch it). Head 7 of layer 2 gives *girl* half of its weight,
+# and without it the gap hardly shrinks. Without heads 1 and 3, 2.6 to 2.9 of the gap stays: others carry it too.
 #
-# **Predict.** On the whole story the loss is 2.12. (A *standard error* says how far a mean, here over 227 tokens,
-# strays by chance: seldom more than two.) How much does the most important of the 48 heads cost: 0.01, 0.1 or 1 nat?
-# (One tenth of a nat makes the right tokens a tenth less likely.)
+# **Predict.** On the whole story the loss is 2.12. (A *standard error* says how far a mean, here over 227 tokens, taken
+# as independent, strays by chance: seldom more than two.) How much does the most important of the 48 heads cost: 0.01,
+# 0.1 or 1 nat? (One tenth of a nat makes the right tokens a tenth less likely.)
 
 # %%
-def losses(tap=nl.ignore):
-    """Nats for each token of the story but the first."""
-    logits = nl.forward(story, weights, config, tap=tap)
-    return nl.cross_entropy(logits[:-1], story[1:]).astype(float)
+def losses(tap=nl.ignore, text=story):
+    """Nats for each token of a text but the first."""
+    logits = nl.forward(text, weights, config, tap=tap)
+    return nl.cross_entropy(logits[:-1], text[1:]).astype(float)
 
 
 normal = losses()
@@ -518,8 +523,9 @@ print(f"most: layer {i} head {h}, {cost[i, h]:+.2f} nats per token "
       f"(standard error {error[i, h]:.2f})")
 print(f"{np.sum(cost > 2 * error)} of {cost.size} heads cost more than two standard errors "
       f"(of a mean over {len(normal)} tokens)")
-print("layer 5 head 5, on the short text, where it looks at <s>: "
-      f"{loss(cut(5, 5), text=TEXT) - loss(text=TEXT):+.3f}")
+sink = losses(cut(5, 5), tokens) - losses(text=tokens)
+print(f"layer 5 head 5, on the short text, where it looks at <s>: {sink.mean():+.3f} "
+      f"(standard error {sink.std() / np.sqrt(len(sink)):.3f})")
 
 # %%
 figure, ax = figures.new(2.8)
@@ -535,7 +541,8 @@ figures.show(figure, "What it costs to silence one head, on the story. Framed: t
 
 # %% [markdown]
 # **Explain.** A tenth of a nat. Most heads cost too little to be told from chance, even head 1 of layer 3, which we
-# have just seen at work. Nor can the sink's cost be told from none, on the text where it is one (−0.004 nats).
+# have just seen at work. Nor can the sink's cost be told from none, on the short text, where it is one (−0.004 nats,
+# standard error 0.016).
 #
 # **Predict.** Silence these 40 heads all at once. Is the cost the sum of what they cost one by one, half of it, or
 # several times as much? As a control, let each head say its mean over another text instead of zeros.
@@ -579,26 +586,33 @@ for kind, instead, alone in (("zero", zeros, extra), ("mean", mean_row, extra_me
         surplus = together - singly
         print(f"{kind}: {label:18} {singly.mean():10.2f} {together.mean():10.2f} "
               f"{surplus.mean():12.2f} ({surplus.std() / np.sqrt(len(normal)):.2f})")
+rng = np.random.default_rng(0)
+eights = [each[rng.choice(np.flatnonzero(cheap), 8, replace=False)].any(axis=0) for _ in range(20)]
+singly = np.mean([cost[chosen].sum() for chosen in eights])
+together = np.mean([losses(cut_all(chosen, zeros)).mean() - normal.mean() for chosen in eights])
+print(f"zero: 8 of the 40, drawn {singly:10.3f} {together:10.3f}   (mean of 20 draws)")
 
 # %% [markdown]
 # **Explain.** Four times as much (0.28, 1.11), with means too (0.22, 0.90). So "it costs nothing, so it does nothing"
 # does not follow. Perhaps the others stand in for a missing head; perhaps 40 changes lead the stream where training
-# never was, which a mean makes milder, not impossible. (All heads of layers 0 and 1 are among them.) But the 8 others,
-# each of which costs more than two standard errors alone, also cost nearly twice their sum together: more than the sum
-# is no sign of idle heads. (The heads were chosen by these costs, so 0.28 is a little too low, 0.47 a little too high.)
-# This is one small model on one story.
+# never was, which a mean makes milder, not impossible. But the 8 others also cost nearly twice their sum together: more
+# than the sum is no sign of idle heads. And 8 drawn from the 40 cost 0.076 for 0.050: the number of heads counts.
+# (The heads were chosen by these costs, so 0.28 is a little too low, 0.47 a little too high.) This is one small model
+# on one story.
 #
 # ## In the wild
 #
 # - **Top left or bottom right?** With a cache there are more keys than queries, and the triangle must end in the lower
 #   right corner: the last query sees all keys. PyTorch's `is_causal=True` puts it in the upper left, so that one new
 #   token sees only the first key ([pytorch#103082](https://github.com/pytorch/pytorch/issues/103082)); FlashAttention
-#   changed from the one to the other ([flash-attention#517](https://github.com/Dao-AILab/flash-attention/issues/517)).
+#   changed from the upper left to the lower right
+#   ([flash-attention#517](https://github.com/Dao-AILab/flash-attention/issues/517)).
 # - **exp overflows.** Float32 ends at $3.4 \cdot 10^{38}$, so exp of a score above 88.7 is infinite; infinity by
 #   infinity is not a number, and the row's answer is lost. Subtract the largest score of the row first:
 #   $e^{x - c} = e^x / e^c$, and $e^c$ cancels in the fraction.
-# - **A large negative number instead of −∞** works as long as it stays finite. In float16 the most negative number plus
-#   a score of −16 or less is −∞, and a row of nothing else is not a number after the softmax
+# - **A large negative number instead of −∞** is used because a row in which all is masked (padding that sees only
+#   padding) would be not a number; now it gets meaningless weights, and is thrown away. In float16 even that fails:
+#   the most negative number plus a score of −16 or less is −∞ again
 #   ([transformers#17306](https://github.com/huggingface/transformers/pull/17306)):
 
 # %%
@@ -640,8 +654,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 # <summary>Answer</summary>
 #
 # The same: its scores are now $1, 0, 2$, the values changed places with them, and a sum does not depend on the order.
-# One query does not see the order of the tokens before it (the mask alone tells before from after). Lesson
-# [04](04_rope.ipynb) is about what Llama does about it.
+# One query does not see the order of the tokens before it (the mask alone tells before from after): hence lesson
+# [04](04_rope.ipynb).
 #
 # </details>
 #
@@ -717,4 +731,5 @@ def windowed_head(q, k, v, window):
 # 3. The mask hides the future: row t depends on tokens 0 to t, and nothing later changes it.
 # 4. A map shows where a head looks, sometimes only at the first token, a sink. An ablation can show that a head is
 #    used; that it costs nothing does not show that it is not.
-# 5. Of 48 heads, 40 cost too little alone to be told from chance, 0.28 nats in sum, but 1.1 together.
+# 5. Of 48 heads, 40 cost too little alone to be told from chance, 0.28 nats in sum, but 1.1 together; the 8 others
+#    cost nearly twice their sum. Costs of single heads do not add up.

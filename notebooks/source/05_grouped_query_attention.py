@@ -78,9 +78,6 @@ for h in range(4):
 # %% [markdown]
 # **Explain.** The arithmetic of a head stays as it was; sharing only says whose keys it reads.
 #
-# (The Llama on the [handout](handout.pdf) has H = G = 1: nothing to share. A second query head on the same keys would
-# double `wq` and `wo`; `wk`, `wv` and the cache would stay.)
-#
 # ## In the model
 #
 # **Predict.** This model has H 8 and G 2, d 32 and D 256. What shapes do `wq`, `wk`, `wv` and `wo` have?
@@ -157,11 +154,13 @@ for label, order in orders.items():
 # How different are two maps of attention? Count the share of weight that must move to turn one into the other. With a
 # pencil: from $(\tfrac12, \tfrac12, 0)$ to $(1, 0, 0)$ it is $0.5$. Equal maps give 0, maps with nothing in common 1.
 #
-# Do heads with other keys differ more? The keys split the eight heads into two fours. There are 35 such splits; for
-# each we take the mean share over all pairs within a four. If keys did not matter, the split by keys would have the
-# smallest in one case of 35. (Layer 0, where all maps are much alike, is left out.)
+# Do heads with other keys differ more? The keys split the eight heads into $\{0, 1, 2, 3\}$ and $\{4, 5, 6, 7\}$;
+# another split is $\{0, 1, 2, 4\}$ and $\{3, 5, 6, 7\}$. There are 35; for each we take the mean over all pairs within
+# a four. If keys did not matter, the split by keys would have the smallest in one case of 35. Layer 0 is counted apart;
+# and as some heads look at little but `<s>`, we also count without it.
 #
-# **Predict.** Two heads of a layer that share keys: is that share near 0, about $0.3$, or more than $0.5$?
+# **Predict.** How much of the weight must move between two heads of a layer that share keys: almost none, about $0.3$,
+# or more than $0.5$?
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -171,24 +170,34 @@ nl.forward(tokens, weights, config, tap=trace)
 nl.forward(tokenizer.encode(STORY), weights, config, tap=on_story)
 
 
-def to_move(one, other):                                  # two maps, (T, S) each; the first two
-    return np.abs(one - other)[2:].sum(axis=1).mean() / 2           # tokens have little choice
+def maps(run, layer, first=0):
+    """The maps of a layer, from key `first` on, without the first two rows (little choice)."""
+    x = run[f"layers.{layer}.attn.probs"][:, 2:, first:]
+    return x / x.sum(axis=-1, keepdims=True)
 
 
-print("share of weight to move   same keys   other keys   more similar splits")
-for label, run in (("sentence", trace), ("story", on_story)):
+def to_move(one, other):                                  # two maps, (T, S) each
+    return np.abs(one - other).sum(axis=1).mean() / 2
+
+
+later = range(1, config.n_layers)
+print("share of weight to move   same keys   other keys   splits with more similar maps")
+for label, run, layers, first in (
+        ("sentence", trace, later, 0), ("sentence without <s>", trace, later, 1),
+        ("story", on_story, later, 0), ("story without <s>", on_story, later, 1),
+        ("sentence, layer 0", trace, [0], 0)):
     moves = np.zeros((H, H))                              # for each two heads, mean over layers
-    for i in range(1, config.n_layers):
-        probs = run[f"layers.{i}.attn.probs"]
+    for i in layers:
+        probs = maps(run, i, first)
         for a, b in combinations(range(H), 2):
-            moves[a, b] += to_move(probs[a], probs[b]) / (config.n_layers - 1)
+            moves[a, b] += to_move(probs[a], probs[b]) / len(layers)
     splits = {}
     for three in combinations(range(1, H), 3):            # head 0 and these, and the other four
         fours = [0, *three], [h for h in range(1, H) if h not in three]
         splits[three] = np.mean([moves[pair] for four in fours for pair in combinations(four, 2)])
     by_keys = splits[1, 2, 3]                             # heads 0 to 3, and 4 to 7
-    print(f"{label:8} {by_keys:26.2f} {moves[:4, 4:].mean():12.2f} "
-          f"{sum(x < by_keys for x in splits.values()):15} of {len(splits)}")
+    print(f"{label:20} {by_keys:14.2f} {moves[:4, 4:].mean():12.2f} "
+          f"{sum(x < by_keys for x in splits.values()):25} of {len(splits)}")
 
 # %%
 def two(layer, first, second):
@@ -202,8 +211,13 @@ def two(layer, first, second):
     return figure
 
 
-figures.show(two(5, 4, 5), "Where each token looks, for the two heads that share keys and differ "
-                           "most; the right one looks almost only at <s>.")
+same_keys = [pair for four in (range(4), range(4, H)) for pair in combinations(four, 2)]
+most, layer, a, b = max((to_move(*maps(trace, i, 1)[[a, b]]), i, a, b)
+                        for i in later for a, b in same_keys)
+print(f"most, without <s>: layer {layer}, heads {a} and {b}, {most:.2f}")
+figures.show(two(layer, a, b), "Where each token (row) looks, from none (white) to all (dark), for "
+                               "the two heads that share keys and differ most: the left one often "
+                               "looks far back, the right one mostly at the token before.")
 
 # %% tags=["sliders"]
 def choose(layer, first, second):
@@ -213,16 +227,16 @@ def choose(layer, first, second):
 ipywidgets.interact(choose, layer=(0, config.n_layers - 1), first=(0, H - 1), second=(0, H - 1));
 
 # %% [markdown]
-# **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. The keys
-# `[` and `]` go to the layer before and after:
+# **Explore** ([explorer](explorer/README.md)). All eight maps of a layer; those in one row share a key head. Which two
+# of a row differ most? The keys `[` and `]` go to the layer before and after:
 #
 #     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
 
 # %% [markdown]
-# **Explain.** On average more than half must move: 0.56 on the sentence, 0.64 on the story; the figure shows the
-# extreme. With other keys it is a little more, and on both texts no split has more similar maps than the one by keys.
-# (By chance that would happen in 1 of 35; two texts of one model are not two trials.) Still the queries tell the heads
-# apart.
+# **Explain.** In all layers but the first, on average more than half must move: 0.56 on the sentence, 0.64 on the
+# story, without `<s>` 0.51 and 0.63; the figure shows the extreme. (In layer 0 all maps are much alike: 0.03.) With other
+# keys it is a little more, and on both texts no split has more similar maps than the one by keys. (Two texts of one
+# model are not two trials.) Still the queries tell the heads apart.
 #
 # ## What is copied?
 #
@@ -265,11 +279,10 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
           f"repeating {2 * repeated.nbytes:,}; the model's scores: {same}")
 
 # %% [markdown]
-# **Explain.** Repeating copies H·S·d keys and as many values. At once, stacking copies half of that, the H·T·d queries,
-# as here T = S; for the values it copies nothing, as the weights already stand group by group. One token at a time it
-# copies nothing, as the queries of one token stand in the right order too; repeating copies *all* keys and values
-# again. (Broadcasting, `q.reshape(G, H // G, T, d) @ k[:, None].swapaxes(-1, -2)`, needs no copy of ours either;
-# it is H small products instead of G larger ones.)
+# **Explain.** Repeating copies H·S·d keys and as many values. All at once, stacking copies only the H·T·d queries; as
+# T = S here, that is half. For the values it copies nothing, as the weights already stand group by group. One token at
+# a time it copies nothing, as the queries of one token stand in the right order too; repeating copies *all* keys and
+# values again.
 #
 # ## What it saves
 #
@@ -324,9 +337,10 @@ for label, c in (("70B", llama_70b), ("70B with G 64", replace(llama_70b, n_kv_h
 #
 # Does sharing make a worse model? Ours cannot tell: it was trained with G 2 from the start. Meta trained three models
 # of about 30B, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up for the numbers that `wk` and `wv`
-# lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (With the
-# proportions of Llama 1, F gives back more than sharing saved, as from the 65B to the 70B: 65.3 to 69.0 billion. So the
-# trial says what sharing costs *with a larger F*.)
+# lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (Where
+# $F = 2.69 \cdot D$, as in the 65B, that gives back more than sharing saved: per layer
+# $3 \cdot D \cdot 0.3 \cdot F = 2.4 \cdot D^2$ for $2 \cdot D^2 \cdot 7/8 = 1.75 \cdot D^2$. So the trial says what
+# sharing costs *with a larger F*.)
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -350,8 +364,8 @@ for name, (average, seconds) in t5.items():
 # %% [markdown]
 # **Explain.** In Meta's trial both are within half a point of MHA: GQA is better in six tests and worse in four, MQA
 # worse in nine of eleven, by at most 1.9 points. (One training of each: such differences can also be chance.) The GQA
-# paper (table 1) converted a trained MHA model, T5-XXL, and trained it 5 percent further. Again GQA keeps nearly all
-# points, and is nearly as fast as MQA.
+# paper (table 1) converted a trained MHA model, T5-XXL (its decoder; the encoder keeps all heads), and trained it for
+# another 5 percent of its first training. Again GQA keeps nearly all points, and is nearly as fast as MQA.
 #
 # ## From two heads to one
 #
@@ -362,17 +376,17 @@ for name, (average, seconds) in t5.items():
 #
 # Think of the score of a query of group 0, trained with $k_0$. With head 0 alone it keeps $q \cdot k_0$, while the
 # queries of group 1 get nothing that they know. With the mean it gets $\tfrac12 q \cdot k_0 + \tfrac12 q \cdot k_1$:
-# half of what it knows, and half of something foreign.
+# half of what it knows, and half of something foreign. The values fare likewise.
 #
 # **Predict.** Which costs less: the mean, or one head alone?
 
 # %%
-def with_heads(how):
+def with_heads(how, names=("wk", "wv")):
     """The model with other key/value heads: how(w) takes (D, G, d) to (D, G, d)."""
     layers = []
     for layer in weights["layers"]:
         attn = dict(layer["attn"])
-        for name in ("wk", "wv"):
+        for name in names:
             w = attn[name]
             attn[name] = how(w.reshape(-1, G, d)).reshape(w.shape)
         layers.append(layer | {"attn": attn})
@@ -390,10 +404,10 @@ def random_heads(w):
     return rng.normal(0, w.std(), w.shape).astype(w.dtype)
 
 
-def compare(ways):
+def compare(ways, names=("wk", "wv")):
     """Nats per token, on the story and on the sentence, for each {label: how}."""
     for label, how in ways.items():
-        model = with_heads(how)
+        model = with_heads(how, names)
         print(f"{label:25} {loss(weights=model):8.2f} {loss(weights=model, text=SENTENCE):9.2f}")
 
 
@@ -414,26 +428,30 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 # ### Why the mean costs so much
 #
 # Two things happened to the keys of every query, and to the values: its own were halved, and foreign ones added. Each
-# can be had alone. *Half of its own*: both heads stay, halved. *Own and foreign*: the sum of both heads instead of
-# their mean. And as a control, *own and random*: random numbers are added.
+# can be had alone. *Half of its own*: both heads stay, halved. *Own plus foreign*: the sum of both heads (the mean is
+# half of the sum, so the sum leaves out only the halving). Two controls: *own minus foreign*, as large a part with the
+# wrong sign; and *own plus random*, random numbers added.
 #
 # **Predict.** Which does damage: only the halving, only the foreign head, or each of them? And is a foreign head better
-# than random numbers?
+# than the controls?
 
 # %%
 print("nats per token               story  sentence")
 compare({"as trained": lambda w: w, "half of its own": lambda w: w / 2,
-         "own and foreign": lambda w: 2 * mean_of_both(w), "mean of both": mean_of_both})
+         "own plus foreign": lambda w: 2 * mean_of_both(w), "mean of both": mean_of_both,
+         "own minus foreign": lambda w: w - w[:, ::-1]})
+compare({"mean of the keys alone": mean_of_both}, ["wk"])
+compare({"mean of the values alone": mean_of_both}, ["wv"])
 rng = np.random.default_rng(1)
 draws = [with_heads(lambda w: w + random_heads(w)) for _ in range(5)]
 for label, text in (("story", STORY), ("sentence", SENTENCE)):
     found = [loss(weights=model, text=text) for model in draws]
-    print(f"own and random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
+    print(f"own plus random, five draws, {label}: {min(found):.2f} to {max(found):.2f}")
 
 # %% [markdown]
-# **Explain.** Each does, halving more on the story, the foreign head more on the sentence; together they do more.
-# Against random weights of the same spread the texts disagree: the foreign head is worse on the story, better on the
-# sentence. So we see no clear gain from its being a trained head.
+# **Explain.** Each does, halving more on the story, the foreign head more on the sentence; together they do more. The
+# mean of the keys alone, or of the values alone, does damage too. Against both controls the texts disagree: the foreign
+# head is worse on the story, better on the sentence. So we see no clear gain from its being a trained head.
 #
 # The paper compares mean, first head and random numbers *after* training further, and finds the mean best there. We
 # see only what the change costs at first.
@@ -441,13 +459,14 @@ for label, text in (("story", STORY), ("sentence", SENTENCE)):
 # ## In the wild
 #
 # - **Right with 7B and 13B, an error with 70B**
-#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): the queries of several
-#   texts at once were reshaped to G heads, not H. With G = H that is the same.
+#   ([transformers#27545](https://github.com/huggingface/transformers/issues/27545)): with FlashAttention, the queries
+#   of several texts at once were reshaped to G heads, not H. With G = H that is the same.
 # - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
 #   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)).
 #
-# Two mistakes: dealing in turn (h % G, as in the port above), and dividing by G where H/G belongs (as in the second
-# bug). *Other heads*: it runs, and reads wrong keys. *No such head*: the index is too large. Which sizes show which?
+# Two mistakes: dealing in turn (h % G, as in the port above), and dividing by G where H/G belongs (the second bug the
+# other way round). *Other heads*: it runs, and reads wrong keys. *No such head*: the index is too large. Which sizes
+# show which?
 
 # %%
 print("                   h % G reads       h // G reads")
@@ -463,10 +482,9 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2), (32, 8))
     print(f"H {heads:2}, G {groups} {found[0]:>20} {found[1]:>18}")
 
 # %% [markdown] tags=["result"]
-# "No such head" is loud: NumPy stops with an IndexError. (In llama.cpp's converter H/G was a number of heads in a
-# reordering, and nothing stopped.) But where G is larger than H/G, as in H 32, G 8, this mistake is silent too: half of
-# the key heads are never read. Dealing in turn is always silent, and shows only with 1 < G < H. So test with such a G,
-# *and* with G other than H/G.
+# "No such head" is loud: NumPy stops with an IndexError. But where G is larger than H/G, as in H 32, G 8, this mistake
+# is silent too: half of the key heads are never read. Dealing in turn is always silent, and shows only with 1 < G < H.
+# So test with such a G, *and* with G other than H/G.
 
 # %% [markdown]
 # ## Questions
@@ -500,8 +518,8 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2), (32, 8))
 # <details>
 # <summary>Answer</summary>
 #
-# From G < H to G = H: copy each key/value head H/G times; every output stays the same, and the cache grows by H/G. The
-# other way, different heads must become one, and something is lost.
+# From G < H to G = H: copy each key/value head H/G times; every output stays the same, and the cache, `wk` and `wv`
+# become H/G times as large. The other way, different heads must become one, and something is lost.
 #
 # </details>
 #
@@ -572,8 +590,8 @@ def mean_pool(wk, d, groups):
 # ## In five lines
 #
 # 1. H query heads share G key/value heads: head h reads head ⌊h / (H/G)⌋.
-# 2. Heads that share keys still look at different tokens, as their queries differ.
+# 2. Heads that share keys can still look at different tokens, as their queries differ (here in all layers but layer 0).
 # 3. The cache is 2·L·G·d numbers per token: at a given d, H does not matter to it.
 # 4. In Meta's trial (about 30B, one training each, F larger where keys are shared) GQA was as good as MHA, and MQA
 #    slightly worse.
-# 5. G = H hides dealing in turn, G = H/G hides confusing the two: test with 1 < G < H, and G other than H/G.
+# 5. G = H hides dealing in turn, G = H/G hides taking G for H/G: test with 1 < G < H, and G other than H/G.
