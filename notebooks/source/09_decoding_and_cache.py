@@ -389,20 +389,20 @@ figures.show(figures.roofline(peak, bandwidth, rates),
 # one row, which wait for memory, lie near the roof, and so do those of hundreds, which wait for arithmetic. By the
 # slope, 4 rows should take as long as 1. Here even 2 take much longer: NumPy has another routine for a single row.
 # (20 MB of weights may stay in a processor's own fast memory; then a point can lie above the slope.) The rest of a
-# single row is some 250 to 300 calls of NumPy, each with a price however small its arrays are. (With more rows *forward*
-# takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full width.)
+# single row is some 250 to 300 calls of NumPy, each with a price however small its arrays are. (With more rows
+# *forward* takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full width.)
 # Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores of all layers are 48
-#   MB, more than twice the weights, and its passes over them take about as long as the products, or longer.
+# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores of all layers are
+#   48 MB, more than twice the weights, and its passes over them take about as long as the products, or longer.
 #   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory.
 # - *Calls*: make fewer; a compiler joins several in one.
 #
-# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: rows that go together cost
-# a fraction of a row alone (*for each row*).
+# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: each of many rows
+# that go together costs a fraction of a row alone (column *for each row*).
 #
 # ## How fast can 7B decode?
 #
