@@ -390,8 +390,8 @@ figures.show(figures.roofline(peak, bandwidth, rates),
 # slope, 4 rows should take as long as 1. Here even 2 take much longer: NumPy has another routine for a single row.
 # (20 MB of weights may stay in a processor's own fast memory; then a point can lie above the slope.) The rest of a
 # single row is some 250 to 300 calls of NumPy, each with a price however small its arrays are. (With more rows
-# *forward* takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full width.)
-# Each limit asks for another remedy:
+# *forward* takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full
+# width.) Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
