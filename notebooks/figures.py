@@ -529,21 +529,24 @@ def packing(named):
 
 # ---- Decoding and the cache ----------------------------------------------------------------------------------
 
-def roofline(peak, bandwidth, points):
-    """The machine's roof, of its FLOP/s and bytes/s, and points {label: (FLOPs per byte, FLOP/s)} below: a figure."""
+def roofline(peak, bandwidth, rates):
+    """The roof of a machine's FLOP/s and bytes/s; below, {name: {rows: (FLOPs per byte, FLOP/s)}}: a figure."""
     figure, ax = new(3.4)
     intensity = np.logspace(-1, 3, 200)
     ax.plot(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color=BLACK, linestyle="-")
-    for label, (x, y) in points.items():
-        ax.plot([x], [y / 1e9], "o", color=BLUE)
-        ax.annotate(label, (x, y / 1e9), (5, -9), textcoords="offset points", fontsize=9)
     ridge = peak / bandwidth
+    for marker, (name, points) in zip("^o", rates.items()):
+        x, y = np.array(list(points.values())).T
+        ax.plot(x, y / 1e9, marker=marker, label=name)
+    for rows, at, rate in zip(points, x, y / 1e9):
+        ax.annotate(f"T {rows}", (at, rate), (5, -11), textcoords="offset points", fontsize=9)
     ax.axvline(ridge, color=GREY, linestyle=":", linewidth=1)
     ax.annotate(f"{ridge:.0f} FLOPs per byte ", (ridge, ax.get_ylim()[0]), ha="right", va="bottom", fontsize=9,
                 color=GREY)
     ax.set_title(f"slope: memory, {bandwidth / 1e9:.0f} GB/s; flat: arithmetic, {peak / 1e9:.0f} GFLOP/s")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity: FLOPs per byte of weights",
            ylabel="billion FLOPs per second", ylim=(None, 2.2 * peak / 1e9))
+    ax.legend(loc="lower right")
     return figure
 
 

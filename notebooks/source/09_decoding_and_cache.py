@@ -17,7 +17,7 @@
 # | --- | --- |
 # | **The question** | How does a model write token after token without computing everything again? |
 # | **You will be able to** | count what a cache saves; write the loop that generates; use a cache without the two classic mistakes; compute the arithmetic intensity of a step, and from it how fast a model can decode on a given machine |
-# | **It assumes** | lessons [03](03_attention.ipynb), [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
+# | **It assumes** | lessons [03](03_attention.ipynb) to [05](05_grouped_query_attention.ipynb) and [07](07_forward_pass.ipynb) |
 # | **Minutes** | 100 |
 #
 # T new tokens, S tokens seen so far, D model width, F feed-forward width, V vocabulary, H query heads, G key/value
@@ -46,7 +46,7 @@ check = checks.lesson("09")
 # Now a fourth token comes, with the value $2$. It gets $(3 + 6 + 9 + 2) / 4 = 5$. What tokens 0, 1 and 2 got does not
 # change, because no token looks ahead. To compute the $5$ we need the *values* $3, 6, 9$ (and the keys, to know the
 # weights), but none of the results $3$, $4.5$ and $6$. So it is enough to keep keys and values: that is the *cache*.
-# (The next layer needs $3$, $4.5$ and $6$ once, to make its own keys and values, and keeps these instead.)
+# (The next layer needs $3$, $4.5$ and $6$ once, to make keys and values of its own, and keeps those instead.)
 
 # %%
 q = k = np.zeros((1, 4, 2), np.float32)                   # (H, T, d) and (G, S, d)
@@ -106,8 +106,8 @@ def last_row(name, x):                                    # a tap: logits for th
     return x[-1:] if name == "norm" else x
 
 
-cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
-for again in range(3):                                    # the fastest of three runs
+cached, without = np.full((5, T), np.inf), np.full((5, T), np.inf)
+for again in range(5):                                    # the fastest of five runs
     cache = nl.new_cache(weights, config, T)
     for n in range(1, T + 1):
         start = time.perf_counter()
@@ -129,8 +129,8 @@ print(f"the mean token takes {without.mean() / cached.mean():.0f} times as long 
 
 # %% [markdown]
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
-# attention's own part: one query, S keys. But a hundredth of the FLOPs takes far more than a hundredth of the time.
-# *Why decoding is slow*, below, says why.
+# attention's own part: one query, S keys. (Jumps, elsewhere in each run, are other work on the machine.) But a
+# hundredth of the FLOPs takes far more than a hundredth of the time: see *Why decoding is slow*, below.
 #
 # ## The loop that generates
 #
@@ -240,7 +240,8 @@ figures.show(figure, "Six tokens, then four, then one (blue: may be seen): each 
 # positions anew in each call turns every decoded token by 0.
 #
 # **Predict.** A prompt of 100 tokens is read correctly; the others come one by one, all turned as if at position 0.
-# Their loss is 1.9 if all is right, and blind guessing costs 8. Is it about 2, 4 or 8 nats?
+# Their loss (lesson [00](00_start_here.ipynb)) is 1.9 nats if all is right, log V = 8 for blind guessing. Is it about
+# 2, 4 or 8?
 
 # %%
 def as_position_0(name, x):                               # RoPE at position 0 turns nothing
@@ -274,7 +275,8 @@ print(f"a table of how often each token occurs in the story: {-np.log(counts / T
 right = nl.causal_mask
 masks = {"by positions": right,
          "triangle from the left": lambda p, S: np.tri(len(p), S, dtype=bool),
-         "none": lambda p, S: np.ones((len(p), S), bool)}
+         "none": lambda p, S: np.ones((len(p), S), bool),
+         "none after piece one": lambda p, S: np.ones((len(p), S), bool) if p[0] else right(p, S)}
 for label, mask in masks.items():
     nl.causal_mask = mask                                 # forward looks it up by this name
     cache = nl.new_cache(weights, config, T)
@@ -298,8 +300,10 @@ nl.causal_mask = right                                    # put back
 # $$\text{intensity} \approx \frac{2\,T \cdot \text{parameters}}{\text{bytes per parameter} \cdot \text{parameters}} = \frac{2\,T}{\text{bytes per parameter}}$$
 #
 # A machine has a peak of arithmetic (FLOPs per second) and a peak of memory traffic (bytes per second). A step cannot
-# be faster than either allows. One that computes $60$ billion FLOPs and reads $15$ GB in a second has time for
-# $60 / 15 = 4$ FLOPs per byte: with a smaller intensity a step waits for memory, with a larger one for arithmetic.
+# be faster than either allows: its FLOPs per second are at most the smaller of the first peak and intensity times the
+# second. Drawn over the intensity, both axes logarithmic, that is a slope and then a flat line, the *roof*. A machine
+# that can compute $60$ billion FLOPs and read $15$ GB in a second has time for $60 / 15 = 4$ FLOPs per byte: there the
+# roof bends. With a smaller intensity a step waits for memory, with a larger one for arithmetic.
 #
 # **Predict.** Which of the two bounds decoding on that machine, and which a prompt of 500 tokens? From how many rows on
 # is it arithmetic?
@@ -311,7 +315,7 @@ def seconds(step):
     return time.perf_counter() - start
 
 
-def fastest(step, repeat=7):
+def fastest(step, repeat=15):
     return min(seconds(step) for _ in range(repeat))
 
 
@@ -328,31 +332,13 @@ print(f"this machine: {peak / 1e9:.0f} billion FLOPs/s, {bandwidth / 1e9:.0f} GB
 print(f"both allow the same at {peak / bandwidth:.1f} FLOPs per byte, about "
       f"{peak / bandwidth * 4 / 2:.0f} rows")
 
-matrices = [w for layer in weights["layers"] for part in ("attn", "ffn")
-            for w in layer[part].values()] + [weights["output"]]
-weight_bytes = sum(w.nbytes for w in matrices)            # what a step reads
-print(f"the weights that each step reads: {weight_bytes / 1e6:.1f} MB")
-points = {}
-for rows in (1, 4, 16, 64, 256, 500):
-    ids = (story * 3)[:rows]
-    work = flops(rows, rows, rows)
-    rate = work / fastest(lambda: nl.forward(ids, weights, config), max(7, 100 // rows))
-    points[f"T {rows}"] = work / weight_bytes, rate
-    print(f"T {rows:3}: {work / weight_bytes:5.1f} FLOPs per byte, {2 * rows / 4:5.1f} by the "
-          f"formula; {rate / 1e9:4.1f} billion FLOPs/s")
-figures.show(figures.roofline(peak, bandwidth, points),
-             "What memory (slope) and arithmetic (flat) allow on the machine that built this page, "
-             "and this model's forward pass: with more rows it climbs below the slope, less "
-             "steeply, then runs under the flat part, and sinks at 500.")
-
 # %% [markdown]
 # **Explain.** For one row memory is the tighter of the two limits, for 500 arithmetic. In float32 the intensity is T /
-# 2, so in the example arithmetic takes over at $8$ rows; the second line says where it does here. (20 MB of weights may
-# stay in a processor's own fast memory; then a point can lie above the slope.)
+# 2, so in the example arithmetic takes over at $8$ rows; the second line says where it does here.
 #
-# **Predict.** All points stay well below the roof. We time the products with weights alone, and a model of the same
-# layers and heads with next to no width, which does most of the rest. Which of the two takes more of a single row,
-# which of 500?
+# **Predict.** A step takes longer than its limits allow. We time it, its products with weights alone, and a model of
+# the same layers and heads with next to no width. That one's products cost next to nothing, but it makes the same calls
+# and the same (H, T, S) scores: its time is most of the rest. Do products or rest take more of a single row? Of 500?
 
 # %% tags=["timing"]
 small = {config.dim: 16, config.n_kv_heads * config.head_dim: 4, config.hidden_dim: 16,
@@ -370,9 +356,15 @@ def cut(weights):
 
 narrow, layout = cut(weights), nl.Config(16, config.n_layers, config.n_heads, config.n_kv_heads,
                                          16, 16, head_dim=2)
-print("milliseconds                allowed by            measured")
-print("         rows     memory   arithmetic     forward   products   no width")
-for rows in (1, 16, 64, 500):
+matrices = [w for layer in weights["layers"] for part in ("attn", "ffn")
+            for w in layer[part].values()] + [weights["output"]]
+weight_bytes = sum(w.nbytes for w in matrices)            # what a step reads
+print(f"the weights that each step reads: {weight_bytes / 1e6:.1f} MB; the scores of 500 rows: "
+      f"{config.n_layers * config.n_heads * 500 * 500 * 4 / 1e6:.0f} MB")
+print("milliseconds          allowed by                     measured")
+print("   rows     memory   arithmetic     forward   for each row   products   no width")
+rates = {"products": {}, "forward": {}}
+for rows in (1, 2, 4, 8, 16, 64, 500):
     ids = (story * 3)[:rows]
     inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
     best = np.full(3, np.inf)
@@ -382,35 +374,41 @@ for rows in (1, 16, 64, 500):
                  seconds(lambda: nl.forward([1] * rows, narrow, layout))]
         best = np.minimum(best, again)
     whole, products, no_width = 1000 * best
-    reading = weight_bytes / bandwidth
-    computing = flops(rows, 0, rows) / peak               # S = 0: without the scores, as *products*
-    print(f"{rows:13} {1000 * reading:10.1f} {1000 * computing:12.1f} {whole:11.1f} "
-          f"{products:10.1f} {no_width:10.1f}")
+    reading = 1000 * weight_bytes / bandwidth
+    work = flops(rows, 0, rows)                           # S = 0: without the scores, as *products*
+    print(f"{rows:7} {reading:10.1f} {1000 * work / peak:12.1f} {whole:11.1f} "
+          f"{whole / rows:14.2f} {products:10.1f} {no_width:10.1f}")
+    rates["products"][rows] = work / weight_bytes, work / best[1]
+    rates["forward"][rows] = work / weight_bytes, work / best[0]
+figures.show(figures.roofline(peak, bandwidth, rates),
+             "The same times as FLOPs of the products per second, under the roof: products are "
+             "furthest below it near its bend, and at 500 rows forward falls behind them.")
 
 # %% [markdown]
-# **Explain.** The products take more of a single row; at 500 rows the rest has caught up with them. The products of one
-# row take up to one and a half times what memory allows, those of 500 little more than arithmetic allows, those of 16
-# about twice as much as arithmetic allows. The rest of a single row is a few hundred calls of NumPy, each with a price
-# however small its arrays are. (The last two columns do not add up to *forward*: both lack scores and mix, norms, SiLU
-# and additions at full width.) Each limit asks for another remedy:
+# **Explain.** The products take more of a single row; at 500 rows the rest takes more. In the figure, the products of
+# one row, which wait for memory, lie near the roof, and so do those of hundreds, which wait for arithmetic. By the
+# slope, 4 rows should take as long as 1. Here even 2 take much longer: NumPy has another routine for a single row.
+# (20 MB of weights may stay in a processor's own fast memory; then a point can lie above the slope.) The rest of a
+# single row is some 250 to 300 calls of NumPy, each with a price however small its arrays are. (With more rows
+# *forward* takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full
+# width.) Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 its passes over T · S scores take
-#   about as long as the products. FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that
-#   stay in fast memory.
+# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores of all layers are
+#   48 MB, more than twice the weights, and its passes over them take about as long as the products, or longer.
+#   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory.
 # - *Calls*: make fewer; a compiler joins several in one.
 #
-# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: rows that go together cost
-# a tenth to a fifth of a row alone (divide *forward* by rows).
+# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: each of many rows
+# that go together costs a fraction of a row alone (column *for each row*).
 #
 # ## How fast can 7B decode?
 #
 # With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. The memory
 # bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names this as what makes
-# decoding slow: each step loads all weights, and all keys and values so far. Calls hardly count here, as the second
-# line shows.
+# decoding slow. Calls hardly count here, as the second line shows.
 
 # %%
 counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
@@ -458,9 +456,9 @@ print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
 # float16 it could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. bfloat16,
-# as in our file, is no type of NumPy's at all. So `nl.load(folder, lazy=True)` leaves the matrices in their file, and
-# puts a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows of the file, widens it to float32,
-# multiplies, and forgets it.
+# as in our file, is no type of NumPy's own (the package `ml_dtypes` adds its name). So `nl.load(folder, lazy=True)`
+# leaves the matrices in their file, and puts a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows
+# of the file, widens it to float32, multiplies, and forgets it.
 #
 # **Predict.** The model is loaded lazily. Does any line of `forward` have to change? Are the logits the same?
 
@@ -495,8 +493,6 @@ apart = np.abs(last - nl.forward(story, exact, config)[-1]).max()
 print("here, in float64: prefill is forward(...)[-1], up to 1e-12:", apart < 1e-12)
 
 # %% [markdown]
-# **Explain.** A thirty-second part, as 4,096 tokens are 32 chunks.
-#
 # ## When the context is full
 #
 # The model was trained on texts of at most 512 tokens; lesson [04](04_rope.ipynb) shows what comes after that.
@@ -606,12 +602,12 @@ def append(store, length, new):
 # %% [markdown]
 # ### 3. Guess several tokens, check them at once
 #
-# Where memory is the limit, a few rows cost little more than one (in the table above, 16 cost two to three times as
-# much). *Speculative decoding* ([Leviathan et
-# al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the next n tokens, and the large one checks
-# all of them in one forward pass. It gets the last token before the draft and then the draft, and gives n + 1 rows. Row
-# i says which token it would have written in the place of `draft[i]`; the last row says what comes after it. Both
-# models are greedy. Return the tokens that the large model alone would have written, as far as these rows tell.
+# Where memory is the limit, a few rows should cost little more than one (how much here, the table above says).
+# *Speculative decoding* ([Leviathan et al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the
+# next n tokens, and the large one checks all of them in one forward pass. It gets the last token before the draft and
+# then the draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the
+# last row says what comes after it. Both models are greedy. Return the tokens that the large model alone would have
+# written, as far as these rows tell. (Keys and values from a wrong guess on must then be cut off both caches.)
 
 # %% tags=["exercise"]
 def checked(draft, logits):
