@@ -493,13 +493,13 @@ def guesses(texts, probs, rows, columns):
 def first_difference(runs, bound):
     """Curves {label: {trace name: difference}} in the order of computation, and the bound above which they differ."""
     figure, ax = new(3.4)
-    names, height = list(next(iter(runs.values()))), 2e-3
+    names, height = list(next(iter(runs.values()))), 1.5  # the first label above the curves, the second below
     for label, differences in runs.items():
         ax.plot(np.maximum(list(differences.values()), 1e-8), label=label, marker=".", markersize=4)
         over = next((i for i, name in enumerate(names) if differences[name] > bound), None)
         if over is not None:
-            ax.text(len(names) / 8, height, f"{label}: from {names[over]} on", fontsize=9)
-            height /= 5
+            ax.text(over + 0.2, height, f"{label}: from {names[over]} on", fontsize=9)
+            height /= 1000
     ax.axhline(bound, color=GREY, linewidth=1, linestyle="-")
     ax.annotate("allowed", (len(names) - 1, bound), va="bottom", ha="right", fontsize=9, color=GREY)
     marks = [i for i, name in enumerate(names) if name.endswith(("embedding", "x_attn", "x_ffn", "logits"))]
