@@ -493,13 +493,13 @@ def guesses(texts, probs, rows, columns):
 def first_difference(runs, bound):
     """Curves {label: {trace name: difference}} in the order of computation, and the bound above which they differ."""
     figure, ax = new(3.4)
-    names, height = list(next(iter(runs.values()))), 2e-3
+    names, height = list(next(iter(runs.values()))), 1.5  # the first label above the curves, the second below
     for label, differences in runs.items():
         ax.plot(np.maximum(list(differences.values()), 1e-8), label=label, marker=".", markersize=4)
         over = next((i for i, name in enumerate(names) if differences[name] > bound), None)
         if over is not None:
-            ax.text(len(names) / 8, height, f"{label}: from {names[over]} on", fontsize=9)
-            height /= 5
+            ax.text(over + 0.2, height, f"{label}: from {names[over]} on", fontsize=9)
+            height /= 1000
     ax.axhline(bound, color=GREY, linewidth=1, linestyle="-")
     ax.annotate("allowed", (len(names) - 1, bound), va="bottom", ha="right", fontsize=9, color=GREY)
     marks = [i for i, name in enumerate(names) if name.endswith(("embedding", "x_attn", "x_ffn", "logits"))]
@@ -690,7 +690,7 @@ def pipeline():
             ((7.5, 10.7), (12, 10.7), "pretraining", (9.7, 11.3)), ((7.5, 6.5), (12, 6.5), "fine-tuning", (9.7, 7.1)),
             ((15.7, 9.6), (15.7, 7.6), "", None), ((17.7, 5.4), (17.7, 3.4), "copy", (18.9, 3.9)),
             ((7.5, 2.3), (12, 2.3), "ranking loss", (9.7, 2.9)),
-            ((19.4, 6.5), (23, 6.5), "samples", (21.1, 7.1)), ((23, 5.5), (7.5, 3.3), "pairs", (10.7, 4.3)),
+            ((19.4, 6.5), (23, 6.5), "samples", (21.1, 7.1)), ((13.4, 5.4), (7.5, 3.3), "pairs", (9.6, 4.8)),
             ((26.5, 5.4), (26.5, 3.4), "", None),
             ((19.4, 2.3), (23, 2.3), "judges", (21.1, 2.9)), ((30, 2.3), (34, 3.3), "fine-tuning", (33.8, 2.2)),
             ((36.3, 5.5), (30, 7.1), "again, later with PPO", (35.4, 7.1))):

@@ -117,9 +117,9 @@ for name in ("embedding", "layers.0.attn_norm", "layers.0.attn.v", "layers.0.att
 # $$e = (2, 1), \quad a = (1, 2), \quad f = (-2, 4), \qquad
 # W_{he} = \begin{pmatrix} 0 \\ 10 \end{pmatrix}, \quad W_{she} = \begin{pmatrix} 5 \\ 5 \end{pmatrix}$$
 #
-# The sum is $x = (1, 7)$. Its mean square is $(1 + 49)/2 = 25$, so $\mathrm{RMS}(x) = 5$. The logits are
-# $7 \cdot 10 / 5 = 14$ for *he* and $(5 + 35) / 5 = 8$ for *she*: *he* wins by 6. Who did it? Send each addend
-# through the same division and the same difference of columns, $W_{he} - W_{she} = (-5, 5)$:
+# The sum is $x = (1, 7)$. Its mean square is $(1 + 49)/2 = 25$, so $\mathrm{RMS}(x) = 5$, the *size* of the row. The
+# logits are $7 \cdot 10 / 5 = 14$ for *he* and $(5 + 35) / 5 = 8$ for *she*: *he* wins by 6. Who did it? Send each
+# addend through the same division and the same difference of columns, $W_{he} - W_{she} = (-5, 5)$:
 # $e$ gives $(-10 + 5)/5 = -1$, $a$ gives $(-5 + 10)/5 = 1$, and $f$ gives $(10 + 20)/5 = 6$. These are the *shares* of
 # the addends. They sum to 6 again: the feed-forward step did it, against the embedding.
 
@@ -156,7 +156,7 @@ for other in ("cats", "and"):
 
 # %% [markdown] tags=["result"]
 # Attention decides which noun it is, against a small push of the embedding. That a noun comes, and not *and* again, is
-# mostly the work of the feed-forward step. The probabilities are those on the handout.
+# mostly the work of the feed-forward step.
 
 # %% [markdown]
 # ### In the model
@@ -178,9 +178,9 @@ print(f"{len(added)} addends; their sum is {last}, bit for bit: {same}")
 # %%
 figure = figures.addends({name: king[name][-1, :32] for name in added},
                          {"the sum": king[last][-1, :32]})
-figures.show(figure, "32 of D columns of the stream at the last token, that (a dash: negative). "
-                     "Each row is what one step adds, and the row below their sum, all "
-                     "on one colour scale. The embedding, layer 0's attention and layer 1's "
+figures.show(figure, "32 of D columns of the stream at the last token, that (a dash: negative, "
+                     "unless faint). Each row is what one step adds, and the row below their sum, "
+                     "all on one colour scale. The embedding, layer 0's attention and layer 1's "
                      "feed-forward are nearly too small to be seen.")
 
 # %% [markdown]
@@ -226,9 +226,18 @@ for trace in (king, queen):
     p = nl.softmax(trace["logits"][-1])
     print(f"likeliest next:{figures.pieces(tokenizer, [p.argmax()])[0]} ({p.max():.0%})")
 
+
+def no_ffn_0(name, x):
+    return 0 * x if name == "layers.0.ffn.out" else x
+
+
+cut = he_minus_she(nl.forward(KING, weights, config, tap=no_ffn_0))
+print(f"king without layers.0.ffn.out, in all rows: {cut:+.2f}")
+
 # %% [markdown]
-# **Explain.** Through layer 2 the steps say nearly the same in both runs. From layer 3 on, attention tells king from
-# queen: 45, 23 and 19 % of the difference. Only attention can bring the word over from its own row.
+# **Explain.** Through layer 2 the steps say nearly the same in both runs. From layer 3 on, attention makes 45, 23 and
+# 19 % of the difference. Only attention can bring the word over from its own row. Once it is there, feed-forward steps
+# can use it; here they do so little (6 % in layer 3).
 #
 # A share says what a step *wrote*, not what would happen without it: later steps read what it wrote, and the size by
 # which all are divided would be another. Lesson [08](08_looking_inside.ipynb) measures how far shares and effects
@@ -240,8 +249,8 @@ for trace in (king, queen):
 # model stopped here, what would it say? This is the *logit lens*
 # ([nostalgebraist](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)).
 #
-# **Predict.** Guessing among V tokens costs $\ln V$ nats per token; the whole model needs 2.1. Does every layer lower
-# the loss of the lens? Which two lower it most?
+# **Predict.** Guessing gives each of V tokens $1/V$, so its loss (lesson [00](00_start_here.ipynb)) is $\ln V$ nats per
+# token; the whole model needs 2.1. Does every layer lower the loss of the lens? Which two lower it most?
 
 # %%
 def lens(x):                                              # (T, D) -> (T, V): logits, read early
@@ -268,7 +277,7 @@ figure = figures.guesses(likeliest, probs.max(-1), figures.pieces(tokenizer, tok
                          ["embedding"] + [f"layer {i}" for i in range(config.n_layers)])
 figures.show(figure, "Down, the tokens of a sentence; across, what the model would say next if it "
                      "stopped there, darker where it is surer. The first column makes no sense "
-                     "yet, the last is the model's answer.")
+                     "yet, the last is the model's answer (`<0x0A>`: line break).")
 
 # %% [markdown]
 # **Explain.** Every layer lowers it, layers 0 and 5 most. The embedding does worse than guessing: it says which token
@@ -286,7 +295,7 @@ figures.show(figure, "Down, the tokens of a sentence; across, what the model wou
 #
 # **Predict.** Which of these takes most of the FLOPs on our story: attention's projections, its scores, the
 # feed-forward step, or the logits? And which part of the *time* goes into steps without any matrix product (norms,
-# softmax, rotation, activation, additions): 3 %, a third, or two thirds?
+# softmax, rotation, activation, additions): 3 %, three tenths, or two thirds?
 
 # %%
 T = len(story)
@@ -299,11 +308,9 @@ for part, n in flops.items():
     print(f"{part:14} {n / 1e6:6.0f} million FLOPs")
 print(f"{'all':14} {sum(flops.values()) / 1e6:6.0f}")
 rule = 2 * T * (sum(counts.values()) - counts["embedding"])
-print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without the embedding")
+print(f"rule of thumb  {rule / 1e6:6.0f}: 2 x parameters x T, without embedding and scores")
 
 # %% [markdown]
-# The rule of thumb counts no embedding, which is looked up, and no scores, which have no parameters.
-#
 # A stopwatch is a tap: what passed since the name before is what this value took. Of several runs, each part's
 # quickest counts, as whatever else the machine does only adds; the times are those of the machine that built this page.
 
@@ -314,38 +321,35 @@ part_of = {"attn.q": "projections", "attn.k": "projections", "attn.v": "projecti
            "logits": "logits"}
 
 
-class Stopwatch:
-    """A tap that adds up seconds: {part of the model: seconds}."""
+def run_times():
+    """Seconds of one run: {part of the model: seconds}."""
+    parts, times = [], [time.perf_counter()]
 
-    def __init__(self):
-        self.took = dict.fromkeys([*flops, "all the rest"], 0.0)
-        self.before = time.perf_counter()
-
-    def __call__(self, name, x):
+    def stopwatch(name, x):
         without_layer = name.split(".", 2)[-1]            # layers.0.attn.q -> attn.q
-        part = part_of.get(without_layer, "all the rest")
-        self.took[part] += time.perf_counter() - self.before
-        self.before = time.perf_counter()
+        parts.append(part_of.get(without_layer, "all the rest"))
+        times.append(time.perf_counter())
         return x
 
+    nl.forward(story, weights, config, tap=stopwatch)
+    took = np.diff(times)
+    return {part: took[np.equal(parts, part)].sum() for part in [*flops, "all the rest"]}
 
-watches = []
-for _ in range(15):
-    watch = Stopwatch()
-    nl.forward(story, weights, config, tap=watch)
-    watches.append(watch.took)
-took = {part: 1000 * min(one[part] for one in watches) for part in watches[0]}
+
+runs = [run_times() for _ in range(15)]
+took = {part: 1000 * min(run[part] for run in runs) for part in runs[0]}
 figure, axes = figures.new(2.4, columns=2)
 figures.bars(axes[0], {part: n / 1e6 for part, n in flops.items()}, ".0f")
 figures.bars(axes[1], took, ".1f", colour=figures.GREEN)
 axes[0].set(xlabel="million FLOPs of matrix products")
 axes[1].set(xlabel="milliseconds")
+print(f"all the rest: {took['all the rest'] / sum(took.values()):.0%} of the time")
 figures.show(figure, "Left, where the arithmetic is; right, where the time goes: a good part of it "
                      "into steps that the left side does not count.")
 
 # %% [markdown]
-# **Explain.** The feed-forward step has most of the arithmetic. About a third of the time goes into steps that the
-# count leaves out. "Few FLOPs" does not mean "little time".
+# **Explain.** The feed-forward step has most of the arithmetic. Roughly three tenths of the time go into steps that the
+# count leaves out, and some, such as the mask, are still inside the other bars. "Few FLOPs" does not mean "little time".
 #
 # ## The same numbers as PyTorch
 #
@@ -413,8 +417,8 @@ print(f"loss {loss():.3f}, with the wrong eps {loss(config=wrong):.3f}")
 # %% [markdown]
 # There the loss shows nothing, and the trace still does.
 #
-# Agreement on one prompt is a test and not a proof; the tests of this project add long prompts, the cache, other
-# numbers of heads. Where PyTorch and transformers are installed, the next cell runs them on the model that ships.
+# Agreement on one prompt is a test and not a proof. Where PyTorch and transformers are installed, the next cell runs
+# them on the model that ships.
 
 # %% tags=["timing"]
 try:
@@ -471,11 +475,11 @@ figures.show(figure, "Each cell: one row of the stream, at one depth, from the o
                      "over.")
 
 # %% [markdown]
-# **Explain.** Through layer 2 the noun's row is enough: patch it, and the queen becomes a king, and the king all but a
-# queen. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched what they
-# need. Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer by a tenth.
-# (The cells of a line need not sum to 100: effects do not add up.) And 0 does not mean that a row knows nothing: rows 3
-# to 6 differ since layer 0, but that hardly counts yet for *he* or *she*.
+# **Explain.** Through layer 2 the noun's row is enough: patch it, and *he* minus *she* is the king's, and the other way
+# all but the queen's. After layer 3 it still moves the answer, after layer 4 by at most 1 %: later tokens have fetched
+# what they need. Not all of it goes straight to the last token; after layer 4, the row of *so* alone moves the answer
+# by a tenth. (The cells of a line need not sum to 100: effects do not add up.) And 0 does not mean that a row knows
+# nothing: rows 3 to 6 differ since layer 0, but that hardly counts yet for *he* or *she*.
 #
 # ### Which heads carry it?
 #
@@ -501,10 +505,13 @@ figures.show(figure, "Of all L times H heads, few move the answer when patched a
                      "token: most of all heads 1 and 3 of layer 3.")
 
 # %% [markdown]
-# **Explain.** Three of 48. But heads that stand out for one pair of prompts could be chance: of 48, some must be
-# largest. So take five other pairs, which played no part in the choice, and rank heads 1 and 3 of layer 3 among all 48.
+# **Explain.** Three of 48. But of 48, some must be largest. So take five other pairs, which played no part in the
+# choice, and rank heads 1 and 3 of layer 3.
 #
 # **Predict.** In how many of the five will the two heads take the first two places?
+#
+# (The table: place among all heads, and how far the head alone moves; the best other; the other six of layer 3
+# together; 1 and 3 together, either way; *he* minus *she*, unpatched.)
 
 # %%
 pairs = [("The king was so angry that", "The queen was so angry that"),           # the choice
@@ -513,8 +520,11 @@ pairs = [("The king was so angry that", "The queen was so angry that"),         
          ("The man was tired, so", "The woman was tired, so"),
          ("The prince was sad, because", "The princess was sad, because"),
          ("The father was glad that", "The mother was glad that")]
-print(" " * 33 + "  place (moved)    best other           1 and 3 move   he - she")
-print("he prompt".ljust(33) + "   head 1   head 3 (layer, h) median she->he he->she   his  her")
+print(" " * 33 + "  place (moved)    best other the six   1 and 3 move   he - she")
+print("he prompt".ljust(33) + "   head 1   head 3 (layer, h)  move  she->he he->she   his  her")
+layer_3, layer_4 = "layers.3.attn.heads", "layers.4.attn.heads"
+pair, six = ([1, 3], -1), ([0, 2, 4, 5, 6, 7], -1)
+deaf_moves = []
 for he_prompt, she_prompt in pairs:
     donor, own = nl.Trace(), nl.Trace()
     he_ids, she_ids = tokenizer.encode(he_prompt), tokenizer.encode(she_prompt)
@@ -525,17 +535,25 @@ for he_prompt, she_prompt in pairs:
     others = moves.copy()
     others[3, [1, 3]] = -np.inf
     i, h = np.unravel_index(others.argmax(), others.shape)
-    both = "layers.3.attn.heads", ([1, 3], -1)
-    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} ({i}, {h}){np.median(moves):6.1%}"
-          f"{moved(she_ids, own, donor, *both):8.0%}{moved(he_ids, donor, own, *both):8.0%}"
+    print(f"{he_prompt:33}{ours} {others[i, h]:4.0%} ({i}, {h})"
+          f"{moved(she_ids, own, donor, layer_3, six):6.1%}"
+          f"{moved(she_ids, own, donor, layer_3, pair):8.0%}"
+          f"{moved(he_ids, donor, own, layer_3, pair):8.0%}"
           f"{he_minus_she(donor['logits']):+6.1f}{he_minus_she(own['logits']):+5.1f}")
+    put = patch(layer_3, pair, own)                       # her heads 1 and 3
+    deaf = nl.Trace()
+    nl.forward(he_ids, weights, config, tap=lambda name, x: deaf(name, put(name, x)))
+    mixed = donor | {layer_4: deaf[layer_4]}
+    deaf_moves.append(f"{moved(she_ids, own, mixed, layer_4, (2, -1)):.0%}")
+print("head 2 of layer 4, from his run with her heads 1 and 3:", *deaf_moves)
 
 # %% [markdown]
-# **Explain.** In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth
-# places 5 and 2; a typical head moves nothing. So they carry *part* of the fact in these prompts: a quarter to a good
-# half of the way from *she* to *he*, somewhat more of the way back in most. The rest takes other ways, often by head 2
-# of layer 4. Do they carry the word *king*, or only *he or she*? That needs prompts made for it: lesson
-# [08](08_looking_inside.ipynb).
+# **Explain.** In four of the five other pairs, heads 1 and 3 take the first two places, in the fifth places 5 and 2;
+# the other six of their layer together move at most 2.3 %. So they carry *part* of the fact in these prompts (all with
+# the noun first): a quarter to a good half of the way from *she* to *he*, somewhat more of the way back in most. The
+# rest takes other ways. Of the other heads, head 2 of layer 4 moves most in five of the six pairs (9 to 20 %), within a
+# point of that from a run with her heads 1 and 3: a way of its own. Do heads 1 and 3 carry the word *king*, or only *he
+# or she*? That needs prompts made for it: lesson [08](08_looking_inside.ipynb).
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). What each head adds to *he* minus *she*. Type *queen* in the place of
@@ -545,14 +563,14 @@ for he_prompt, she_prompt in pairs:
 #
 # ## In the wild
 #
-# - **"How do I get the hidden states?"** ([llama#909](https://github.com/meta-llama/llama/issues/909)). Everything in
-#   this lesson needs them. A port that returns the last row of logits and nothing else can be tested, but is hard to
-#   mend: nobody sees where it went wrong.
+# - **How do I get the last layer's hidden state?** ([llama#909](https://github.com/meta-llama/llama/issues/909)). Most
+#   of this lesson needs the hidden states, of every layer.
 #
 # ## Questions
 #
 # **1.** Someone adds the shares of all addends and gets 5.03, as in the logits. Someone else runs the model without
-# layer 0's feed-forward step, and sees *he minus she* fall by far more than that step's share. Who is wrong?
+# layer 0's feed-forward step, and sees *he minus she* fall to 0.24, by far more than that step's share, 0.43. Who is
+# wrong?
 #
 # <details>
 # <summary>Answer</summary>
@@ -570,8 +588,7 @@ for he_prompt, she_prompt in pairs:
 # <summary>Answer</summary>
 #
 # The rotation. At position 0 all angles are 0, so every convention agrees there; a wrong theta, wrong pairs or a wrong
-# sign show from row 1 on. If row 0 differed as well, positions might start at another number than 0, or the port might
-# store the turned pairs in another order.
+# sign show from row 1 on.
 #
 # </details>
 #
@@ -679,9 +696,6 @@ def blend(name, position, donor, share):
     return tap
 
 # %% [markdown]
-# Try it with `blend("layers.2.x_ffn", 2, king, share)` on the queen's prompt, for shares from 0 to 1: is
-# there a point where *she* tips over into *he*?
-#
 # ## In five lines
 #
 # 1. The forward pass is an embedding, L times two additions, a norm and a matrix; only attention connects tokens.

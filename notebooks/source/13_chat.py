@@ -20,7 +20,7 @@
 # | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); derivatives |
 # | **Minutes** | 85 |
 #
-# T tokens, V vocabulary. L2 is the Llama 2 paper.
+# T tokens, V vocabulary. L2 is the [Llama 2 paper](https://arxiv.org/abs/2307.09288).
 
 # %% tags=["hide"]
 import re
@@ -46,11 +46,11 @@ check = checks.lesson("13")
 
 # %%
 figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in (people "
-                                 "wrote the dialogues, and chose between the model's answers); "
-                                 "the loop on the right was gone through several times.")
+                                 "wrote the dialogues, and compared answers of two variants of the "
+                                 "model); the loop on the right was gone through several times.")
 
 # %% [markdown]
-# The model that ships cannot chat, but the arithmetic of each step can be shown on it.
+# The model that ships cannot chat, but what each step optimises can be computed, mostly on it.
 #
 # ## The chat format
 #
@@ -75,8 +75,8 @@ control = [i in (tokenizer.bos, tokenizer.eos) for i in ids]
 print(f"{len(ids)} tokens, {sum(control)} of them control tokens")
 shown = [chr(int(p[3:5], 16)).replace("\n", "↵") if p.startswith("<0x") else p for p in pieces]
 figure = figures.coloured_text(shown, np.array(control, float), per_line=74)
-figures.show(figure, "The dark pieces, the ends of a text, are control tokens; brackets and names "
-                     "are spelled, here letter by letter, as fairy tales have none.")
+figures.show(figure, "The dark pieces, the ends of a text, are control tokens; the tags, INST "
+                     "and SYS, are spelled, here letter by letter, as fairy tales have no tags.")
 
 # %%
 parts = tokenizer.encode("[INST] Who is the king? [/INST] An old man. ") + [tokenizer.eos]
@@ -109,13 +109,7 @@ print("ids of ' [/INST]':", *end, "- times in that text:",
 # With a pencil: five tokens are predicted, with $4$, $3$, $2$, $1$ and $3$ nats; the first two belong to the prompt.
 # Over all tokens the loss is $13 / 5 = 2.6$. Over the answer it is $(2 + 1 + 3) / 3 = 2$: only the *answer's* tokens
 # are summed and counted. In code the prompt's tokens are *masked*: a row of true and false says which targets count.
-
-# %%
-five = np.array([4, 3, 2, 1, 3])
-masked = np.array([False, False, True, True, True])
-print("all tokens", five.mean(), " answer only", five[masked].mean())
-
-# %% [markdown]
+#
 # **Predict.** Now a short question in the chat format, and an answer that our model might have given. Will the prompt
 # cost more or fewer nats per token than the answer?
 
@@ -132,6 +126,8 @@ print(f"{len(ids)} tokens, {counts.sum()} of them count, the closing </s> among 
 print(f"all tokens {nats.mean():.2f} nats, answer only {nats[counts].mean():.2f}, "
       f"prompt only {nats[~counts].mean():.2f}")
 print(f"the prompt's share of all nats {nats[~counts].sum() / nats.sum():.0%}")
+tags, question = np.append(nats[:7], nats[13:21]), nats[7:13]
+print(f"its two tags {tags.mean():.1f} nats per token, its question {question.mean():.1f}")
 early = nl.cross_entropy(logits[-3:-2], ids[-1:])[0]      # had it come straight after the full stop
 print(f"the closing </s> costs {nats[-1]:.1f}, without the space before it {early:.1f}; "
       f"the answer without both {nats[counts][:-2].mean():.2f}")
@@ -144,8 +140,9 @@ figures.show(figure, "The nats that count: the prompt's are masked (0.0), the an
                      "so do the space and the end of the text behind it.")
 
 # %% [markdown]
-# **Explain.** More, 9.42 against 2.69 (1.84 without the last space and the `</s>`). Without the mask, 77 percent of the
-# loss would at first be about the prompt. Its brackets can be learned once; each new question would go on counting.
+# **Explain.** More, 9.42 against 2.69: fairy tales have no `[INST]`, and its pieces cost 11.3 nats each. Without the
+# mask, 77 percent of this dialogue's loss would at first be about the prompt. The tags can be learned once; each new
+# question (here 4.8 nats per token) would go on counting.
 #
 # **Predict.** The word *story* stands only in the prompt, where no target counts. Does the loss of the answer depend on
 # its row of the embedding, so that training changes it? And on the row of *horse*, which stands nowhere?
@@ -163,8 +160,9 @@ for word in ("story", "horse"):
     print(f"row of {word} moved by 0.01: the answer's loss changes by {change:.4f}")
 
 # %% [markdown]
-# **Explain.** On *story* yes, on *horse* no. Nothing pulls the model towards writing the question, as its tokens are masked
-# *as targets*. But it *reads* them to write the answer, and so the gradient reaches the weights that read the prompt.
+# **Explain.** On *story* yes, on *horse* no. (Its column of `output` does change: each softmax pushes *horse* down.)
+# Nothing pulls the model towards writing the question, as its tokens are masked *as targets*. But it *reads* them to
+# write the answer, and so the gradient reaches the weights that read the prompt.
 #
 # ## A reward model: which answer is better?
 #
@@ -194,8 +192,6 @@ def ranking_loss(chosen, rejected, margin=0.0):
 print(f"difference ln 3, no margin: {ranking_loss(np.log(3), 0.0):.2f}")
 print(f"no difference, no margin: {ranking_loss(0.0, 0.0):.3f} = ln 2; "
       f"margin 1: {ranking_loss(0.0, 0.0, 1.0):.3f}")
-slope = (ranking_loss(0.5 + 1e-6, 0.0, 1.0) - ranking_loss(0.5 - 1e-6, 0.0, 1.0)) / 2e-6
-print(f"slope at Δ 0.5, m 1: measured {slope:.4f}, -σ(m - Δ) {-1 / (1 + np.exp(-0.5)):.4f}")
 
 
 def draw(margin):
@@ -227,9 +223,9 @@ ipywidgets.interact(draw, margin=(0.0, 4.0, 0.5));
 # $7/8$: each further answer gains less.
 #
 # Say that readers want tales about women: a story gets one point for each *she, her, girl, daughter, princess, queen*.
-# This count stands in for the reward model: nothing here was learned from pairs. Its holes are plain; those of a
-# learned reward have to be searched for. We draw a pool of 150 beginnings, in float64, so that a seed tells the same
-# story everywhere. (The folded cell draws 25 at once: as `nl.generate`, but faster.)
+# This count stands in for the reward model: nothing here was learned from pairs. We draw a pool of 150 beginnings, in
+# float64, so that a seed tells the same story on practically every machine. (The folded cell draws 25 at once: as
+# `nl.generate`, but faster.)
 
 # %% tags=["hide"]
 def draw_stories(opening, seeds, n_tokens, temperature):
@@ -278,8 +274,8 @@ print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
-# As a test, F is taken from every second story, and the rounds are drawn from the others. Then the pool is halved at
-# random, 200 times: by how much do the halves differ?
+# As a test, F is taken from every second story, and the rounds are drawn from the others. By how much do random halves
+# of the pool differ?
 
 # %%
 def best_shares(rewards, K):
@@ -307,7 +303,7 @@ figure, ax = figures.new(2.7)
 ax.plot(Ks, predicted, "--", color=figures.BLACK, label="predicted from one half")
 ax.plot(Ks, measured, "o", color=figures.BLUE, label="measured on the other half")
 ax.axhline(rewards.max(), color=figures.GREY, linestyle=":", linewidth=1.2)
-ax.set(xscale="log", xlabel="K (dotted: the best of the pool)", ylabel="best reward")
+ax.set(xscale="log", xlabel="K", ylabel="best reward")
 ax.legend()
 ax.set_xticks(Ks, Ks)
 ax.minorticks_off()
@@ -321,10 +317,10 @@ for i in [*best_first[:3], 0]:                            # and the first that w
 
 # %% [markdown]
 # **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more, and
-# more for larger K: at K = 64 nearly every round draws one of a half's best five. What is chosen is what the reward
-# counts. The best story is about a woman, as was wanted, but three of its seven points are the one word *daughter*.
-# That she is *so ugly* and *so beautiful* costs it nothing: how well a story is told is not counted. (The last one
-# printed has no word of the list.)
+# more for larger K. At K = 64 nearly every round draws one of a half's best five, so all hangs on these few: the only 7
+# is in the half that predicts, and the dots cannot pass 6. What is chosen is what the reward counts: three of the best
+# story's seven points are the one word *daughter*. That she is *so ugly* and *so beautiful* costs nothing: how well a
+# story is told is not counted.
 #
 # ## Where PPO comes in
 #
@@ -332,6 +328,16 @@ for i in [*best_first[:3], 0]:                            # and the first that w
 # policy optimization*) changes the model's weights by gradient steps, each kept small, so that its own answers earn
 # more.
 #
+# With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. If each has a logit of its own,
+# the slope of the mean reward in a logit is probability · (reward − mean): $-1/9, -1/9, 2/9$. So each step makes
+# likelier what is above the mean.
+
+# %%
+three, p = np.array([0, 0, 1]), nl.softmax(np.zeros(3))
+slopes = p * (three - p @ three)
+print("slopes", slopes.round(2), "probabilities after a step", nl.softmax(slopes).round(2))
+
+# %% [markdown]
 # **Predict.** No story of the pool has more than 7 points. What would a model come to write, in 34 tokens, that followed
 # this reward and nothing else? How many points is that?
 
@@ -344,33 +350,33 @@ def nats_of(new):
 
 hacked, best = 34 * tokenizer.encode("she", bos=False), drawn[rewards.argmax()]
 fluent = tokenizer.encode("and her daughter, " * 9, bos=False)[:34]
-print(tokenizer.decode(hacked[:6]), "...")
 print(tokenizer.decode(fluent[:8]), "...")
 for label, new in (("34 times she", hacked), ("her daughter", fluent), ("best story", best),
                    ("first story", drawn[0])):
     print(f"{label:13} {reward(tokenizer.decode(new)):2} points, {nats_of(new):5.1f} nats")
 
 # %% [markdown]
-# **Explain.** One wanted word, 34 times: 34 points, and nobody wants to read it. The model writes this once in
-# $e^{360}$ draws, so choosing among its answers never finds it; changed weights can get there, step by step, as answers
-# with one *she* more become likelier. That is *reward hacking*. L2 checked its reward models against people's
-# judgements (section 3.4.1), and collected preferences on the newest model's answers in every round (section 3.2.1).
+# **Explain.** Nothing but wanted words, say one of them 34 times: 34 points, and nobody wants to read it. The model
+# writes this once in $e^{360}$ draws, so choosing never finds it; changed weights can get there, step by step, as
+# answers with one *she* more become likelier. That is *reward hacking*. L2 checked its reward models against people's
+# judgements (section 3.4.1), and collected preferences on the newest model's answers (section 3.2.1).
 #
 # ## The price of moving away
 #
-# So L2 subtracts from the reward a price for moving away from the first model. The *Kullback-Leibler divergence* (KL)
-# says how far: the mean, over answers as they are now drawn, of ln(new probability / old probability).
+# So L2 subtracts from the reward a price for moving away from the original model, π₀ (it does not say which
+# checkpoint). The *Kullback-Leibler divergence* (KL) says how far: the mean, over answers as they are now drawn, of
+# ln(new probability / old probability).
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
-# Here π are the probabilities of answers under the new model and π₀ under the old one, E is the mean reward of answers
-# y drawn from π, β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. Why this solution? Call it
-# π\*, and Z the sum before scaling. Then $r = \beta \ln(\pi^*/\pi_0) + \beta \ln Z$. Put in, reward minus price is
+# Here π are the probabilities of answers y under the new model and π₀ under the old one, E is a mean over draws from π,
+# β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. Why this solution? Call it π\*, and Z the
+# sum before scaling. Then $r = \beta \ln(\pi^*/\pi_0) + \beta \ln Z$. Put in, reward minus price is
 # $\beta \ln Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)$, and a KL is never below 0: any π but π\* is worse.
 #
-# With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. Choose β so that exp(1/β) = 2.
-# Then their weights are $1, 1, 2$, and their new probabilities $1/4, 1/4, 1/2$. The mean reward rises from $1/3$ to
-# $1/2$, and the KL is $2 \cdot 1/4 \ln(3/4) + 1/2 \ln(3/2) = 0.06$ nats.
+# With a pencil: for the three answers choose β so that exp(1/β) = 2. Then their weights are $1, 1, 2$, and their new
+# probabilities $1/4, 1/4, 1/2$. The mean reward rises from $1/3$ to $1/2$, and the KL is
+# $2 \cdot 1/4 \ln(3/4) + 1/2 \ln(3/2) = 0.06$ nats.
 #
 # Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀, which favours likely
 # stories already, so each draw stands for an equal share, $1/150$, whatever its nats.
@@ -388,8 +394,8 @@ def divergence(p):                                        # from equal shares, i
     return float(np.sum(p[p > 0] * np.log(p[p > 0] * len(p))))
 
 
-three = tilted(np.array([0, 0, 1]), 1 / np.log(2))
-print("three answers:", three.round(2), f"KL {divergence(three):.2f}")
+p = tilted(three, 1 / np.log(2))
+print("three answers:", p.round(2), f"KL {divergence(p):.2f}")
 for beta in (100.0, 2.0, 1.0, 0.5, 0.1):
     p = tilted(rewards, beta)
     print(f"β {beta:5}: mean reward {p @ rewards:.2f}, KL {divergence(p):.2f} nats, "
@@ -401,10 +407,10 @@ for label, new in (("34 times she", hacked), ("her daughter", fluent)):
     points = reward(tokenizer.decode(new)) - rewards.max()
     more = nats_of(new) - nats_of(best)
     print(f"{label}: {points} points and {more:.0f} nats more than the best story, "
-          f"balance at β {points / more:.2f}")
+          f"balance at β {points / more:.2f}, whitened {points / more / rewards.std():.2f}")
 
 # %%
-def divergence_best(K):                                   # stories of one reward share alike
+def divergence_best(K):                                   # all stories of a reward scale alike
     new, old = best_shares(rewards, K), best_shares(rewards, 1)
     return float(np.sum(new * np.log(new / old)))
 
@@ -416,7 +422,7 @@ def trade(beta):
     axes[0].plot([divergence(q) for q in many], [q @ rewards for q in many],
                  label="best for this KL, in the pool")
     axes[0].plot([divergence_best(K) for K in Ks], [expected_best(rewards, K) for K in Ks], "s--",
-                 markersize=4, label="best of K")
+                 markersize=4, label="best of 1, 2, 4, ... 64")
     axes[0].plot([divergence(p)], [p @ rewards], "o", color="k", label=f"β {beta:g}")
     axes[0].set(xlabel="KL: nats away from the model", ylabel="mean reward"), axes[0].legend()
     points = range(rewards.max() + 1)
@@ -439,10 +445,13 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 # away: $34 - 7 = 27$ points stand against $359.9 - 53.5 = 306.4$ nats. At 0.05 they are worth
 # $27 / 0.05 = 540$, and it beats the best story (the balance is at β = $27 / 306.4 = 0.09$). A cheaper hack wins
 # earlier: *and her daughter* again and again has 10 points more than the best story for 20 nats, a balance at 0.51.
-# (L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1.)
 #
-# PPO aims at such a curve over *all* answers. That one does not end at 7 points and ln 150 = 5.01 nats, as the pool's
-# must; and it can be reached only by changing weights that all answers share.
+# L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1. Divided by our spread, 1.78, the balances are
+# 0.05 and 0.29: at L2's β both hacks would still win. The price alone would not save this count; L2 also stopped PPO
+# after 200 to 400 steps.
+#
+# PPO aims at the point that its β marks on such a curve, drawn over *all* answers. That one does not end at 7 points
+# and ln 150 = 5.01 nats, and is reached only by changing weights that all answers share.
 #
 # ## In the wild
 #
@@ -451,7 +460,8 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %%
 for text in ("[INST] Who", "[INST]Who"):
-    print(f"the last token of {text!r:12}: {tokenizer.encode(text)[-1]}")
+    pieces = figures.pieces(tokenizer, tokenizer.encode(text))
+    print(f"the last piece of {text!r:12}: {pieces[-1]!r}")
 
 # %% [markdown]
 # ## Questions
@@ -561,4 +571,4 @@ def preference_loss(chosen, rejected, margin):
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
 # 4. What the best of K gains can be predicted from a sample of rewards: at K = 16, two samples of 75 differ by 0.5 points.
-# 5. A reward followed without limit is hacked; in L2, PPO climbs it less a price for moving away from the model, the KL.
+# 5. A reward with holes can be hacked if followed without limit; L2's PPO climbs it less a price, the KL from the original.
