@@ -90,9 +90,9 @@ figures.show(figure, "The line is the mean over T tokens, the band reaches from 
 # with one learned number $g_i$ for each of the D columns, the *scale*. Code adds a small $\epsilon$ under the root, so
 # that a row of zeros stays zeros instead of becoming 0/0.
 #
-# With a pencil, three tokens, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and
-# the result $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1,
-# 7)$ has the root 5 and gives $(-0.2, 1.4)$: signs stay.
+# With a pencil, D = 2, g = 1: the row $(1, 7)$ has squares $1, 49$, their mean is $25$, the root $5$, and the result
+# $(0.2, 1.4)$. The row $(10, 70)$, ten times as large, has the root $50$ and the *same* result. And $(-1, 7)$ has the
+# root 5 and gives $(-0.2, 1.4)$: signs stay.
 #
 # The Llama on the [handout](handout.pdf) does the same in its steps 1 and 2. For `<s>` *cats and* it looks up
 # $(-1, 7)$, $(2, 2)$ and $(-3.5, 0.5)$. Do the last two with a pencil, then run:
@@ -140,7 +140,8 @@ for ax, title, limit, rows in ((axes[0], "before (16 of D columns)", 6, before),
 figures.show(figure, "Each row is a token, with its size beside it. The division makes all of "
                      "size 1 and keeps each pattern; the scale weakens all, here to 0.3, and some "
                      "columns more than others, which turns a row by about 22 degrees (in the "
-                     "norm that turns most, 45). The deepest colour is 6, 2 and 0.6.")
+                     "norm that turns most, 45). A dash marks a negative number; the "
+                     "deepest colour is 6, 2 and 0.6.")
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). One number of a norm, and the row that it was made from. Move along that
@@ -196,9 +197,20 @@ def layer_norm(x, g):
 base = loss()
 print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - base:+.3f}")
 
+
+def without(direction):                                   # (1, ..., 1) gives layer_norm
+    unit = direction / np.linalg.norm(direction)
+    return lambda x, g: nl.rms_norm(x - (x @ unit)[:, None] * unit, g, config.norm_eps)
+
+
+drawn = np.random.default_rng(0).standard_normal((5, config.dim))
+costs = [loss(with_norm(without(direction), norms)) - base for direction in drawn]
+print(f"a random direction taken away instead: {min(costs):+.3f} to {max(costs):+.3f}")
+
 # %% [markdown]
 # **Explain.** By 0.02. The mean of a row is as large as chance would make it, and a model trained *without* recentring
-# hardly notices when it is taken away. One trained *with* it does about as well, the paper finds.
+# hardly notices when it is taken away: what rows have in a random direction, in five draws, costs up to as much. One
+# trained *with* it does about as well, the paper finds.
 #
 # ## The small number under the root: eps
 #
@@ -211,12 +223,14 @@ print(f"loss {base:.3f}; with LayerNorm {loss(with_norm(layer_norm, norms)) - ba
 # %%
 for eps in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
     print(f"eps {eps:.0e} in all norms: {loss(config=replace(config, norm_eps=eps)) - base:+.4f}")
+in_layer_0 = with_norm(lambda x, g: nl.rms_norm(x, g, 1e-2), norms[:2])
+print(f"eps 1e-02 in layer 0 alone: {loss(in_layer_0) - base:+.4f}")
 print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}")
-
 
 # %% [markdown]
 # **Explain.** At $10^{-2}$. Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the
-# divisor $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size.
+# divisor $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size:
+# that is the whole cost.
 #
 # ## Before or after?
 #
@@ -283,8 +297,9 @@ figures.show(figure, "In this toy, post-norm has forgotten the start after ten l
 # it is brought to size 1? And with addends a tenth as large?
 #
 # **Predict.** In post-norm, each layer moves what it adds by 1 percent, so the row of size 1 by $1/\sqrt 2$ percent,
-# and the later layers hand this on about as large (of a change $d$ they make $(d + dW)/\sqrt 2$). All 64 changes are at
-# right angles. By about how many percent does that row move: 1, 6 or 45? And in pre-norm, by less or by more?
+# and the later layers hand this on about as large: a change $d$ of the row becomes $(d + d\,W)/\sqrt 2$ with the
+# layer's matrix $W$, two rows of one size at a right angle, divided by $\sqrt 2$. All 64 changes are at right angles.
+# By about how many percent does that row move: 1, 6 or 45? And in pre-norm, by less or by more?
 
 # %%
 noise = rng.standard_normal(matrices.shape) / np.sqrt(D)
@@ -301,29 +316,14 @@ for strength in (1, 0.1):
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
 # rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
 # throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
-# it is hard to train. (Real changes are not random; they may add up or cancel.) With addends of one size, as here,
+# it is hard to train. (Real changes need not be random.) With addends of one size, as here,
 # pre-norm has a price: the later a layer, the smaller its part. The authors find that a stack leaning so lightly
 # on its layers ends up worse, where both train. With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
 #
-# A trained model chooses what it adds: our feed-forward steps add rows of size 0.47 in layer 1, 3.96 in layer 5 (a
-# table below), to a stream that grows threefold. So the later has the larger part. How much of the start is left? If
-# all addends stood at a right angle to the embedding, the cosine with it would be its size divided by the row's. As a
-# control, the cosine with the embedding of the token before.
-
-# %%
-embedding = trace["embedding"]
-print("cosine with      its embedding   at right angles   another's embedding")
-for name in stream[2::2]:
-    x = trace[name]
-    share = root_mean_square(embedding) / root_mean_square(x)
-    print(f"{name:16} {cosine(x, embedding).mean():13.2f} {share.mean():17.2f} "
-          f"{cosine(x[1:], embedding[:-1]).mean():21.3f}")
-
-# %% [markdown] tags=["result"]
-# The embedding is drowned at once; most of the cosine comes from what the steps add in its direction, not in that of
-# another token.
+# A trained model chooses what it adds: from layer 1 to 5 our feed-forward steps add rows of size 0.47, 0.73, 1.09, 1.59
+# and 3.96 (a table below), while the stream that they read only doubles. So there the later has the larger part.
 
 # %% [markdown]
 # ## Take each norm away
@@ -349,6 +349,9 @@ skipped = {name: loss(with_norm(no_norm, [name])) - base for name in norms}
 steps = [name.replace("_norm", ".out") for name in norms[:-1]]    # attn_norm serves attn.out
 deleted = [loss(silenced(step)) - base for step in steps]
 
+ratios = [skipped[name] / cost for name, cost in zip(norms[2:], deleted[2:])]
+print(f"from layer 1 on, without its norm a step costs {min(ratios):.1f} to {max(ratios):.0f} "
+      "times as much as the step deleted")
 figure, ax = figures.new(4.4)
 places = np.arange(len(norms))
 ax.barh(places - 0.2, skipped.values(), 0.4, color=figures.BLUE, label="its norm skipped")
@@ -358,14 +361,13 @@ ax.set_yticks(places, norms)
 ax.invert_yaxis()
 ax.set(xlabel=f"nats per token more than {base:.2f}")
 ax.legend(loc="lower right", bbox_to_anchor=(1, 0.6))
-figures.show(figure, "From layer 1 on, a step that reads without its norm costs 3 to 32 times as "
-                     "much as no step at all; in layer 0, whose rows are small, it costs about the "
-                     "same.")
+figures.show(figure, "In layer 0 the two bars of a step are about equal; from layer 1 on, the "
+                     "upper one is longer in every pair.")
 
 # %% [markdown]
-# **Explain.** Worse, from layer 1 on.
+# **Explain.** Worse, but for layer 0, whose rows are small.
 #
-# ### Wrong, or only too loud?
+# ### Wrong, or only of the wrong size?
 #
 # Let each step read without the norm, but give what it adds the size that it has with the norm.
 
@@ -394,11 +396,26 @@ for name, step, without_step in zip(norms, steps, deleted):
           f"{root_mean_square(run[step]).mean():9.2f} {skipped[name]:12.2f} {quiet:15.2f} "
           f"{without_step:13.2f}")
 
+
+def usual(chosen):                                        # a tap that puts back what `trace` holds
+    return lambda name, x: trace[name] if name in chosen else x
+
+
+left = []
+for name, step in zip(norms[:-1:2], steps[::2]):          # attention's
+    q_and_k = step.replace("out", "q"), step.replace("out", "k")
+    wrong_v = in_turn(with_norm(no_norm, [name]), usual(q_and_k))
+    left.append(loss(in_turn(wrong_v, right_size([step]))) - base)
+print("attention at its right size, with its usual q and k: less than 0.01 in each layer:",
+      max(left) < 0.01)
+
 # %% [markdown] tags=["result"]
-# Too loud: at the right size, no step costs more than 0.10. (Not only: in layers 0, 1 and 4, attention then still costs
-# more than half of its deletion: what it says is wrong too.) In layer 5, the feed-forward step without its norm adds
-# rows of size 155 to a stream of size 6, and drowns it: it multiplies two numbers that it makes of the row (lesson 06),
-# so rows about 6 times too large add about $6^2 = 36$ times too much (here $155 / 3.96 = 39$).
+# From layer 1 on too loud, in layer 0 too quiet (its feed-forward step adds 0.01 instead of 2.55): at the right size,
+# no step costs more than 0.10. (Not only: in layers 0, 1 and 4, attention then still costs more than half of its
+# deletion. What it says is wrong too; nearly all of that comes from its q and k, by which it weighs the tokens: lesson
+# 03.) In layer 5, the feed-forward step without its norm adds rows of size 155 to a stream of size 6, and drowns it: it
+# multiplies two numbers that it makes of the row (lesson 06), so rows about 6 times too large add about $6^2 = 36$
+# times too much (here $155 / 3.96 = 39$).
 
 # %% [markdown]
 # ### The last norm
@@ -438,6 +455,10 @@ def but_the_first(x, g):                                  # the row of <s> by it
     return np.concatenate([nl.rms_norm(x[:1], g, config.norm_eps), one_number(x, g)[1:]])
 
 
+def of_the_others(x, g):                                  # the number without the row of <s>
+    return x / root_mean_square(x[1:].ravel()) * g
+
+
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
 worst = max(single, key=single.get)
 print(f"one number in one norm: at most {single[worst]:.2f} nats more, in {worst}; "
@@ -447,35 +468,38 @@ print(f"one number in all {len(norms)} norms: {loss(unequal) - base:.1f}")
 resized = loss(in_turn(unequal, right_size(steps)))
 print(f"   what is added at its right size:   {resized - base:.1f}")
 print(f"   first row divided by its own size: {loss(with_norm(but_the_first, norms)) - base:.1f}")
+print(f"   the number taken from the others:  {loss(with_norm(of_the_others, norms)) - base:.1f}")
 
 run = nl.Trace()
 nl.forward(tokens, weights, config, tap=in_turn(unequal, run))
 print("size of a row, divided by the median: 10th and 90th percentile, largest")
-print("                  with norms           one number      (its row)")
-for name in stream[2::2]:
+print("                   with norms           one number      (its row)")
+for name in stream[1:]:
     spread = []
     for values in (trace, run):
         sizes = root_mean_square(values[name])
         spread.extend(np.percentile(sizes, (10, 90, 100)) / np.median(sizes))
-    print(f"{name:14} {spread[0]:5.1f} {spread[1]:5.1f} {spread[2]:5.1f}    "
+    print(f"{name:15} {spread[0]:5.1f} {spread[1]:5.1f} {spread[2]:5.1f}    "
           f"{spread[3]:5.1f} {spread[4]:5.1f} {spread[5]:5.1f} {sizes.argmax():7}")
 
 # %% [markdown]
 # **Explain.** 0.11 nats, and 4.1: it needs both. One norm alone may leave rows unequal: eight in ten are 0.8 to 1.3
 # times the median. If no norm makes them equal, what is too large is read too large, and adds too much: rows drift
 # apart, row 0 (`<s>`) furthest. With what is added at its right size, 0.2 of the 4.1 remain; with only the first row
-# divided by its own size, 0.8.
+# divided by its own size, 0.8. (That it raises the one number is not why: without it in the number, 4.3.)
 
 # %% [markdown]
 # ## In the wild
 #
-# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code; the
-#   texts had not shown it ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
+# - **LayerNorm instead of RMSNorm.** The first llama.cpp subtracted the mean. It was found by reading the code, and
+#   hardly expected to show, "because the mean is probably around 0"
+#   ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
 # - **The wrong eps costs a little, or more.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
 #   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Files err
 #   too: one user's 7B chat model came with $10^{-6}$ in its config, and spoke random German words until that was
-#   corrected ([llama#771](https://github.com/meta-llama/llama/issues/771)).
+#   corrected ([llama#771](https://github.com/meta-llama/llama/issues/771)). (Here the same exchange changes
+#   0.0001 nats: our mean squares are 0.007 or more on average, 700 times eps.)
 # - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
 #   PyTorch's own RMSNorm in place of the one in transformers, a Llama in float16 gave wrong answers for that reason
 #   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32.

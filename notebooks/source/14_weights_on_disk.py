@@ -17,7 +17,7 @@
 # | --- | --- |
 # | **The question** | How are weights stored, and how does a file become a model? |
 # | **You will be able to** | read a safetensors file with nothing but `open` and NumPy; turn bfloat16 into float32 and back by hand; say what 16-bit storage costs; load a larger Llama, and tell Meta's files from Hugging Face's |
-# | **It assumes** | lessons [00](00_start_here.ipynb) and [02](02_rmsnorm.ipynb) to [06](06_swiglu.ipynb); what a bit and a byte are |
+# | **It assumes** | lessons [00](00_start_here.ipynb) to [08](08_looking_inside.ipynb), and the loss of lesson [10](10_objective_and_sampling.ipynb); what a bit and a byte are |
 # | **Minutes** | 110 |
 #
 # D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads, d head width, L layers.
@@ -156,7 +156,7 @@ print(f"{sum(equal)} of {len(tensors)} tensors are what nl.load made of them")
 # %%
 begin, after = tensors["model.embed_tokens.weight"]["data_offsets"]
 table = np.memmap(FOLDER / "model.safetensors", np.uint16, "r", start + begin,
-                  (config.vocab_size, config.dim))        # (V, D), nothing read yet
+                  (config.vocab_size, config.dim))        # (V, D)
 king = tokenizer.encode("king", bos=False)[0]
 row = widened(table[king])
 print("the row of king, by itself:", np.array_equal(row, weights["embedding"][king]))
@@ -240,11 +240,15 @@ lost = as_float16(every) != every
 print(f"largest {every.max()}, smallest {every.min():.1e}, median {np.median(every):.3f}")
 print(f"changed by float16: {lost.sum()} of {every.size:,}, all below {every[lost].max():.1e}")
 
+# %% [markdown] tags=["result"]
+# 7.6e-6 is $2^{-17}$. Why? A bfloat16 number uses 7 of float16's 10 bits of mantissa. Below $2^{-14}$ float16 loses one
+# at each halving: three can go unnoticed.
+
 # %%
 magnitude = np.logspace(-28, 18, 461, base=2)
 largest = {}
 for label, store in (("bfloat16", as_bfloat16), ("float16", as_float16)):
-    around = (magnitude[:, None] * np.linspace(1, 2, 999)).astype(np.float32)
+    around = (magnitude[:, None] * np.linspace(1, 2, 2049)).astype(np.float32)
     largest[label] = np.max(np.abs(store(around) / around - 1), axis=1)
 one = np.argmin(np.abs(magnitude - 1))
 print(f"numbers from 1 to 2: bfloat16 {largest['bfloat16'][one]:.5f}, 2^-8 = {2**-8:.5f}; "
@@ -264,10 +268,8 @@ figures.show(figure, "Float16 (dashed) is eight times finer than bfloat16 where 
                      "infinite, once 2m passes 65,504); bfloat16 does not, in this range.")
 
 # %% [markdown]
-# (7.6e-6 is $2^{-17}$: bfloat16 can spare three of float16's ten bits.)
-#
-# Do the few weights that float16 changes matter? And are the values that flow *through* the model below 65,504, and the
-# sums of squares inside its norms?
+# Do the few weights that float16 changes matter? And a program that also *computes* in float16 writes in it what flows
+# through the model, even the sum of squares in a norm: is all that below 65,504?
 
 # %%
 tokens = tokenizer.encode(STORY)
@@ -295,16 +297,17 @@ print(f"largest sum of squares in a norm: {squares[widest]:,.0f}, of {widest}")
 
 # %% [markdown]
 # **Explain.** A few hundred, and on this text they do not matter. What flows through the model fits too, the sum of
-# squares at little more than half the limit. That need not be so in a larger model, or for gradients in training;
-# bfloat16 has the range of float32.
+# squares at little more than half the limit. Not so in Llama 2 7B: it has single values above 1,000
+# ([arXiv 2402.17762](https://arxiv.org/abs/2402.17762)), and the square of 256 is too large already. bfloat16 has the
+# range of float32.
 #
 # ## What storage costs
 #
 # This file was bfloat16 from the start: to store it so again changes nothing. Folding the scale of each norm into the
 # matrices behind it (lesson [02](02_rmsnorm.ipynb), exercise 1) gives the same function with products that need more
 # bits: a model in float32. No norm stands before the embedding, `wo` and `down`: 39% of the weights stay bfloat16. Two
-# controls get random errors as large as rounding's: in the other 61% (does rounding act like chance?), and in all (as
-# in a model that is float32 throughout).
+# controls get random errors as large as rounding's, in three draws each: in the other 61% (does rounding act like
+# chance?), and in all matrices (as if the 39% needed more bits too).
 #
 # **Predict.** The logits lie between −23 and 17. By how much does a logit typically change if the folded model is
 # stored in bfloat16: by about 1, 0.1 or 0.01?
@@ -332,6 +335,8 @@ rng = np.random.default_rng(0)
 
 
 def at_random(x):                                 # off by up to half the distance, as in rounding
+    if x.ndim == 1:
+        return x                                  # a norm's scale, 1: exact in bfloat16
     distance = np.spacing(x) * 2**16              # between bfloat16s; spacing: between float32s
     return (x + distance * rng.uniform(-0.5, 0.5, x.shape)).astype(np.float32)
 
@@ -350,8 +355,8 @@ kept = full["embedding"].size + sum(w["attn"]["wo"].size + w["ffn"]["down"].size
 print(f"embedding, wo and down: {kept / every.size:.0%} of the weights")
 base = loss(weights=full)
 for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
-                     ("float16", as_float16), ("at random, in 61%", where_rounded),
-                     ("at random, in all", at_random)):
+                     ("float16", as_float16), *3 * [("at random, in 61%", where_rounded)],
+                     *3 * [("at random, in all", at_random)]):
     stored = each(store, full)
     logits = nl.forward(tokens, stored, config)
     error = np.sqrt(np.mean((logits - unrounded) ** 2, dtype=float))
@@ -362,11 +367,12 @@ for label, store in (("bfloat16, cut", cut), ("bfloat16, rounded", as_bfloat16),
 
 # %% [markdown]
 # **Explain.** By about 0.01 (the root of the mean square), with 61% of the weights rounded. Errors at random in those
-# do as much, in all weights twice as much. Cutting errs nearly twice as much as rounding, float16, with three more
-# bits, seven times less. Another token comes first at one place of the text at most.
+# do about as much, and in all matrices hardly more: errors in the 39% weigh less. Cutting errs nearly twice as much as
+# rounding, float16, with three more bits, seven times less.
 #
 # Each weight is off by up to $2^{-8}$ of itself, and a logit adds up the errors of many. They might cancel, as each is
-# as likely up as down. In one product of the model, add the errors up with their signs, and without them.
+# as likely up as down: D = 256 errors of one size, with random signs, add up to about $\sqrt{256} = 16$ of them. In one
+# product of the model, add the errors up with their signs, and without them.
 #
 # **Predict.** What is left with the signs: nearly all, half, or a tenth? And if each error gets a sign drawn at random,
 # as a control: more or less than that?
@@ -383,15 +389,17 @@ for label, store in (("bfloat16, rounded", as_bfloat16), ("bfloat16, cut", cut))
           f"of {without:.4f}")
 
 # %% [markdown]
-# **Explain.** A tenth, as much as random signs leave: rounding errors cancel like chance. Cutting goes towards zero, so
-# each error has the opposite sign of its weight: such errors cancel less than with random signs. (One product need not
-# speak for the logits.)
+# **Explain.** A tenth, as much as random signs leave: rounding errors cancel like chance. (More than 1/16, as they are
+# not of one size.) Cutting goes towards zero, so each error has the opposite sign of its weight: such errors cancel
+# less than with random signs. (One product need not speak for the logits.)
 #
 # ## Two layouts
 #
 # Llamas are published by Meta and through Hugging Face: the same numbers under other names, and with the rows of `wq`
-# and `wk` in another order, because the two programs rotate other pairs (lesson [04](04_rope.ipynb)). (Meta's own files
-# are pickles, see below; for 7B, `weights/README.md` has the line that makes them safetensors, names and order kept.)
+# and `wk` in another order, because the two programs rotate other pairs (lesson [04](04_rope.ipynb)). (Nearly the same:
+# Llama 2 was bfloat16, and Hugging Face's is [float16](https://github.com/huggingface/transformers/issues/25446), so
+# the smallest lost bits. Meta's own files are pickles, see below; for 7B, `weights/README.md` has the line that makes
+# them safetensors, names and order kept.)
 
 # %%
 print(f"{'ours':9} {'Hugging Face':47} {'Meta':32} disk")
@@ -402,9 +410,7 @@ print("\nrows of one head of width 8, from Meta's order to Hugging Face's:", *ro
 
 # %% [markdown]
 # We write the shipped model in Meta's layout, with the rows of `wq` and `wk` put back so that the two of a pair are
-# neighbours again, and load it. `load` knows Meta's files by the name `tok_embeddings.weight`.
-#
-# **Predict.** Which of the weights differ afterwards?
+# neighbours again, and load it. `load` knows Meta's files by the name `tok_embeddings.weight`, and should undo this.
 
 # %%
 import tempfile
@@ -450,8 +456,6 @@ print("the same logits, to the bit:", np.array_equal(
     nl.forward(tokens, from_meta, config_meta), nl.forward(tokens, weights, config)))
 
 # %% [markdown]
-# **Explain.** None: `load` undoes what we did. (That this is Meta's order, only Meta's code can say: lesson 04.)
-#
 # **Explore** ([explorer](explorer/README.md)). The model with its rows of `wq` and `wk` left in Meta's order: the first
 # tensor that is wrong, and what it writes:
 #
@@ -477,8 +481,8 @@ print("from two shards, to the bit:",
 # %% [markdown]
 # ## Why not a pickle
 #
-# Older checkpoints (`.bin`, `.pth`) are pickles: numbers among a list of instructions, and an instruction may call any
-# function. (PyTorch's `torch.load` refuses such calls by default today; `pickle.load` does not.)
+# Older checkpoints (`.bin`, `.pth`) contain a pickle: a list of instructions that puts the tensors together, and an
+# instruction may call any function. (PyTorch's `torch.load` refuses that by default today; `pickle.load` does not.)
 #
 # **Predict.** What happens when this one is opened?
 
@@ -516,7 +520,7 @@ damaged = {
     "another F": ("model.safetensors", data, config_text.replace("704", "708")),
     "fewer layers": ("model.safetensors", data, config_text.replace('layers": 6', 'layers": 5')),
     "another activation": ("model.safetensors", data, config_text.replace("silu", "gelu")),
-    "only a pickle": ("pytorch_model.bin", data, config_text),
+    "only a pickle": ("pytorch_model.bin", data, config_text),        # by its name, which decides
 }
 for what, (file, content, text) in damaged.items():
     with tempfile.TemporaryDirectory() as folder:
@@ -529,8 +533,8 @@ for what, (file, content, text) in damaged.items():
             print(textwrap.fill(f"{what}: {sentence}", 96, subsequent_indent="    "))
 
 # %% [markdown]
-# **Explain.** *Another F*, *fewer layers* and *another activation*: all that such a program asks for is there. What
-# they cost:
+# **Explain.** *Another F*, *fewer layers* and *another activation*: all that such a program asks for is there. (Each
+# other lacks something: numbers of two tensors, a header that can be parsed, a name, the file.) What the three cost:
 
 # %%
 shorter = weights | {"layers": weights["layers"][:5]}
@@ -552,8 +556,8 @@ gates = [None]
 print(f"another activation  {loss(gelu_instead):.2f}")
 
 # %% [markdown]
-# **Explain.** *Another F* is harmless, as F stands in the shapes. Without its last layer the model is plainly worse.
-# The other activation costs only 0.05 nats: that is easily overlooked.
+# **Explain.** *Another F* is harmless, as F stands in the shapes. The other activation costs only 0.05 nats: that is
+# easily overlooked.
 #
 # ## A larger Llama
 #
@@ -561,7 +565,7 @@ print(f"another activation  {loss(gelu_instead):.2f}")
 # [weights/README.md](../weights/README.md) has the commands that fetch TinyLlama or Llama 2. Put the folder into
 # `weights/`, beside `fairytales`, and run `python numpy_llama.py --model weights/NAME "Once upon a time"`.
 #
-# A parameter takes 2 bytes on disk, and 4 in memory, as float32:
+# A parameter takes 2 bytes in a file of 16-bit numbers, and 4 in memory, as float32:
 
 # %%
 # each Config: D, L, H, G, F, V, context
@@ -572,15 +576,15 @@ for name, sizes in (("TinyLlama", nl.Config(2048, 22, 32, 4, 5632, 32000, 2048))
           f"{4 * billion:4.1f} GB in memory")
 
 # %% [markdown]
-# If that is too much, the numbers stay in the file and are widened as they are used. On two cores, models of these
-# shapes wrote about four tokens a second, and, with the 13.5 GB file in the system's cache, one in two seconds
-# ([README](../README.md)); without the cache, the disk sets the speed.
+# If that is too much, the command line leaves the numbers in the file (`--lazy` asks for it) and widens them as they
+# are used. On two cores, TinyLlama's shapes wrote about four tokens a second from memory, and Llama 2 7B's one in two
+# seconds from a file that the system's cache held ([README](../README.md)); without the cache, the disk sets the speed.
 #
 # ## In the wild
 #
-# - **NumPy has no bfloat16.** Readers stopped at the type
-#   ([safetensors#598](https://github.com/huggingface/safetensors/issues/598),
-#   [tinygrad#3310](https://github.com/tinygrad/tinygrad/pull/3310)). A hasty mend takes the bits for float16.
+# - **NumPy has no bfloat16.** Readers stopped at the type, which NumPy did not know
+#   ([safetensors#598](https://github.com/huggingface/safetensors/issues/598)) or their own list
+#   ([tinygrad#3310](https://github.com/tinygrad/tinygrad/pull/3310)). A hasty mend takes the bits for float16.
 # - **Keys have their own number of heads** (lesson [05](05_grouped_query_attention.ipynb)): to reorder `wk` from Meta's
 #   pairs to halves as if it had H heads puts the rows within each of its G heads in a wrong order.
 # - **Square matrices.** `wq` and `wo` are D by D here: if they are not transposed, no shape complains.
@@ -641,7 +645,7 @@ print("1/16 and 1/64 read as float16:", *taken_for_float16(np.float32([1 / 16, 1
 # <summary>Answer</summary>
 #
 # The mantissa has 7 bits, so the neighbours are $1$ (m = 0) and $1 + 1/128$ (m = 1). A tie goes to the even mantissa:
-# $1$. Cutting gives $1$ as well; for $1 + 3/256$ rounding gives m = 2, cutting m = 1.
+# $1$.
 #
 # </details>
 #
@@ -750,6 +754,6 @@ def to_bfloat16(x):
 #
 # 1. A safetensors file is a count of eight bytes, a JSON header, and the numbers, end to end; nothing is executed.
 # 2. bfloat16 is the upper half of a float32: widen it by sixteen zeros, and nothing is lost.
-# 3. bfloat16 has range, float16 has precision; stored in either, this model makes nearly the same choices on our text.
+# 3. bfloat16 has range, float16 has precision; stored in either, this model makes the same choices on our text.
 # 4. Matrices are (out, in) on disk; Meta and Hugging Face differ in names, and in the order of the rows of wq and wk.
 # 5. What loads without an error can still be wrong: check shapes, types, names, and the loss on a text you know.
