@@ -682,8 +682,8 @@ for half, first in ((0, 0), (0.5, 0), (0.9, 0), (1, 0), (0.5, 1)):
 #   [llama3-from-scratch#20](https://github.com/naklecha/llama3-from-scratch/issues/20)). The files decide, not taste.
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
 #   ([llama2.c#286](https://github.com/karpathy/llama2.c/pull/286)), as above.
-# - **Longer contexts.** Llama 3.1 slows its slow pairs only, by 8 where a turn takes more than 8,192 tokens, its context
-#   before ([llama.cpp#8676](https://github.com/ggml-org/llama.cpp/pull/8676)).
+# - **Longer contexts.** Llama 3.1 slows its slow pairs only, by 8 where a turn takes more than 8,192 tokens, its
+#   context before ([llama.cpp#8676](https://github.com/ggml-org/llama.cpp/pull/8676)).
 # - **Angles in bfloat16** are wrong ([transformers#29285](https://github.com/huggingface/transformers/pull/29285)). A
 #   bfloat16 (in NumPy by the package `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows every
 #   eighth position only; being 3 off turns pair 0 by nearly half a turn:
