@@ -76,14 +76,16 @@ print("scores of the first merged pieces:", *[int(sp.get_score(i)) for i in lear
 
 # %% [markdown]
 # **Explain.** The merged pieces stand in the order in which they were learned, and the file keeps that order as a
-# *score*, 1 − n for merge n: the later, the lower. No digit has a piece here: each is spelled as one byte. Of the
-# signs, `</s>` ends a text, and `<unk>` is not used. (The 32,000 pieces of Llama 1 and 2 include the ten digits. Llama
-# 3 has another tokenizer: four times as many, merges of bytes, no space in front, up to three digits in a piece.)
+# *score*, 1 − n for merge n: the later, the lower. No digit has a piece here: each is spelled as one byte. (The rarest
+# characters of the training books got none.) Of the signs, `</s>` ends a text, and `<unk>` is not used. (The 32,000
+# pieces of Llama 1 and 2 include the ten digits. Llama 3 has another tokenizer: four times as many, merges of bytes, no
+# space in front, up to three digits in a piece.)
 #
 # ## How the pieces were learned
 #
 # Byte-pair encoding begins with single characters, and repeats one step: count all neighbours, and make the most
-# frequent pair a new piece. Words are counted apart, so no piece reaches across a space.
+# frequent pair a new piece. Words are counted apart, so no piece reaches across a space. (The name comes from
+# compression, where the symbols were bytes. Here the 256 byte pieces are never merged.)
 #
 # With a pencil (and without the `▁`): the words are *hut*, *hat*, *that*, *hat*. In `h u t`, `h a t`, `t h a t`,
 # `h a t` the neighbours `h a` and `a t` occur three times each, all others once. Take the first, `ha`, as a piece:
@@ -189,7 +191,7 @@ ipywidgets.interact(draw, word=["youngest", "daughter", "grandmother", "witchcra
 
 # %% [markdown]
 # **Explain.** `es` first and `▁young` last, in the order of learning. Some pieces are only rungs: in the training books
-# `er` stands behind every `▁daught`, so the model never meets it.
+# `er` stands behind every `▁daught`, so it always becomes `▁daughter`, and the model never meets `▁daught`.
 #
 # The rest: spaces become `▁`, one more goes in front, and a character without a piece becomes bytes.
 # Does our encoder agree with SentencePiece's?
@@ -216,9 +218,9 @@ print("awkward strings ", [encode(text) == tokenizer.encode(text) for text in aw
 # %% [markdown]
 # ## The space in front
 #
-# SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning as
-# anywhere else. So the prompt `I` becomes `▁I`. The piece `I` is for an I behind a quotation mark or a line break: the
-# word *I*, or the beginning of a word such as *In*, which there is `I` `n` (only `▁In` is a piece).
+# SentencePiece puts a space before the text, the *dummy prefix*, so that a word is the same token at the beginning of a
+# text as behind a space. So the prompt `I` becomes `▁I`. The piece `I` is for an I behind a quotation mark or a line
+# break: the word *I*, or the beginning of a word such as *In*, which there is `I` `n` (only `▁In` is a piece).
 #
 # **Predict.** How likely does the model find `n` after `I`, and after `▁I`: about 0, 20 or 60 percent?
 
@@ -271,20 +273,24 @@ def surprise(front):
 
 
 drawn = np.random.default_rng(0).choice(learned, 20, replace=False)
-fronts = {"<s>": surprise([tokenizer.bos]), "nothing": surprise([]),
-          ".": surprise([number_of["."]]),
-          "20 pieces, median": np.median([surprise([int(i)]) for i in drawn], axis=0)}   # per token
-for name, nats in fronts.items():
-    first = "  ".join(f"{vocabulary[i]} {x:.2f}" for i, x in zip(story[1:4], nats))
-    print(f"{name:18} {first}   mean of the story {nats.mean():.2f}, "
-          f"{nats.mean() - fronts['<s>'].mean():.2f} above <s>")
+runs = {"<s>": [surprise([tokenizer.bos])], "nothing": [surprise([])],
+        ".": [surprise([number_of["."]])], "line break": [surprise([number_of["<0x0A>"]])],
+        "20 pieces, median": [surprise([int(i)]) for i in drawn]}
+sign = runs["<s>"][0].mean()
+for name, nats in runs.items():                           # the median of one run is that run
+    first = "  ".join(f"{vocabulary[i]} {x:.2f}"
+                      for i, x in zip(story[1:4], np.median(nats, axis=0)))
+    whole = np.median(np.mean(nats, axis=1))
+    print(f"{name:18} {first}   mean of the story {whole:.2f}, {whole - sign:.2f} above <s>")
+print(f"the lowest of the 20: upon {np.min(nats, axis=0)[0]:.2f}, "
+      f"mean of the story {np.mean(nats, axis=1).min():.2f}")
 
 # %% [markdown]
-# **Explain.** *upon* is a surprise with nothing in front ($e^{-3.02} = 0.05$), and with another token too: it is likely
-# behind the sign alone ($e^{-0.29} = 0.75$). For *time* it also counts that something stands there: 2.39 nats with
-# nothing, 0.83 with a random piece, 0.03 with a full stop. For *a* a random piece makes no difference (0.88 and
-# 0.84), nor over the whole story (2.21 both). There the sign is worth 0.09 nats per token against nothing, 0.05 against
-# a full stop.
+# **Explain.** *upon* is a surprise with nothing in front ($e^{-3.02} = 0.05$), and with any other token tried (1.77 at
+# the lowest): only the sign makes it likely ($e^{-0.29} = 0.75$). For *time* it also counts that something stands
+# there: 2.39 nats with nothing, 0.83 with a random piece, 0.03 with a full stop. For the token `▁a`, a random piece is
+# no better than nothing (0.84, 0.88), nor over the whole story (2.21 both; 2.19 the best). Over the story the sign is
+# worth 0.09 nats per token against nothing, 0.05 against a full stop.
 #
 # ## Bytes for all the rest
 #
@@ -369,17 +375,19 @@ print("a look-up is a product ", np.array_equal(one_hot @ E, E[tokens]))
 print("and what the model does", np.array_equal(E[tokens], trace["embedding"]))
 
 # %% [markdown]
-# Rows begin as small random numbers. At each step of training that meets its token, a row changes, and one that begins
-# small grows. The row of a token that never occurs only shrinks slowly (*weight decay*), as all rows do. (Where
-# input and output share one matrix, every step changes every row.) So short rows should be of tokens never met.
+# Rows begin as small random numbers. A step of training that meets its token pushes a row; the pushes are large beside
+# a row that begins small, so it grows. Besides, each step shrinks every row by a tiny factor (*weight decay*). The row
+# of a token that never occurs gets only the shrinking. So short rows should be of tokens never met.
 
 # %%
 length = np.linalg.norm(E, axis=1)                        # (V,)
 figure, ax = figures.new(2.5)
 bins = np.linspace(0, 1.5, 31)
-ax.hist([length[first_piece:], length[3:first_piece]], bins, color=[figures.SKY, figures.ORANGE],
-        hatch=["", "///"], edgecolor="white", label=["pieces", "bytes"], rwidth=1)
-ax.set(yscale="log", xlabel="length of a row of the embedding (D)", ylabel="rows")
+ax.hist(length[first_piece:], bins, color=figures.SKY, label="pieces")
+ax.hist(length[3:first_piece], bins, histtype="step", color=figures.ORANGE, linewidth=2,
+        label="bytes")
+ax.axvline(0.2, color=figures.GREY, linestyle=":", linewidth=1.2)
+ax.set(yscale="log", xlabel="length of a row of the embedding (D; dotted: 0.2)", ylabel="rows")
 ax.legend(loc="upper center")
 figures.show(figure, "Two heaps with a gap between them, just below 0.2; both kinds are in both.")
 
@@ -397,11 +405,12 @@ print(f"all tokens with short rows together, as the next token: {probs[short].su
       f"by equal shares {short.mean():.2f}")
 
 # %% [markdown]
-# **Explain.** Line breaks, `&`, brackets and digits have long rows; the bytes of Chinese and of emoji have short ones,
-# and so has `▁daught`. Counted in the training books (they do not ship), the tokens with short rows are exactly those
-# that never occur (`]` does, `[` does not). The tokenizer can spell `株`, but as input its bytes are noise to the model:
-# their rows are the random ones that it began with, only shorter. As output it has learned not to write them: after our
-# sentence, all tokens with short rows together get two millionths, where equal shares would give them 8 percent.
+# **Explain.** Line breaks, `&`, round brackets, `]` and digits have long rows; the bytes of Chinese and of emoji have
+# short ones, and so has `▁daught`. Counted in the training books (they do not ship), the tokens with short rows are
+# exactly those that never occur (`]` does, `[` does not). The tokenizer can spell `株`, but as input its bytes are noise
+# to the model: their rows are the random ones that it began with, only shorter. As output it has learned not to write
+# them: after our sentence, all tokens with short rows together get two millionths, where equal shares would give them 8
+# percent.
 #
 # ## Nearest neighbours
 #
@@ -431,8 +440,9 @@ for word in queries:
     print(f"{word:8} {neighbours(word)}")
 noise = np.random.default_rng(0).standard_normal(E.shape)
 noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-print(f"the nearest neighbour, in the median: pieces {np.median(nearest(U[first_piece:])):.2f}, "
-      f"as many random rows {np.median(nearest(noise[first_piece:])):.2f}")
+for name, chosen in (("pieces", np.arange(len(U)) >= first_piece), ("short rows", short)):
+    print(f"the nearest among {name}, in the median: {np.median(nearest(U[chosen])):.2f}, "
+          f"among as many random rows {np.median(nearest(noise[chosen])):.2f}")
 
 # %%
 families = {
@@ -475,19 +485,17 @@ figures.show(figure, "The rows of 35 words, seen along the two directions in whi
 
 # %% [markdown]
 # **Explain.** Nobody told the model what a colour is. Yet for 34 of the 35 words, the nearest of the other 34 is of its
-# own family, where chance would give about one in four. (The words are chosen by hand, half of them from the lists
-# above; of the rest it is 16 of 17.) For *one* and *bear* it is no nearer than among so many random rows (0.13). As the
-# nearest of all pieces, even a cosine of 0.2 says nothing: so `▁the` has one neighbour, `The`, and `▁bear` hardly any.
-# One row stands for all meanings of a token, *he left* and *the left hand*; what it means *here* is the work of the
-# layers.
+# own family, where chance would give about one in four (7 or 8 of the other 34 are of its family). (The words are
+# chosen by hand, half of them from the lists above; of the rest it is 16 of 17.) For *one* and *bear* it is no nearer
+# than among so many random rows (0.13). As the nearest of all pieces, even a cosine of 0.2 says nothing: so `▁the` has
+# one neighbour, `The`, and `▁bear` hardly any. The short rows lie as random ones do (0.17 both). One row stands for all
+# meanings of a token, *a bear* and *to bear*; what it means *here* is the work of the layers.
 #
 # ## In the wild
 #
 # - **No space in front.** An early llama.cpp read *This* as `4013`, without the space, instead of `910`
 #   ([llama.cpp#167](https://github.com/ggml-org/llama.cpp/issues/167)). Both decode to the same text; to the model they
 #   differ, as `I` and `▁I` do.
-# - **Characters dropped.** An early port could not tokenize characters of several bytes, and seemed to ignore all text
-#   before them ([fastLLaMa#24](https://github.com/PotatoSpudowski/fastLLaMa/issues/24)).
 
 # %% [markdown]
 # ## Questions
