@@ -369,8 +369,8 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 # place, the loss is 8.24. After the step, none of the three changes the second decimal. So the step reads the
 # embedding, and what it writes drowns it: every later step first brings the whole row to a standard size (the yellow
 # boxes), and beside a row of length 40 one of 1.4 shrinks to almost nothing. What the later layers know of the token,
-# they have from what this step wrote (the first attention's row costs 0.03). Silence the step, and it no longer drowns the
-# embedding; but the later layers were trained on what this step writes, and do little with a bare embedding (7.0).
+# they have from what this step wrote (the first attention's row costs 0.03). Silence the step, and it no longer drowns
+# the embedding; but the later layers were trained on what this step writes, and do little with a bare embedding (7.0).
 # Another model may divide the work otherwise.
 #
 # ## A map of the course
