@@ -113,7 +113,7 @@ for ids in ([0, 1, 3], [0, 2, 3]):
 # **Predict.** "Once upon a time there was a king who": which word comes next? Which others might?
 #
 # This is the whole way, with the trained model. Before 1 to 4, the *tokenizer* cuts the text into *pieces* that it
-# knows, the texts of tokens, and gives each its id.
+# knows, and gives each its id.
 
 # %%
 folder = Path(nl.__file__).parent / "weights" / "fairytales"
@@ -168,7 +168,7 @@ ipywidgets.interact(after, n=(1, len(tokens)));
 
 # %% [markdown]
 # And this is 1 to 4 again and again: a story, one token at a time. The seed, 3, fixes what is drawn; change it. (A
-# temperature below 1 makes likely tokens likelier still: lesson [10](10_objective_and_sampling.ipynb).)
+# temperature below 1 makes the likeliest token likelier still: lesson [10](10_objective_and_sampling.ipynb).)
 
 # %%
 new = nl.generate(tokens, weights, config, 60, np.random.default_rng(3), temperature=0.8)
@@ -234,8 +234,8 @@ for name, c in (("this model", config), ("llama-2-7b", nl.PRESETS["llama-2-7b"])
 # ## Taps: watch, record, change
 #
 # The model passes each value through a *tap*, and goes on with what the tap returns. At its end, numpy_llama.py says
-# `return tap("logits", x @ weights["output"])`; inside a layer, the tap puts `layers.0.` and so on in front of the
-# name.
+# `return tap("logits", x @ weights["output"])`; inside a layer, the model puts `layers.0.` and so on in front of the
+# name before it calls the tap.
 #
 # A tap is any function `(name, x) -> x`. It may look at x, keep it, or return something else. `nl.Trace` is a
 # dictionary that can be called as a tap. Here is one that watches:
@@ -284,7 +284,7 @@ for kind, chosen in groups.items():
 
 # %%
 favourite = int(probs.argmax())
-left = {"all steps": probs[favourite]}
+left = {"nothing silenced": probs[favourite]}
 for name in steps:
     changed = nl.softmax(nl.forward(tokens, weights, config, tap=silence([name]))[-1])
     left[f"without {name}"] = changed[favourite]
@@ -313,28 +313,32 @@ for name in steps:
     print(f"without {name:18} {loss(silence([name])) - base:+.2f}")
 
 # %% [markdown]
-# **Explain.** With none of the steps, the loss is above log V: the model is sure of wrong tokens. One at a time, seven
-# cost at most 0.14 nats, four 0.23 to 0.63, and the first feed-forward step 4.91. (One story carries the large gaps,
-# not the order of the small ones.) Why does so much hang on that step? First, how long are the rows that each step
-# adds?
+# **Explain.** With none of the steps, the loss is above log V: worse than an even guess. The right token gets about a
+# quarter of 1/V ($e^{-1.41} = 0.24$, a geometric mean). One at a time, seven cost at most 0.14 nats, four 0.23 to 0.63,
+# and the first feed-forward step 4.91. (One story carries the large gaps, not the order of the small ones.) Why does so
+# much hang on that step? First, how long are the rows that each step adds?
 
 # %%
 def median_length(rows):
     return np.median(np.linalg.norm(rows, axis=1))
 
 
-stream = trace["embedding"]
+story_trace = nl.Trace()
+nl.forward(tokenizer.encode(STORY), weights, config, tap=story_trace)
+stream = story_trace["embedding"]
 print("median length of the T rows:   in the stream    added")
 for name in steps:
-    print(f"{name:30} {median_length(stream):13.1f} {median_length(trace[name]):8.1f}")
-    stream = stream + trace[name]
+    print(f"{name:30} {median_length(stream):13.1f} {median_length(story_trace[name]):8.1f}")
+    stream = stream + story_trace[name]
 
 # %% [markdown]
-# The first feed-forward step adds rows nearly thirty times as long as those it finds; every later step adds rows
-# shorter than those it finds. Do the later steps still see the embedding? Subtract it from the stream again. Two
-# controls: subtract the embedding of the token before (the *neighbour*), as any row of that size may do the same harm;
-# and put the neighbour's in the place of the own, so that as much is left. Do each before that step, at
-# `layers.0.x_attn` (the stream once attention has added to it), and after it, at `layers.0.x_ffn`.
+# In the median, the first feed-forward step adds rows nearly thirty times as long as those it finds, every later step
+# shorter ones. Do the later steps still see the embedding? Subtract it from the stream again. Two controls: subtract
+# the embedding of the token before (the *neighbour*), as any row of that size may do the same harm; and put the
+# neighbour's in the place of the own, so that as much is left. Do each before that step, at `layers.0.x_attn` (the
+# stream once attention has added to it), and after it, at `layers.0.x_ffn`. A change at the first reaches the step and
+# all that follows, one at the second only what follows: what the first costs and the second does not goes through the
+# step.
 #
 # **Predict.** Silencing the step raised the loss from 2.1 to 7.0. Which of the six come near that, or above?
 
@@ -365,8 +369,9 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 # place, the loss is 8.24. After the step, none of the three changes the second decimal. So the step reads the
 # embedding, and what it writes drowns it: every later step first brings the whole row to a standard size (the yellow
 # boxes), and beside a row of length 40 one of 1.4 shrinks to almost nothing. What the later layers know of the token,
-# they have from what this step wrote (the first attention's row costs 0.03). Another model may divide the work
-# otherwise.
+# they have from what this step wrote (the first attention's row costs 0.03). Silence the step, and it no longer drowns
+# the embedding; but the later layers were trained on what this step writes, and do little with a bare embedding (7.0).
+# Another model may divide the work otherwise.
 #
 # ## A map of the course
 #
@@ -411,7 +416,7 @@ for place in ("layers.0.x_attn", "layers.0.x_ffn"):
 # <details>
 # <summary>Answer</summary>
 #
-# In training, each row is a prediction that can be compared with the token that did follow: T lessons from one text.
+# In training, each row but the last is compared with the token that did follow: T − 1 lessons from one text.
 # And later tokens look at what earlier rows have become, through attention.
 #
 # </details>
@@ -494,5 +499,5 @@ def continue_greedily(tokens, n, forward):
 # 2. Softmax makes probabilities of a row; take or draw a token, append it, and start again.
 # 3. Every layer reads the residual stream twice, and adds twice: attention, then feed-forward.
 # 4. Every value has a name, and passes through a tap that may watch, record or change it.
-# 5. Silenced alone, on one story, no step of this model costs nearly as much as the first feed-forward step, which
-#    drowns the embedding that it has read.
+# 5. Silenced alone, on one story, no other step of this model costs nearly as much as the first feed-forward step,
+#    which drowns the embedding that it has read.

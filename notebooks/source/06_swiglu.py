@@ -30,7 +30,7 @@ import figures
 import ipywidgets
 import numpy as np
 import pencil
-from course import STORY, config, exact, loss, nl, tokenizer, weights
+from course import STORY, config, loss, nl, tokenizer, weights
 
 check = checks.lesson("06")
 
@@ -83,9 +83,9 @@ def draw(beta):
     for label, y in curves.items():
         ax.plot(axis, y, label=label)
     ax.legend(loc="upper left")
-    ax.set(xlabel="x", ylim=(-1.2, 5))
-    figures.show(figure, "All three pass large positive numbers and hold negative ones back, but "
-                         "GELU and Swish dip a little below zero on the way.")
+    ax.set(xlabel="x", ylim=(-2.6, 5))
+    figures.show(figure, "At β = 1, all three pass large positive numbers and hold negative ones "
+                         "back, but GELU and Swish dip a little below zero on the way.")
 
 
 draw(1.0)
@@ -95,13 +95,13 @@ ipywidgets.interact(draw, beta=(0.0, 8.0, 0.5));
 
 # %% [markdown]
 # **Explain.** At β = 0 the sigmoid is 1/2 everywhere, so Swish is x/2, a straight line. For large β the sigmoid jumps
-# from 0 to 1, and Swish becomes ReLU. At β = 1 it holds negative numbers back but does not erase them.
+# from 0 to 1, and Swish becomes ReLU.
 #
 # ## A gate
 #
 # In the plain form, one dot product decides everything: whether a neuron acts, and how much. A *gated linear unit*
 # takes two, the *gate* and the *up*, and multiplies them (section 2, equations 5 and 6). Only the gate goes through the
-# activation, so only the gate holds the neuron back for a whole half of its range:
+# activation, so a gate anywhere below 0 holds the neuron back; an up does so only near 0:
 #
 # $$\mathrm{SwiGLU}(x) = \mathrm{Swish}_1(xW) \otimes xV, \qquad
 # \mathrm{FFN}_{\mathrm{SwiGLU}}(x) = \big(\mathrm{Swish}_1(xW) \otimes xV\big)\, W_2$$
@@ -227,32 +227,41 @@ figures.show(figures.gate_surface(gate.ravel(), up.ravel()),
 
 # %% [markdown]
 # **Explain.** At an open gate, Swish(g) lies between g/2 and g: it says how much, just as the up does; σ can say little
-# there (1/2 to 1). Nor is 0 a sharp border: the median closed gate passes 0.18 of its up, the median open one 0.19. So
-# the gate decides *whether* only roughly: closed, it passes at most 0.28; open, as much as it says. The sign is the
-# up's (but for the small dip).
+# there (1/2 to 1). Nor is 0 a sharp border: in this layer the median closed gate passes 0.18 of its up, the median open
+# one 0.19. So the gate decides *whether* only roughly: closed, it passes at most 0.28; open, as much as it says. The
+# sign is the up's at an open gate, and the opposite at a closed one (the pencil's third token).
 #
 # ## Open and closed gates
 #
 # How much do closed gates still do? A neuron adds its product times its row of down. For each token, we sum up what all
-# neurons behind closed gates add, and compare the length of that row with the same for the open ones. And we count how
-# many neurons it takes, longest addition first, to make half of all lengths together.
+# neurons behind closed gates add, and compare the length of that row with the same for the open ones. A control takes
+# *a third* of the open ones, drawn at random. And we count how many neurons it takes, longest addition first, to make
+# half of all lengths together; the control there: each neuron's gates shuffled among the tokens.
 #
 # **Predict.** F is 704. How many gates are open for a typical token: nearly all, half, a third? And if all closed gates
 # were set to exactly 0, would the loss rise by about 0.2 nats, 1, or 6? (A nat measures surprise: lower is better.)
 
 # %%
-print("          gates    length added behind closed     neurons that make half")
-print("          open     gates, divided by open         of a token's additions")
-for i, layer_weights in enumerate(weights["layers"]):
-    g, products = seen[f"layers.{i}.ffn.gate"], seen[f"layers.{i}.ffn.hidden"]
-    down = layer_weights["ffn"]["down"]
-    closed, opened = [np.where(part, products, 0) @ down for part in (g <= 0, g > 0)]     # (T, D)
-    ratio = np.median(np.linalg.norm(closed, axis=1) / np.linalg.norm(opened, axis=1))
+def neurons_for_half(products, down):
     size = np.abs(products) * np.linalg.norm(down, axis=1)            # (T, F): of each addition
     largest_first = np.sort(size, axis=-1)[:, ::-1]
     part = np.cumsum(largest_first, axis=-1) / size.sum(axis=-1, keepdims=True)
-    needed = 1 + np.mean(np.sum(part < 0.5, axis=-1))
-    print(f"layer {i} {np.mean(g > 0):7.0%} {ratio:19.2f} {needed:26.0f}")
+    return 1 + np.mean(np.sum(part < 0.5, axis=-1))
+
+
+rng = np.random.default_rng(9)
+print("         gates    length added, divided by open    neurons that make half")
+print("         open        closed    a third of open     of all lengths    shuffled")
+for i, layer_weights in enumerate(weights["layers"]):
+    g, u, products = [seen[f"layers.{i}.ffn.{name}"] for name in ("gate", "up", "hidden")]
+    down = layer_weights["ffn"]["down"]
+    third = (g > 0) & (rng.random(g.shape) < 1 / 3)
+    opened, closed, some = [np.linalg.norm(np.where(part, products, 0) @ down, axis=1)
+                            for part in (g > 0, g <= 0, third)]       # (T,) each
+    shuffled = swish(rng.permuted(g, axis=0)) * u
+    half, by_luck = [neurons_for_half(x, down) for x in (products, shuffled)]
+    print(f"layer {i} {np.mean(g > 0):6.0%} {np.median(closed / opened):12.2f} "
+          f"{np.median(some / opened):15.2f} {half:17.0f} {by_luck:14.0f}")
 
 
 # %%
@@ -278,20 +287,26 @@ def only_closed(g):
     return np.where(g > 0, 0, swish(g))
 
 
+def without_a_third(g):
+    return np.where((g > 0) & (rng.random(g.shape) < 1 / 3), 0, swish(g))
+
+
 base = loss()                                             # nats per token of our story
 print(f"the model {base:.2f} nats; set to 0:     in all layers    in all but layer 0")
-for label, function in {"closed gates": only_open, "open gates": only_closed}.items():
+for label, function in {"closed gates": only_open, "open gates": only_closed,
+                        "a third of the open ones": without_a_third}.items():
     everywhere = loss(change_silu(function)) - base
     later = loss(change_silu(function, range(1, config.n_layers))) - base
     print(f"{label:32} {everywhere:+12.2f} {later:+20.2f}")
 
 # %% [markdown]
 # **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: together, closed gates add a
-# row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Setting them to zero costs only about
-# 0.2 nats, the open ones about 6. Most of that 6 is layer 0; without it, the two are 0.14 and 1.
+# row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Setting them to zero costs only 0.16
+# nats, the open ones 6, most of it in layer 0; in the other layers, 0.14 and 1. There, a third of the open gates, with
+# a row about as long, costs about as little (0.18): the difference is mostly in that length.
 #
-# Half of all lengths comes from a small part of the 704 neurons: 19 in layer 0, 55 to 103 in the others. (Lengths, not
-# effects: additions may cancel.)
+# Half of all lengths comes from a small part of the 704 neurons: 19 in layer 0, 55 to 103 in the others. But only in
+# layer 0 do gates and ups choose so few together: elsewhere, shuffled gates need little more.
 #
 # ## What the gate does here
 #
@@ -312,9 +327,9 @@ for label, function in {"closed gates": only_open, "open gates": only_closed}.it
 # %%
 prompt = tokenizer.encode("Once upon a time")
 texts = []
-for seed in range(8):                                     # float64: the same story everywhere
+for seed in range(8):                                     # float64 draws the same stories
     rng = np.random.default_rng(seed)
-    texts.append(prompt + list(nl.generate(prompt, exact, config, 200, rng, temperature=0.8)))
+    texts.append(prompt + list(nl.generate(prompt, weights, config, 200, rng, temperature=0.8)))
 
 
 def traces_of(texts):
@@ -337,13 +352,9 @@ def gathered(runs, name):
 
 
 # %%
-def with_ones(x):                                         # so that a line may have a constant
-    return np.column_stack([x, np.ones(len(x))])
-
-
 def follow_line(layer, read, wrote):
     """A tap that puts the linear map nearest to read (N, D) -> wrote (N, D) in a step's place."""
-    line = np.linalg.lstsq(with_ones(read), wrote)[0]                         # (D + 1, D)
+    line = np.linalg.lstsq(read, wrote)[0]                # (D, D)
     now = {}
 
     def tap(name, x):
@@ -351,7 +362,7 @@ def follow_line(layer, read, wrote):
             now["read"] = x
         if name == f"layers.{layer}.ffn.out":
             x = x.copy()                                  # a tapped array is never changed in place
-            x[1:] = with_ones(now["read"][1:]) @ line
+            x[1:] = now["read"][1:] @ line
         return x
     return tap
 
@@ -381,9 +392,9 @@ middle = [f"layers.{i}.ffn.out" for i in range(1, 5)]
 print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 
 # %% [markdown]
-# **Explain.** Much less: the best line is just as linear as a held gate and costs an eighth as much. So in layer 0, on
-# such texts, linearity is not the main reason: a gate held at its mean is simply a bad line, no better than the same
-# row at every token. In layer 5 the line saves little: there linearity may be.
+# **Explain.** Much less: the best line is just as linear as a held gate and costs less than an eighth as much. So in
+# layer 0, on such texts, linearity is not the main reason: a gate held at its mean is simply a bad line, no better than
+# the same row at every token. In layers 4 and 5 the line saves little: there linearity may be.
 #
 # In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
 # twice the sum (question 3).
@@ -418,8 +429,11 @@ for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
 # %% [markdown]
 # **Explain.** Nearly nothing. Layer 0's step hardly needs the context: it is close to a table with one row for each
 # token. (That is partly a fact about the attention before it, which adds rows too short to matter.) So the line above
-# had to hit only the rows of 437 tokens. The best line for the whole table costs 3.85: the table is far from linear.
-# And its rows are far longer than the embedding's: they are most of the stream after layer 0.
+# had only 437 rows to hit; with 256 free numbers for each output, it can hit any 256 that are independent. For the
+# whole table, the best line costs 4.05. So a line can stand in for the step on such texts, but not for the table; a
+# gate held at its mean can do neither.
+#
+# And the table's rows are far longer than the embedding's: they are most of the stream after layer 0.
 #
 # ## Neurons with a name
 #
@@ -436,9 +450,9 @@ vocabulary = figures.pieces(tokenizer, range(config.vocab_size))
 find_ids, test_ids = [np.concatenate([ids[1:] for ids in texts]) for texts in (find, test)]
 
 
-def share_of_tokens(runs, ids, layer):
-    """Which part of each neuron's sum of |product| falls on each token: (V, F)."""
-    size = np.abs(gathered(runs, f"layers.{layer}.ffn.hidden"))       # (N, F)
+def share_of_tokens(products, ids):
+    """Which part of each neuron's sum of |product| falls on each token: (N, F), (N,) -> (V, F)."""
+    size = np.abs(products)
     sums = np.zeros((config.vocab_size, config.hidden_dim))
     np.add.at(sums, ids, size)                            # sums[ids[n]] += size[n], for every n
     return sums / size.sum(axis=0)
@@ -450,23 +464,29 @@ print(f"{len(find_ids):,} tokens to find on, {len(test_ids):,} to test on; the c
       f"{np.mean(find_ids == tokenizer.sp.piece_to_id(',')):.0%}")
 print("more than 30 % at one token     shuffled   found   still in the other texts, such as")
 for i in range(config.n_layers):
-    shares = share_of_tokens(find_runs, find_ids, i)
+    to_find, to_test = [gathered(runs, f"layers.{i}.ffn.hidden") for runs in (find_runs, test_runs)]
+    shares = share_of_tokens(to_find, find_ids)
     favourite[i] = shares.argmax(axis=0)                              # (F,): a token for each
     found[i] = shares.max(axis=0)
-    held[i] = share_of_tokens(test_runs, test_ids, i)[favourite[i], range(config.hidden_dim)]
-    by_luck = share_of_tokens(find_runs, shuffled, i).max(axis=0)
+    held[i] = share_of_tokens(to_test, test_ids)[favourite[i], range(config.hidden_dim)]
+    by_luck = share_of_tokens(to_find, shuffled).max(axis=0)
     good = np.flatnonzero((found[i] > 0.3) & (held[i] > 0.3))
     good = good[np.argsort(-found[i][good])]              # the clearest first
     names = dict.fromkeys(vocabulary[favourite[i][j]].strip() for j in good)      # each once
     print(f"layer {i} {np.sum(by_luck > 0.3):31} {np.sum(found[i] > 0.3):7} {len(good):7}   "
           + "  ".join(list(names)[:8]))
+table_of_products = swish(read @ first["ffn"]["gate"]) * (read @ first["ffn"]["up"])      # (V, F)
+dealt = np.random.default_rng(0).permutation(table_of_products)[find_ids]
+by_luck = share_of_tokens(dealt, find_ids).max(axis=0)
+print(f"layer 0's table, its rows dealt anew: {np.sum(by_luck > 0.3)} found")
 
 # %% [markdown]
-# So there are candidates (`<0x0A>` is the line break). But a name such as "the neuron for *the*" says more than "active
-# there": it says that the neuron *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and
-# at all other tokens only, and see which of the two moves the loss. Gains and losses count alike. The last column: how
-# much of the step's row there is the neuron's, measured along that row (100 %: all of it). (The test does not catch
-# every wrong name: all these texts begin with *Once*, so its neuron may be one for the first place.)
+# So there are candidates: 82 neurons in layer 0 and 8 in the last, of which 44 and 5 hold in the other texts (`<0x0A>`
+# is the line break). That alone is no find: in layer 0, a table with its rows dealt to the tokens anew has as many. And
+# a name such as "the neuron for *the*" says more than "active there": it says that the neuron *matters* there, and not
+# elsewhere. That can be tested: silence it at *the* only, and at all other tokens only, and see which of the two moves
+# the loss, up or down. (Not every wrong name is caught: *Once* begins all these texts, so its neuron may be one for the
+# first place.)
 #
 # We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
 # neurons of the same layer, drawn at random, for the same token.
@@ -505,8 +525,8 @@ def mean_change(layer, neuron, token, there):
 
 # %%
 rng = np.random.default_rng(0)
-print("                        active there    mean |change|, silent    share     part of the")
-print("                        found   test    at it     elsewhere      at it     step's row there")
+print("                        active there    mean |change|, silent    share")
+print("                        found   test    at it     elsewhere      at it")
 for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
     token = tokenizer.sp.piece_to_id(piece)
     best = int(np.argmax(np.where(favourite[i] == token, found[i], 0)))
@@ -517,25 +537,18 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
         shares.append(at_it / (at_it + elsewhere))
         if j == best:
             change = f"{at_it:11.4f} {elsewhere:11.4f} {shares[0]:12.0%}"
-    here = test_ids == token
-    product = gathered(test_runs, f"layers.{i}.ffn.hidden")[here, best]
-    wrote = product[:, None] * weights["layers"][i]["ffn"]["down"][best]
-    whole = gathered(test_runs, f"layers.{i}.ffn.out")[here]
-    along = np.sum(wrote * whole, axis=1) / np.sum(whole * whole, axis=1)     # 1: it is the row
-    print(f"layer {i}, {best}, {piece!r:6} {found[i][best]:8.0%} {held[i][best]:6.0%} {change} "
-          f"{along.mean():12.0%}")
-    usual = np.median(share_of_tokens(find_runs, find_ids, i)[token])
+    print(f"layer {i}, {best}, {piece!r:6} {found[i][best]:8.0%} {held[i][best]:6.0%} {change}")
+    products = gathered(find_runs, f"layers.{i}.ffn.hidden")
+    usual = np.median(share_of_tokens(products, find_ids)[token])
     print(f"  three at random: {min(shares[1:]):.0%} to {max(shares[1:]):.0%} at it; the token is "
-          f"{np.mean(here):.0%} of the text; the median neuron: {usual:.1%} active")
+          f"{np.mean(test_ids == token):.0%} of the text; the median neuron: {usual:.1%} active")
 
 # %% [markdown]
-# **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. Along the
-# row that layer 0's step adds there, 92 % is its own (an extreme case: half of the lengths takes 19 neurons at a
-# typical token). Those at random have 0 %: the median neuron of layer 0 is hardly active at *the*.
+# **Explain.** The neuron for *the* passes: 98 % of what it does to the loss, it does by its work at *the*. Those at
+# random have 0 %: the median neuron of layer 0 is hardly active there.
 #
 # The comma neuron does not pass: its work at commas makes more of the change than that of a neuron drawn at random, but
-# only 29 %. "The comma neuron" says too much. (A late neuron may deserve a name for what it makes come *next*, which
-# this search cannot find.)
+# only 29 %. "The comma neuron" says too much.
 #
 # **Explore** ([explorer](explorer/README.md)). The neuron for *the*, token by token. Type other texts, switch it off,
 # and see what the model expects then:
@@ -544,11 +557,11 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
 #
 # ## How wide is F?
 #
-# With a gate there are three matrices of D × F instead of two of D × 4D. To keep the number of parameters, the GLU
-# paper (section 2) takes two thirds of 4D for F, and so does LLaMA (section 2.2). The code then rounds up to a multiple
-# of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a factor before rounding) and 4,096: a wider
-# F makes up, and more, for what shared keys and values save (Llama 2, appendix A.2.1; lesson
-# [05](05_grouped_query_attention.ipynb)).
+# The plain step of the first Transformer has two matrices, D × 4D and 4D × D. With a gate there are three of D × F. To
+# keep the number of parameters, the GLU paper (section 2) and LLaMA (section 2.2) take two thirds of 4D for F. The
+# code then rounds up to a multiple of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a
+# factor before rounding) and 4,096: a wider F makes up, and more, for what shared keys and values save (Llama 2,
+# appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
 #
 # **Predict.** D is 4,096 for 7B. What is F? (Two thirds of 4 · 4,096 is `10,922.67`.)
 
@@ -608,7 +621,6 @@ print(f"{'guessing':25} {np.log(config.vocab_size):.2f}")
 # <summary>Answer</summary>
 #
 # Yes. The gate is open, Swish(4) is about 4, and the product is about −12: it adds its row of down minus twelve times.
-# So "raises" and "lowers" are not properties of a neuron's row of down alone.
 #
 # </details>
 #
@@ -682,7 +694,7 @@ def fused_swiglu(x, up_gate, down):
 # %% [markdown]
 # ### 3. Only the strongest
 #
-# A small part of the neurons makes half of the additions. What does a step add with the k strongest *of each token*?
+# A small part of the neurons makes half of all added length. What does a step add with the k strongest *of each token*?
 # Measure a neuron by the length (the root of the sum of squares) of the row that it *adds*. Keep the k longest
 # additions, separately for each token, and add up only those. No two are equally long here.
 
