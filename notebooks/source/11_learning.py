@@ -293,8 +293,8 @@ compare("forgetful", lambda: np.sum(dy * nl.rms_norm(x, g, 1e-5)), x, dx)
 
 # %% [markdown]
 # **Explain.** `dx` is $(0.2, 0)$: nearly right, by luck. For $dy = (0, 1)$ it would be $(0, 0.2)$ instead of
-# $(-0.028, 0.004)$: seven times too long, and across. The more of `dn` lies along x, the worse. The measurement notices at once.
-# Would a training run?
+# $(-0.028, 0.004)$: seven times too long, and across. The more of `dn` lies along x, the worse. The measurement notices
+# at once. Would a training run?
 #
 # ## SwiGLU
 #
