@@ -100,9 +100,9 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 # **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
 # layers. As those two shrink, the feed-forward share rises to about two thirds: with G = H and F about 2.7 D,
 # $3DF \approx 8 D^2$ stand against $4 D^2$ of attention. In the 70B F is 3.5 D, and attention has fewer heads of keys
-# and values (*What changed*, below). The smallest has fewer, too: 77 percent of its layers are feed-forward, 67 of 7B's.
-# (L1 table 2 gives D, H and L; F is by the rule of lesson [06](06_swiglu.ipynb). L2 gives none of these: those of 7B,
-# 13B and 70B are from the released files, those of the 34B, never released, from Code Llama.)
+# and values (*What changed*, below). The smallest has fewer, too: 77 percent of its layers are feed-forward, 67 of
+# 7B's. (L1 table 2 gives D, H and L; F is by the rule of lesson [06](06_swiglu.ipynb). L2 gives none of these: those of
+# 7B, 13B and 70B are from the released files, those of the 34B, never released, from Code Llama.)
 #
 # ## How they were trained
 #
