@@ -23,24 +23,24 @@
 # T tokens, V vocabulary.
 
 # %% tags=["hide"]
+import csv
 import textwrap
-from collections import Counter
 
 import checks
 import figures
 import ipywidgets
 import numpy as np
-from course import STORY, config, exact, nl, tokenizer, weights
+from course import FOLDER, STORY, config, exact, nl, tokenizer, weights
 
 check = checks.lesson("10")
 
 # %% [markdown]
 # ## Surprise, with a pencil
 #
-# A Llama is *pretrained* on one task: given the tokens so far, give the next one a high probability. (Chat versions are
-# trained further: lesson 13.) How good was a guess? Look at the probability given to the token that came. The
-# *surprise* is minus the logarithm of that probability: 0 for a token that was certain, and, if we count in *bits*, one
-# more each time the probability halves.
+# Llama 1 and 2 are *pretrained* on one task: given the tokens so far, give the next one a high probability. (Chat
+# versions are trained further: lesson 13.) How good was a guess? Look at the probability given to the token that came.
+# The *surprise* is minus the logarithm of that probability: 0 for a token that was certain, and, if we count in *bits*,
+# one more each time the probability halves.
 #
 # Suppose three tokens came, and the model had given them the probabilities 1/2, 1/4 and 1/8. Their surprises are
 # $1$, $2$ and $3$ bits, $2$ bits on average. The model was as surprised as somebody who guesses among $2^2 = 4$ equally
@@ -63,7 +63,8 @@ print("nats", in_nats.round(2),
 #
 # $$\mathcal{L} = -\frac{1}{T-1} \sum_{t=0}^{T-2} \ln p(x_{t+1} \mid x_0 \dots x_t), \qquad p(\cdot \mid x_0 \dots x_t) = \mathrm{softmax}(\mathrm{logits}_t)$$
 #
-# Row t of the logits is about token t + 1: the targets are shifted by one.
+# Row t of the logits is about token t + 1: the targets are shifted by one. (`nl.cross_entropy` returns the surprises
+# themselves; the loss is their mean.)
 #
 # **Predict.** Guessing blindly among all $V = 3072$ tokens costs ln V, about 8 nats. What happens if one forgets the
 # shift, and asks row t about token t, which the model has just read? Is the loss near 0, below 8, or above 8?
@@ -75,7 +76,7 @@ logits = nl.forward(tokens, weights, config)              # (T, V)
 
 def nats(logits, targets):                                # (n, V), (n,) -> (n,)
     # -ln softmax(z)[i] = ln(sum of exp(z)) - z[i]
-    shifted = logits - logits.max(axis=-1, keepdims=True)                    # nothing overflows
+    shifted = logits - logits.max(axis=-1, keepdims=True) 
     log_sum = np.log(np.exp(shifted).sum(axis=-1))
     return log_sum - shifted[np.arange(len(targets)), targets]
 
@@ -91,23 +92,8 @@ print(f"blind guess    {np.log(config.vocab_size):5.2f} = ln V")
 # %% [markdown]
 # **Explain.** Above 8: both wrong shifts are worse here than a blind guess. (The story was not in the training text.)
 # The trained model gives hardly any probability to the word just read, and too little to the word after next. Such a
-# bug is loud. The dangerous case is a model that is *trained* without the shift: it only has to repeat its input. A
-# very small model shows it: a table that counts which token came with which. Trained on the present token it reaches a
-# loss of 0, and has learned nothing:
-
-# %%
-def table_loss(inputs, targets):
-    """Nats per target of a table of counts, on the text that was counted."""
-    pairs, single = Counter(zip(inputs, targets)), Counter(inputs)
-    return np.mean([-np.log(pairs[pair] / single[pair[0]]) for pair in zip(inputs, targets)])
-
-
-print("loss on the text that was counted:")
-print(f"a table trained on the next token     {table_loss(tokens[:-1], tokens[1:]):.2f} nats")
-print(f"a table trained on the present token  {table_loss(tokens, tokens):.2f} nats")
-
-# %% [markdown]
-# (0.73 is no feat: the table is asked about the very text it counted.)
+# bug is loud. The dangerous case is a model that is *trained* without the shift: it only has to repeat its input, and
+# with a loss of 0 has learned nothing.
 #
 # ## Surprise, word by word
 #
@@ -132,8 +118,7 @@ print("least:", ", ".join(f"{words[t + 1]} {surprise[t]:.2f}" for t in dearest[:
 
 # %% [markdown]
 # **Explain.** *Hungry* costs most, the name half as much, and the ends of set phrases (*kingdom*, *after*) next to
-# nothing. Most of the eight dearest are content words where the tale could go anywhere: *half*, *lost*, *dark*,
-# *hungry*.
+# nothing. Most of the eight dearest are content words where the tale could go anywhere.
 #
 # ## Does the model use what it has read?
 #
@@ -162,17 +147,19 @@ first_half, read, unread = surprise[:middle - 1], second_half(tokens[1:middle]),
 elsewhere = second_half(tokenizer.encode(another_tale, bos=False))
 print(f"first half                        {first_half.mean():.2f} nats per token")
 print(f"second half, after the first      {read.mean():.2f}")
-print(f"second half, after nothing        {unread.mean():.2f}")
-print(f"second half, after another tale   {elsewhere.mean():.2f}")
-gap, lost = first_half.mean() - read.mean(), unread - read
-print(f"{lost.mean():.2f} of {gap:.2f} nats is {lost.mean() / gap:.0%}; its standard error over "
-      f"{len(lost)} tokens: {lost.std() / np.sqrt(len(lost)):.2f} nats")
+gap = first_half.mean() - read.mean()
+for label, half in (("nothing", unread), ("another tale", elsewhere)):
+    lost = half - read
+    print(f"second half, after {label:14} {half.mean():.2f}: {lost.mean():.3f} of {gap:.3f} lost, "
+          f"{lost.mean() / gap:.0%} (standard error {lost.std() / np.sqrt(len(lost)):.2f})")
+bare = nats(nl.forward(tokens[middle:], weights, config)[:-1], tokens[middle + 1:])
+print(f"from its second token on, without even <s>: {(bare - read[1:]).mean():.2f} nats lost")
 
 # %% [markdown]
-# **Explain.** Less: in this story, two fifths (unrounded); so the second half is also easier in itself.
-# Another tale's beginning in place of the first half does not help: it is not enough that a tale is under way. (The
-# *standard error* says how far chance typically moves a mean. 0.16 is nearly three of them, so reading helps; half of
-# the difference, $0.42 / 2 = 0.21$, is not excluded.)
+# **Explain.** Less: in this story, two fifths; so the second half is also easier in itself. Another tale's beginning in
+# place of the first half does not help: it is not enough that a tale is under way. (The *standard error* says how far
+# chance typically moves a mean. 0.16 is nearly three of them, so reading helps; half of the difference,
+# $0.415 / 2 = 0.21$, is not excluded. Without `<s>` hardly less is lost.)
 #
 # ## Perplexity, and bits per byte
 #
@@ -250,7 +237,7 @@ def draw(temperature=1.0, top_k=0, top_p=1.0):
         ax.plot([own[y], own[y]], [y - 0.4, y + 0.4], color="k", linewidth=1.6, linestyle="-")
         ax.text(max(drawn[y], own[y]) + 0.5, y, f"{drawn[y]:.1f}", va="center", fontsize=9)
     ax.invert_yaxis()
-    ax.set(xlim=(0, max(60, 112 * kept.max())), xlabel="percent",
+    ax.set(xlim=(0, max(40, 112 * kept.max())), xlabel="percent",
            title=f"temperature {temperature:g}, top-k {top_k}, top-p {top_p:g}: "
                  f"{np.count_nonzero(kept)} tokens left")
     figures.show(figure, "Bars: what is drawn from. Black marks: the model's own probabilities.")
@@ -286,23 +273,29 @@ settings = {"greedy": {"temperature": 0},
             "temperature 0.8": {"temperature": 0.8},
             "temperature 1": {}, "temperature 1.5": {"temperature": 1.5}}
 for label, how in settings.items():
-    costs, repeated = [], []
-    for seed in range(1 if label == "greedy" else 5):     # greedy writes one text only
+    costs, repeated, n_bytes = [], [], []
+    for seed in range(1 if label == "greedy" else 5):
         rng = np.random.default_rng(seed)
         new = list(nl.generate(prompt, exact, config, 40, rng, **how))
         rows = nl.forward(prompt + new, exact, config)[len(prompt) - 1:-1]
         costs.append(nats(rows, new).mean())
         repeated.append(repeats(new))
-    print(f"{label}: {np.mean(costs):.2f} nats per token, {np.mean(repeated):.0%} repeated")
+        n_bytes.append(len(tokenizer.decode(new).encode()))
+    bits = 40 * np.sum(costs) / np.log(2) / np.sum(n_bytes)
+    print(f"{label}: {np.mean(costs):.2f} ({min(costs):.1f} to {max(costs):.1f}) nats per token, "
+          f"{np.mean(repeated):.0%} repeated; {bits:.2f} bits per byte")
     text = " ".join(tokenizer.decode(prompt + new).split())
     print(textwrap.fill(text, 94, initial_indent="    ", subsequent_indent="    "))
+with open(FOLDER / "training.csv") as file:
+    end = list(csv.DictReader(file))[-1]
+print(f"training text: {float(end['training_bits_per_byte']):.2f} bits per byte")
 
 # %% [markdown]
 # **Explain.** Temperature 1.5 surprises most; greedy least, and repeats itself most. At temperature 1 the model speaks
 # with its own probabilities: in the step above thousands of tokens have less than one chance in a thousand each, but
-# one draw in six takes one. (3.15 is more than the story's 2.12: one story is not a sample of what the model was
-# trained on. Compare the settings with each other, not with the story.) Top-k and top-p cut off the end of this tail,
-# and a temperature below 1 makes all of it rarer, the good ones and the slips.
+# one draw in six takes one. (3.15 is more than the story's 2.12, as the story is easy: the drawn texts cost 1.10 bits
+# per byte, about as much as the training text; the story 0.76.) Top-k and top-p cut off the end of this tail, and a
+# temperature below 1 makes the whole tail rarer, what would have fitted as well as what would not.
 #
 # ## The likeliest text
 #
@@ -391,44 +384,58 @@ print(f"likelier the second time: {(again > 1.1 * once).sum()} of {len(table)}; 
 
 # %% [markdown]
 # **Explain.** Seven, and the same seven. The second place alone does not do it: after *another* sentence, six of the
-# eight are less likely than at first. (The other is also a stranger to its text; how much of the difference is owed to
-# that, is not tested.)
+# eight are less likely than at first. (The other is also a stranger to its text; not tested apart.)
 #
-# **Predict.** So what was said becomes likelier. Is that what holds the greedy text in its circle? What does greedy
-# write after "a daughter who was so poor that", where only the frame *was so ... that* was said, and after "who knew
-# that", without it?
+# **Predict.** So what was said becomes likelier. Is that what holds the greedy text in its circle? Call *she was so
+# beautiful that* the *round*, and *was so ... that* its *frame*. What does greedy write after "a daughter who was so
+# poor that", where only the frame was said, and after "who knew that", without it?
 
 # %%
 round_of = "she was so beautiful that"
 n_round = len(tokenizer.encode(round_of, bos=False))
-for before in ("knew that", "saw that", "was so poor that", "was so clever that",
-               "was so proud that", "was so beautiful that",
-               "was so poor that she was so clever that",
-               "was so poor that she was so proud that",
-               "was so beautiful that she was so beautiful that"):
-    text = "Once upon a time there was a king who had a daughter who " + before
+tale = "Once upon a time there was a king who had a daughter who "
+
+
+def greedily(text):
     ids = tokenizer.encode(text)
-    new = list(nl.generate(ids, weights, config, n_round, temperature=0))
-    print(f"{before:47} {likely(text, round_of):.2f} a token; greedy: {tokenizer.decode(new)}")
+    return tokenizer.decode(list(nl.generate(ids, weights, config, n_round, temperature=0)))
+
+
+for before in ("knew that", "was so poor that", "was so beautiful that"):
+    text = tale + before
+    print(f"{before:22} {likely(text, round_of):.2f} a token; greedy: {greedily(text)}")
+others = ("poor", "clever", "proud", "good", "rich", "small")
+for label, words in (("beautiful", ["beautiful"]), ("one of six", others)):
+    texts = [f"{tale}was so {one} that she was so {two} that" for one in others for two in words]
+    written = sum(greedily(text) == round_of for text in texts)
+    mean = np.mean([likely(text, round_of) for text in texts])
+    print(f"so (one of six) ... so ({label}) that: {mean:.2f} a token; "
+          f"greedy writes the round in {written} of {len(texts)}")
+for word in ("beautiful", "poor"):
+    begin, again = f"{tale}was so {word} that", f" she was so {word} that"
+    rounds = [likely(begin + n * again, round_of) for n in (0, 1, 5)]
+    print(f"after 0, 1 and 5 rounds of {word}:", np.round(rounds, 2))
+text = f"{tale}was so beautiful that {round_of}"
 whole = likely(text, round_of) ** n_round
-print(f"said five times: {likely(text + 4 * (' ' + round_of), round_of):.2f} a token")
 print(f"the round as a whole {whole:.4f}: a draw leaves it with probability {1 - whole:.1%}")
 
 # %% [markdown]
-# **Explain.** In part. Greedy enters the circle without it: it writes the round after its frame alone. But in the
-# second place (the last three rows) it writes the round only where it was said: 0.27 a token; with other adjectives,
-# 0.21 and 0.23. Said five times, it is no likelier than said once. Without the frame the phrase as a whole is about as
-# likely, but greedy writes another: each of the five tokens must be the likeliest in its place. After the last token
-# the text again ends in *so beautiful that*, where the round began. A draw leaves the round almost surely: it is not
-# the model alone that runs in circles, but how its probabilities are used.
+# **Explain.** In part. Greedy enters the circle without it: it writes the round after its frame alone. But one sentence
+# later it does so in all six texts where the round was just said, at 0.26 a token; with another adjective there, in 9
+# of 36, at 0.21. More rounds do not feed it: 0.30 before the first, 0.27 after one, 0.24 after five (after as many with
+# *poor*: 0.21 and 0.13). Without the frame the round is about as likely, but greedy writes another: each of the five
+# tokens must be the likeliest in its place. After the last the text again ends in *so beautiful that*, where the round
+# began. A draw leaves the round almost surely: it is not the model alone that runs in circles, but how its
+# probabilities are used.
 
 # %% [markdown]
 # ## In the wild
 #
 # - **One model, two perplexities.** llama.cpp reported 5.91 for LLaMA 7B where others reported 5.68
 #   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). The author blames the windows: llama.cpp cut
-#   the text up and counted only the second half of each window. Here we test only their length, on the story, without
-#   and with `<s>` before the later ones:
+#   the text into windows of $512$ tokens and counted only the second half of each. (That alone would lower the
+#   perplexity; but no token has more than $511$ before it.) Here we test only their length, on the story, without and
+#   with `<s>` before the later ones:
 
 # %%
 def window_nats(window, front):
@@ -447,8 +454,9 @@ for size in (32, 64, len(tokens) - 1):
 
 # %% [markdown]
 # Shorter windows, less context, more surprise. `<s>` before a window that begins in mid-story makes it worse here: in
-# training, it stood only where a story begins (not tested as the reason). In llama.cpp it *lowered* that of LLaMA 7B
-# by about 0.05 ([#1303](https://github.com/ggml-org/llama.cpp/pull/1303)).
+# training, it stood only where a story begins (a reason not tested). In llama.cpp, where `<s>` replaces the first
+# token of a window and only second halves count, it *lowered* that of LLaMA 7B by about 0.05
+# ([#1303](https://github.com/ggml-org/llama.cpp/pull/1303)).
 #
 # - **Temperature before or after top-p?** Programs differ
 #   ([llama.cpp#4091](https://github.com/ggml-org/llama.cpp/issues/4091)), and the same settings then mean other

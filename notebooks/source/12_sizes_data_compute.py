@@ -63,7 +63,8 @@ print(counts, "together", sum(counts.values()))
 # $$N = 2VD + L\,\big(2D(H + G)\,d + 3DF + 2D\big) + D$$
 #
 # **Predict.** In the tiny model above, embedding and output have a third of all numbers, 80 of 236. From 7B to 65B,
-# does their share grow, stay or fall? And the share of the feed-forward step?
+# does their share grow, stay or fall? And the share of the feed-forward step? (7B and 13B are the
+# same in Llama 2.)
 
 # %%
 def by_formula(c):
@@ -88,7 +89,8 @@ parts = {name: nl.parameter_counts(models[name]) for name in some}
 for name in some:
     outside = parts[name]["embedding"] + parts[name]["output"]
     print(f"{name:11} embedding and output {outside / count[name]:5.1%}, "
-          f"feed-forward {parts[name]['feed-forward'] / count[name]:4.0%}")
+          f"feed-forward {parts[name]['feed-forward'] / count[name]:4.0%} "
+          f"({parts[name]['feed-forward'] / (count[name] - outside):.0%} of the layers)")
 figures.show(figures.shares(parts), "From the smallest model above to the largest below, embedding "
                                     "and output shrink to a sliver; the feed-forward step takes 56 "
                                     "percent in the smallest, about two thirds or more in the "
@@ -98,8 +100,9 @@ figures.show(figures.shares(parts), "From the smallest model above to the larges
 # **Explain.** Embedding and output shrink: they grow with D only, the matrices of a layer with D·D, and there are more
 # layers. As those two shrink, the feed-forward share rises to about two thirds: with G = H and F about 2.7 D,
 # $3DF \approx 8 D^2$ stand against $4 D^2$ of attention. In the 70B F is 3.5 D, and attention has fewer heads of keys
-# and values (*What changed*, below). L1 seems to cut to 65.2 where we round to 65.3. (Our sizes for the 34B are those
-# of Code Llama 34B: L2 gives none, and the model was never released.)
+# and values (*What changed*, below). The smallest has fewer, too: 77 percent of its layers are feed-forward, 67 of
+# 7B's. (L1 table 2 gives D, H and L; F is by the rule of lesson [06](06_swiglu.ipynb). L2 gives none of these: those of
+# 7B, 13B and 70B are from the released files, those of the 34B, never released, from Code Llama.)
 #
 # ## How they were trained
 #
@@ -122,13 +125,13 @@ with open(FOLDER / "training.csv") as file:
     tokens["this model"] = float(list(csv.DictReader(file))[-1]["tokens"])
 for name, T in tokens.items():
     print(f"{name:11} {T / 1e9:8,.4g} billion tokens, {T / count[name]:5.1f} per parameter")
-# Hoffmann et al. (2022), as quoted in L1 section 1: 200 billion tokens for a model of 10B
+# Hoffmann et al. (2022), quoted in L1 section 1
 print(f"best for a fixed cost of training: {200e9 / 10e9:24.0f}   per parameter")
 
 # %% [markdown]
 # **Explain.** 148 and 21. L1 (section 1) quotes Hoffmann et al. (2022): for a fixed cost of *training*, a
-# model of 10B is best trained on 200 billion tokens, 20 per parameter. The 65B is there; the 7B goes seven times
-# further, as a small model costs less to *use*. The model that ships read 5.
+# model of 10B is best trained on 200 billion tokens, 20 per parameter. If that holds for other sizes, the 65B is
+# there; the 7B goes seven times further, as a small model costs less to *use*. The model that ships read 5.
 #
 # ## The data
 #
@@ -161,18 +164,18 @@ figures.bars(axes[1], {name: s[1] for name, s in sources.items()}, ".2f", colour
 axes[1].axvline(1, color=figures.BLACK, linestyle="--", linewidth=1)
 axes[0].set(xlabel="percent of the training tokens")
 axes[1].set(xlabel="epochs in 1.4T tokens (dashed: once)")
-axes[1].invert_yaxis()                                    # once is enough for a shared axis
+axes[1].invert_yaxis()
 figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two small "
                      "sources were read more than twice, code not even once (hatched).")
 
 # %% [markdown]
-# **Explain.** $2.45 / 1.4 = 1.75$ times and $1.10 / 1.4 = 0.79$ times. In the 33B and the 65B, Wikipedia and the books
-# were read more than twice, and more than a third of the code was never read. In the 7B and the 13B only those two were
-# read in full; of the web pages, a fifth to a quarter was never seen. (If a source is read through before it repeats;
-# L1 does not say.) The sources hold 1.26T tokens; L1's 1.4T is what was drawn.
+# **Explain.** $2.45 / 1.4 = 1.75$ times and $1.10 / 1.4 = 0.79$ times. In the 33B and 65B, Wikipedia and the books were
+# read more than twice, more than a third of the code never. In the 7B and 13B only those two were read in full; of the
+# web pages, a fifth to a quarter was never seen. This takes a source as read through before it repeats (L1 does not
+# say); otherwise more was missed and more came twice. L1 (section 2.1) says the data set contains roughly 1.4T tokens;
+# by its table that is what was drawn, and the sources hold 1.26T.
 #
-# The last column checks the table: about three to four bytes for a token in every source; an error by a factor of two
-# would stand out.
+# The last column checks the table: about three to four bytes for a token in every source.
 #
 # ## FLOPs
 #
@@ -193,7 +196,7 @@ figures.show(figure, "A run of 1.4 trillion tokens: most comes from the web; two
 # g\,W^\top = (1 + 0 + 6,\; 0 + 0 + 3) = (7, 3), \qquad
 # x^\top g = \begin{pmatrix} 1 & 0 & 3 \\ 2 & 0 & 6 \end{pmatrix}$$
 #
-# Take $g \cdot (xW)$ as the loss: if the last weight grows by 1, it should grow by 6:
+# A loss with just this g is $g \cdot (xW)$. If the last weight grows by 1, it should grow by 6:
 
 # %%
 x = np.array([[1.0, 2.0]])                                # (1, 2)
@@ -215,9 +218,8 @@ print(f"the loss changes by {np.sum(g * (x @ more)) - np.sum(g * (x @ w)):.0f}")
 # attention does with other tokens: q·k, and the mean of the values, cost $2 \cdot 2 \cdot H d \cdot S$ FLOPs per layer
 # for a token that sees S tokens, and three times that in training.
 #
-# How many is S? In a text of 2,048 tokens all of them, if the program computes all scores and then masks half. About
-# half of that on average, if it skips those that are masked. Llama 1's program did skip them (L1 section 2.4); L2 does
-# not say.
+# How many is S? In a text of 2,048 tokens all of them, if the program computes all scores and then masks half; about
+# half of that on average, if it skips the masked. Llama 1's did (L1 section 2.4); L2 does not say.
 #
 # **Predict.** At a context of 2,048, is the rule too high or too low for 7B? For which is it worse, 7B or 65B? And what
 # happens to the error at 4,096?
@@ -231,24 +233,24 @@ def training_flops_per_token(c, seen):
     return 6 * (multiplied + scores)                      # scores: 4 forward, 3 times that: 6 * 2
 
 
-print("billion FLOPs per token     rule   masked skipped   all scores")
+print("billion FLOPs per token     rule   masked skipped   all scores        embedding alone")
 for name in ("llama-1-7b", "llama-1-65b", "llama-2-7b", "this model"):
     c = models[name]
     rule = 6 * count[name]
     half = training_flops_per_token(c, c.max_seq_len / 2)
     full = training_flops_per_token(c, c.max_seq_len)
     print(f"{name:11} at {c.max_seq_len:4} {rule / 1e9:15.3f} "
-          f"{half / 1e9:10.3f} ({half / rule - 1:+.1%}) {full / 1e9:8.3f} ({full / rule - 1:+.1%})")
-c = models["llama-1-7b"]
-print(f"7B: the embedding is {c.vocab_size * c.dim / count['llama-1-7b']:.1%} of the parameters")
+          f"{half / 1e9:10.3f} ({half / rule - 1:+.1%}) {full / 1e9:8.3f} ({full / rule - 1:+.1%}) "
+          f"{-c.vocab_size * c.dim / count[name]:12.1%}")
 for name in ("llama-1-7b", "llama-1-65b", "llama-2-70b", "this model"):
     print(f"{name:11} 6·N·T = {6 * count[name] * tokens[name]:.1e} FLOPs")
 
 # %% [markdown]
-# **Explain.** Too low, by 2 to 6 percent, although the embedding alone would make it 2 percent too high: the scores
-# weigh more. They grow with D, the matrices with D·D, so the error is larger for 7B than for 65B. The scores double
-# with the context, the 2 percent for the embedding do not: so at 4,096 the error more than doubles, from 2 to 6 or from
-# 6 to 14 percent.
+# **Explain.** Too low, by 2 to 6 percent: the embedding takes off 2, the scores add more. From 7B to 65B the scores'
+# part halves (they grow with D, the matrices with D·D), but the embedding's shrinks, too, from 1.9 to 0.4: so the error
+# falls only from 2.0 to 1.7 percent, or from 6.0 to 3.7. At 4,096 the scores double, the embedding does not: the error
+# more than doubles, from 2 to 6 or from 6 to 14 percent. (In this model the two happen to cancel, with the masked
+# skipped.)
 #
 # ## Three weeks
 #
@@ -269,19 +271,20 @@ for label, each in (("rule", 6 * count["llama-1-65b"]),
           f"{380 * each / 312e12:.0%} of 312")
 
 # %% [markdown]
-# **Explain.** They agree to one percent: L1 worked the days out from the rate. Each GPU delivers about half of what its
-# maker states. It *does* more: to save memory, some intermediate results are computed a second time in the backward
-# pass (L1 section 2.4), which is not counted here.
+# **Explain.** They agree: L1 worked the days out from the rate. Each GPU delivers about half of what its
+# maker states. It does a little more, but not the other half: some cheap intermediate results are computed again in the
+# backward pass (L1 section 2.4; the outputs of linear layers are kept).
 #
 # ## GPU-hours
 #
-# L1 table 15 and L2 table 2 give what each model took.
+# L1 table 15 and L2 table 2 give what each model took. A *GPU-hour* is one GPU for one hour: 2,048 GPUs for 20.8 days
+# are $1.02$ million. The last column below counts the scores: in Llama 1 with the masked skipped; in Llama 2, where we
+# do not know, from skipped to all.
 #
 # **Predict.** If GPU-hours were proportional to N · T, each GPU would deliver the same FLOPs per second in all
 # trainings. Will the eight numbers agree within 5 percent, within a factor of 1.5, or within a factor of 5?
 
 # %%
-# GPU-hours; in Llama 2, the GPUs of the 34B were limited to 350 W, the others to 400 W
 hours = {"llama-1-7b": 82_432, "llama-1-13b": 135_168, "llama-1-33b": 530_432,
          "llama-1-65b": 1_022_362, "llama-2-7b": 184_320, "llama-2-13b": 368_640,
          "llama-2-34b": 1_038_336, "llama-2-70b": 1_720_320}
@@ -292,7 +295,7 @@ for name, n in hours.items():
     half = training_flops_per_token(c, c.max_seq_len / 2) * speed
     full = training_flops_per_token(c, c.max_seq_len) * speed
     rules[name] = 6 * count[name] * speed
-    per_gpu[name] = half, half if "llama-1" in name else full   # Llama 1 skipped what is masked
+    per_gpu[name] = half, half if "llama-1" in name else full
     scores = f"{half:.0f}" + (f" to {full:.0f}" if "llama-2" in name else "")
     print(f"{name:11} {n:14,} {rules[name]:38.0f}   {scores}")
 print(f"by the rule, largest / smallest = {max(rules.values()) / min(rules.values()):.2f}")
@@ -303,19 +306,20 @@ figure, ax = figures.new(2.2)
 pairs = ("7b", "7b"), ("13b", "13b"), ("33b", "34b"), ("65b", "70b")
 for row, (old, new) in enumerate(pairs):
     low, high = per_gpu["llama-2-" + new]
-    ax.barh(row, high - low, 0.25, low, color=figures.ORANGE)
-    ax.plot(per_gpu["llama-1-" + old][0], row, "o", color=figures.BLACK)
-ax.set(yticks=range(4), yticklabels=[f"{old}, {new}" for old, new in pairs], ylim=(3.5, -0.5),
+    bar = ax.barh(row, high - low, 0.25, low, color=figures.ORANGE)
+    dot, = ax.plot(per_gpu["llama-1-" + old][0], row, "o", color=figures.BLACK)
+ax.legend([dot, bar], ["Llama 1", "Llama 2"], ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
+ax.set(yticks=range(4), yticklabels=["7B", "13B", "33B / 34B", "65B / 70B"], ylim=(3.5, -0.5),
        xlim=(105, 170), xlabel="trillion FLOPs per second and GPU, scores counted")
 figures.show(figure, "Llama 2 (bars: from masked scores skipped to all computed) comes up to "
                      "Llama 1 (dots) in the 7B only, if all scores are computed.")
 
 # %% [markdown]
 # **Explain.** Within a factor of 1.5: by the rule from 108 (Llama 2's 34B) to 160 (Llama 1's 13B). In every pair Llama
-# 2 has fewer FLOPs per GPU-hour. Is that only its longer context, whose scores the rule leaves out? Counted in full,
-# they all but close the gap between the two 7B; the other three stay open. Slower GPUs, or hours in which they stood
-# still? L1's hours for the 65B are those of 380 tokens per second without a stop, so the 149 is the one of *Three
-# weeks* again; whether L2's hours hold interruptions it does not say.
+# 2 has fewer FLOPs per GPU-hour. Its longer context, whose scores the rule leaves out, all but closes the gap
+# between the two 7B, if counted in full; the other three stay open. (The 34B's GPUs were limited to 350 W, the other
+# three's to 400: a candidate, no proof.) L1's hours for the 65B are those of 380 tokens per second without a stop
+# (*Three weeks* again); of L2's we do not know.
 #
 # ## Memory
 #
@@ -338,7 +342,7 @@ for name in ("llama-2-7b", "llama-2-13b", "llama-2-34b", "llama-2-70b"):
 # %% [markdown]
 # **Explain.** The 13B, 2.5 times: it has 40 key/value heads in each of 40 layers, the 70B 8 in each of 80:
 # $40 \cdot 40 / (8 \cdot 80) = 2.5$ (lesson [05](05_grouped_query_attention.ipynb)). In this arrangement no GPU of
-# 80 GB holds the training of even the smallest.
+# 80 GB (75 GiB of $2^{30}$ bytes) holds the training of even the smallest.
 #
 # ## What changed from Llama 1 to Llama 2
 #
@@ -364,7 +368,7 @@ print(f"F of the 70B: {wide:,.0f}, rounded up to a multiple of 4096: "
 # **Explain.** Sharing: alone it takes the share to 22 percent, the wider F alone to 27. In the other order too: sharing
 # then takes 27 to 18, F 22 to 18. Sharing saves $65.3 - 55.9 = 9.4$ billion parameters, and the wider F adds
 # $78.4 - 65.3 = 13.1$. (L2, section A.2.1, widened F by 1.3 in models of 30B, to keep the parameter count similar. The
-# 70B has the same 1.3; our 34B has not.)
+# 70B has the same 1.3.)
 #
 # ## In the wild
 #
@@ -379,7 +383,7 @@ print(f"F of the 70B: {wide:,.0f}, rounded up to a multiple of 4096: "
 #   heads, a multiplier of 1.3 for F and a RoPE base of $500000$
 #   ([llama-models#246](https://github.com/meta-llama/llama-models/issues/246)). How large would that be?
 # - **"Each token was seen once"**: L1 (section 2.1) excepts Wikipedia and the books. By its table a tenth of
-#   CommonCrawl came twice in the 65B too, and a fifth of it never in the 7B.
+#   CommonCrawl came twice in the 65B too.
 # - **A total that does not add up**: the table in Llama 2's [model
 #   card](https://github.com/meta-llama/llama/blob/main/MODEL_CARD.md) leaves out the row of the 34B, and keeps it in
 #   the sum.
@@ -425,9 +429,10 @@ print(f"three rows {in_all - missing:,} of {in_all:,}: {missing:,} missing")
 # <details>
 # <summary>Answer</summary>
 #
-# The share is $2VD$ against the layers. A layer has about $4 D^2$ in attention (four matrices of D by D) and $8 D^2$ in
-# the feed-forward step (three of D by $\tfrac{8}{3} D$), so $12 L D^2$ in all: the share goes with $V / (L D)$. V is
-# about ten times smaller than Llama's, but D is sixteen times and L more than five times smaller than in 7B.
+# The share is $2VD$ against the layers. A layer of 7B has about $4 D^2$ in attention and $8 D^2$ in the feed-forward
+# step (three of D by $\tfrac{8}{3} D$), so $12 D^2$; ours, which shares keys and values, has $2.5 D^2 + 8.25 D^2$. So
+# the share goes about with $V / (L D)$. V is about ten times smaller than Llama's, but D is sixteen times and L more
+# than five times smaller than in 7B.
 #
 # </details>
 #
@@ -457,8 +462,8 @@ def gpus_needed(parameters, tokens, flops, days):
 # ### 2. Different tokens
 #
 # `sources` is {name: (share of the training tokens in percent, epochs)}; the epochs are those of a run of `stated`
-# tokens. Another run takes `tokens` tokens in the same shares. How many *different* tokens did it see? A source that it
-# did not read in full counts with what was read of it.
+# tokens. Another run takes `tokens` tokens in the same shares. How many *different* tokens did it see? A source is
+# read through before it repeats; one that was not read in full counts with what was read of it.
 
 # %% tags=["exercise"]
 def different_tokens(tokens, sources, stated):
