@@ -6,18 +6,20 @@ import { BYTES, toFloat32 } from "./dtypes.js";
 
 // The text in the page, {dtype, tensors: [[name, shape], ...]} -> weights, nested as in numpy_llama.py.
 export async function unpackWeights(text, { dtype, tensors }, config) {
-  const planes = await gunzip(fromBase64(text.trim()));
-  const numbers = toFloat32(dtype, joinPlanes(planes, BYTES[dtype]));
+  const size = tensors.reduce((sum, [, shape]) => sum + count(shape), 0) * BYTES[dtype];
+  const numbers = fromPlanes(dtype, await gunzip(fromBase64(text.trim()), size));
   const weights = { layers: Array.from({ length: config.n_layers }, () => ({ attn: {}, ffn: {} })) };
   let start = 0;
   for (const [name, shape] of tensors) {
-    const end = start + shape.reduce((product, n) => product * n, 1);
+    const end = start + count(shape);
     place(weights, name.split("."), tensor(shape, numbers.subarray(start, end)));
     start = end;
   }
   weights.output ??= weights.embedding;                   // tied
   return weights;
 }
+
+const count = shape => shape.reduce((product, n) => product * n, 1);
 
 // weights.layers[0].attn.wq = x, for ["layers", "0", "attn", "wq"].
 function place(weights, path, x) {
@@ -33,10 +35,24 @@ function fromBase64(text) {
   return bytes;
 }
 
-async function gunzip(bytes) {                            // written at once: a Blob's stream takes three times as long
+async function gunzip(bytes, size) {                      // into its place: a Blob's stream takes three times as long
   const { readable, writable } = new DecompressionStream("gzip"), writer = writable.getWriter();
-  const [unpacked] = await Promise.all([new Response(readable).arrayBuffer(), writer.write(bytes), writer.close()]);
-  return new Uint8Array(unpacked);
+  const unpacked = new Uint8Array(size);
+  let at = 0;
+  const write = piece => {
+    unpacked.set(piece, at);
+    at += piece.length;
+  };
+  await Promise.all([writer.write(bytes), writer.close(), readable.pipeTo(new WritableStream({ write }))]);
+  return unpacked;
+}
+
+function fromPlanes(dtype, planes) {
+  if (dtype !== "BF16") return toFloat32(dtype, joinPlanes(planes, BYTES[dtype]));
+  const n = planes.length / 2, low = planes.subarray(0, n), high = planes.subarray(n);
+  const wide = new Uint32Array(n);                        // in one step instead of three: 0.1 s sooner
+  for (let i = 0; i < n; i++) wide[i] = high[i] << 24 | low[i] << 16;
+  return new Float32Array(wide.buffer);
 }
 
 // Byte k of number i stands at k * n + i; put it back at i * size + k.
