@@ -346,6 +346,6 @@ async function start() {
 
 start().catch(error => {
   say("");
-  showProblem(`This page cannot be read: ${error.message}.`);
+  showProblem(`This page cannot be read: ${error.message.replace(/\.$/, "")}.`);
   throw error;
 });
