@@ -697,6 +697,9 @@ def pipeline():
         arrow(ax, start, end)
         if label:
             ax.text(*at, label, fontsize=9, ha="center", va="center", color=GREY)
+    ax.plot([37.8, 37.8, 3.9], [3.3, 0.3, 0.3], color=GREY, linewidth=1)
+    arrow(ax, (3.9, 0.3), (3.9, 1.2))
+    ax.text(33.8, 0.9, "new pairs", fontsize=9, ha="center", va="center", color=GREY)
     ax.text(0.3, 12.4, "objective: next token", fontsize=9.5, va="center", color=GREY)
     ax.text(23, 8.2, "rejection sampling", fontsize=9.5, va="center", color=GREY)
     return figure

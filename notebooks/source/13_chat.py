@@ -47,10 +47,10 @@ check = checks.lesson("13")
 # %%
 figures.show(figures.pipeline(), "From text to a chat model: on the left what goes in (people "
                                  "wrote the dialogues, and compared answers of two variants of the "
-                                 "model); the loop on the right was gone through several times.")
+                                 "model); both loops from the right were run several times.")
 
 # %% [markdown]
-# The model that ships cannot chat, but what each step optimises can be computed, mostly on it.
+# The model that ships cannot chat, but what each step optimises can be computed.
 #
 # ## The chat format
 #
@@ -168,16 +168,15 @@ for word in ("story", "horse"):
 #
 # L2 asked people which of two answers is better (section 3.2.1). But to choose among many one needs a number for each.
 # A *reward model* gives it: it starts as a copy of a chat model, with one number in the place of the V logits
-# (section 3.2.2; L2 trained two, for helpfulness and for safety), usually read at the last token. It gets a prompt x
-# and an answer y, and is trained so that the answer that people chose, y_c, gets a higher reward r than the one that they
-# rejected, y_r:
+# (section 3.2.2; L2 trained two, for helpfulness and for safety), usually read at the last token. For a prompt x it is
+# trained to give the chosen answer, y_c, a higher reward r than the rejected one, y_r (this r only says *rejected*):
 #
 # $$\mathcal{L} = -\ln \sigma(\Delta - m), \qquad \Delta = r(x, y_c) - r(x, y_r)$$
 #
 # The *sigmoid* σ(z) = 1 / (1 + exp(−z)) turns any number into a probability: with m = 0, the one that the reward model
 # gives to the choice people made (the *Bradley-Terry* model). The margin m is larger the clearer the preference was
 # (people marked it in four grades). With a pencil, for Δ = ln 3 and m = 0: exp(−Δ) is $1/3$, so σ is $1 / (1 + 1/3) = 3/4$,
-# and the loss is ln(4/3) = 0.29. Its slope: with u = exp(m − Δ) the loss is ln(1 + u), and du/dΔ = −u, so the derivative is
+# and the loss is ln(4/3) = 0.29. With u = exp(m − Δ) the loss is ln(1 + u), and its slope in Δ is
 # −u / (1 + u) = −σ(m − Δ): steep while the order is wrong, flat when it is clearly right.
 #
 # **Predict.** If both answers get the same reward and m = 0, what is the loss? And does a margin make it larger or
@@ -185,7 +184,7 @@ for word in ("story", "horse"):
 
 # %%
 def ranking_loss(chosen, rejected, margin=0.0):
-    """-ln sigmoid(chosen - rejected - margin); large differences overflow, see exercise 3."""
+    """-ln sigmoid(chosen - rejected - margin); differences far below 0 overflow, see exercise 3."""
     return np.log(1 + np.exp(-(chosen - rejected - margin)))
 
 
@@ -274,8 +273,8 @@ print(f"mean {rewards.mean():.2f}, standard deviation {rewards.std():.2f}")
 #
 # $$\mathbb{E}[\text{best of } K] = \sum_r r\,\big(F(r)^K - F(r-1)^K\big)$$
 #
-# As a test, F is taken from every second story, and the rounds are drawn from the others. By how much do random halves
-# of the pool differ?
+# As a test, F is taken from every second story, and K answers are drawn from the others, the best kept, 2,000 times. By
+# how much do random halves of the pool differ?
 
 # %%
 def best_shares(rewards, K):
@@ -291,7 +290,7 @@ def expected_best(rewards, K):
 rng, Ks = np.random.default_rng(0), [1, 2, 4, 8, 16, 32, 64]
 one_half, other_half = rewards[::2], rewards[1::2]
 predicted = [expected_best(one_half, K) for K in Ks]
-measured = [rng.choice(other_half, (2000, K)).max(axis=1).mean() for K in Ks]        # 2,000 rounds
+measured = [rng.choice(other_half, (2000, K)).max(axis=1).mean() for K in Ks]        # 2,000 times
 splits = [rng.permutation(rewards).reshape(2, -1) for _ in range(200)]
 for K, m, p in zip(Ks, measured, predicted):
     apart = np.mean([abs(expected_best(a, K) - expected_best(b, K)) for a, b in splits])
@@ -316,11 +315,10 @@ for i in [*best_first[:3], 0]:                            # and the first that w
     print(textwrap.fill(f"{rewards[i]}: {pool[i]}", 94, subsequent_indent="   "))
 
 # %% [markdown]
-# **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more, and
-# more for larger K. At K = 64 nearly every round draws one of a half's best five, so all hangs on these few: the only 7
-# is in the half that predicts, and the dots cannot pass 6. What is chosen is what the reward counts: three of the best
-# story's seven points are the one word *daughter*. That she is *so ugly* and *so beautiful* costs nothing: how well a
-# story is told is not counted.
+# **Explain.** About 3.5. That these halves nearly agree up to K = 16 is partly luck: random halves differ by more. At
+# K = 64 all hangs on a half's best few: the only 7 is in the half that predicts, and the dots cannot pass 6. What is
+# chosen is what the reward counts: three of the best story's seven points are the one word *daughter*. That she is
+# *so ugly* and *so beautiful* costs nothing.
 #
 # ## Where PPO comes in
 #
@@ -329,8 +327,9 @@ for i in [*best_first[:3], 0]:                            # and the first that w
 # more.
 #
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. If each has a logit of its own,
-# the slope of the mean reward in a logit is probability · (reward − mean): $-1/9, -1/9, 2/9$. So each step makes
-# likelier what is above the mean.
+# raising logit i changes $p_i$ at the rate $p_i (1 - p_i)$, each other $p_j$ at $-p_i p_j$. Times the rewards and
+# summed, the mean reward's slope is $p_i(r_i - \text{mean})$: $-1/9, -1/9, 2/9$. So a step raises the logits of what is
+# above the mean; here the third answer becomes likelier.
 
 # %%
 three, p = np.array([0, 0, 1]), nl.softmax(np.zeros(3))
@@ -359,27 +358,28 @@ for label, new in (("34 times she", hacked), ("her daughter", fluent), ("best st
 # **Explain.** Nothing but wanted words, say one of them 34 times: 34 points, and nobody wants to read it. The model
 # writes this once in $e^{360}$ draws, so choosing never finds it; changed weights can get there, step by step, as
 # answers with one *she* more become likelier. That is *reward hacking*. L2 checked its reward models against people's
-# judgements (section 3.4.1), and collected preferences on the newest model's answers (section 3.2.1).
+# judgements (section 3.4.1), and collected new pairs from its newest models (section 3.2.1).
 #
 # ## The price of moving away
 #
-# So L2 subtracts from the reward a price for moving away from the original model, π₀ (it does not say which
-# checkpoint). The *Kullback-Leibler divergence* (KL) says how far: the mean, over answers as they are now drawn, of
-# ln(new probability / old probability).
+# So L2 subtracts from the reward a price for moving away from the original model, π₀. The *Kullback-Leibler divergence*
+# (KL) says how far: the mean, over answers as they are now drawn, of ln(new probability / old probability).
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
-# Here π are the probabilities of answers y under the new model and π₀ under the old one, E is a mean over draws from π,
-# β is the price of a nat, and ∝ means: up to a factor that makes the sum 1. Why this solution? Call it π\*, and Z the
-# sum before scaling. Then $r = \beta \ln(\pi^*/\pi_0) + \beta \ln Z$. Put in, reward minus price is
-# $\beta \ln Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)$, and a KL is never below 0: any π but π\* is worse.
+# Here π are the probabilities of answers y (to one prompt x, which is left out) under the new model and π₀ under the
+# old one, E is a mean over draws from π, β is the price of a nat, and ∝ means: up to a factor that makes the sum 1.
+# Why? Call the solution π\*, and Z the sum before scaling. Then $r = \beta \ln(\pi^*/\pi_0) + \beta \ln Z$. Put in,
+# reward minus price is $\beta \ln Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)$, and a KL is never below 0: any π but
+# π\* is worse.
 #
 # With a pencil: for the three answers choose β so that exp(1/β) = 2. Then their weights are $1, 1, 2$, and their new
 # probabilities $1/4, 1/4, 1/2$. The mean reward rises from $1/3$ to $1/2$, and the KL is
 # $2 \cdot 1/4 \ln(3/4) + 1/2 \ln(3/2) = 0.06$ nats.
 #
-# Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀, which favours likely
-# stories already, so each draw stands for an equal share, $1/150$, whatever its nats.
+# Take the pool for all there is: then the solution can be computed directly. It was drawn from π₀ (our model at
+# temperature 0.8), which favours likely stories already, so each draw stands for an equal share, $1/150$, whatever its
+# nats.
 #
 # **Predict.** What is the solution for very large β, and for β near 0? And without the pool, by the formula with the
 # model's own π₀: is 34 times *she* likelier than the best story at β = 1? At β = 0.05? Take points and nats from above.
@@ -406,8 +406,9 @@ for beta in (1.0, 0.05):
 for label, new in (("34 times she", hacked), ("her daughter", fluent)):
     points = reward(tokenizer.decode(new)) - rewards.max()
     more = nats_of(new) - nats_of(best)
+    than_pool = nats_of(new) - np.log(len(pool))          # the best has 1/150 of it
     print(f"{label}: {points} points and {more:.0f} nats more than the best story, "
-          f"balance at β {points / more:.2f}, whitened {points / more / rewards.std():.2f}")
+          f"as likely at β {points / more:.2f};\n   as the whole pool at {points / than_pool:.2f}")
 
 # %%
 def divergence_best(K):                                   # all stories of a reward scale alike
@@ -442,20 +443,24 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 
 # %% [markdown]
 # **Explain.** Large β changes nothing, small β puts all on the most rewarded answers. At β = 1 the price keeps *she*
-# away: $34 - 7 = 27$ points stand against $359.9 - 53.5 = 306.4$ nats. At 0.05 they are worth
-# $27 / 0.05 = 540$, and it beats the best story (the balance is at β = $27 / 306.4 = 0.09$). A cheaper hack wins
-# earlier: *and her daughter* again and again has 10 points more than the best story for 20 nats, a balance at 0.51.
+# away: 27 points stand against $359.9 - 53.5 = 306.4$ nats. At 0.05 they are worth $27 / 0.05 = 540$, and it beats the
+# best story (the balance is at β = $27 / 306.4 = 0.09$). A cheaper hack overtakes that earlier: *and her daughter*
+# again and again has 10 points more for 20 nats, a balance at 0.51.
 #
-# L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1. Divided by our spread, 1.78, the balances are
-# 0.05 and 0.29: at L2's β both hacks would still win. The price alone would not save this count; L2 also stopped PPO
-# after 200 to 400 steps.
+# That is one answer against one. The pool stands for all of π₀, and for small β its only 7 holds nearly all of its
+# weight: $e^{7/\beta} / 150$. To outweigh that, the cheap hack needs $17/\beta - 73.1 > 7/\beta - \ln 150$: a β below
+# 0.15; *she* one below 0.08.
 #
-# PPO aims at the point that its β marks on such a curve, drawn over *all* answers. That one does not end at 7 points
-# and ln 150 = 5.01 nats, and is reached only by changing weights that all answers share.
+# L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1. In these units the bounds are
+# $0.15 / 1.78 = 0.08$ and $0.08 / 1.78 = 0.04$: at L2's β either hack would outweigh the pool, despite the price. L2
+# also stopped PPO after 200 to 400 iterations (of eight gradient steps).
+#
+# PPO aims at the point that its β marks on such a curve, drawn over *all* answers, which goes on beyond 7 points and
+# ln 150 = 5.01 nats. It need not get there: no answer has a logit of its own, the weights serve all at once.
 #
 # ## In the wild
 #
-# **One space, one newline.** Meta's [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every
+# **One space.** Meta's [README](https://github.com/meta-llama/llama#fine-tuned-chat-models) asks for every
 # space and line break of the format. A missing one gives other tokens, and nothing reports an error.
 
 # %%
@@ -571,4 +576,5 @@ def preference_loss(chosen, rejected, margin):
 # 2. Supervised fine-tuning is the old objective with the prompt's tokens masked.
 # 3. A reward model learns from pairs: −ln σ(difference − margin).
 # 4. What the best of K gains can be predicted from a sample of rewards: at K = 16, two samples of 75 differ by 0.5 points.
-# 5. A reward with holes can be hacked if followed without limit; L2's PPO climbs it less a price, the KL from the original.
+# 5. A reward with holes can be hacked; a price, the KL from the original, need not prevent it. L2's PPO also stops
+#    early.
