@@ -760,7 +760,7 @@ def draw_bits(value):
             ax.text(8.5 + i, y + 0.78, bit, ha="center", va="center", family="monospace", fontsize=10)
         for x in (9, 9 + exponent):                       # a heavy line between sign, exponent and mantissa
             ax.plot([x, x], [y, y + 1.6], color=BLACK, linewidth=2, linestyle="-")
-        ax.text(8, y - 0.6, f"sign 1, exponent {exponent}, mantissa {size - exponent - 1} bits; the number is "
+        ax.text(8, y - 0.6, f"1 bit of sign, {exponent} of exponent, {size - exponent - 1} of mantissa; the number is "
                 f"{float(stored):.9g}", va="center", fontsize=9, color=GREY)
     return figure
 
