@@ -400,7 +400,8 @@ figures.show(figures.roofline(peak, bandwidth, rates),
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
 # - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores are 8 MB in each layer,
-#   48 MB over all six, more than twice the weights, and its passes over them take as long as the products, or longer.
+#   48 MB over all six, more than twice the weights, and its passes over them take about as long as the products, or
+#   longer.
 #   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory: that saves
 #   traffic, not exponentials.
 # - *Calls*: make fewer; a compiler joins several in one.
