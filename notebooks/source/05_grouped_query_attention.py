@@ -20,8 +20,8 @@
 # | **It assumes** | lessons [03](03_attention.ipynb) and [04](04_rope.ipynb) |
 # | **Minutes** | 90 |
 #
-# T new tokens, S tokens seen so far, D model width, H query heads, G key/value heads, d head width, L layers, F width of
-# the feed-forward step (lesson [06](06_swiglu.ipynb); a layer has 3·D·F more numbers there).
+# T new tokens, S tokens seen so far (the new ones among them), D model width, H query heads, G key/value heads, d head
+# width, L layers, F width of the feed-forward step (lesson [06](06_swiglu.ipynb): 3·D·F more numbers per layer).
 
 # %% tags=["hide"]
 import math
@@ -45,7 +45,8 @@ check = checks.lesson("05")
 #
 # Several query heads can share the keys and values of one head. Three ways to do it (GQA paper: Ainslie and others,
 # [arXiv 2305.13245](https://arxiv.org/abs/2305.13245), section 2.2; MQA: Shazeer,
-# [arXiv 1911.02150](https://arxiv.org/abs/1911.02150); Llama 2, section A.2.1):
+# [arXiv 1911.02150](https://arxiv.org/abs/1911.02150); Llama 2, [arXiv 2307.09288](https://arxiv.org/abs/2307.09288),
+# section A.2.1):
 #
 # - *multi-head attention*, MHA: G = H. Each query head has a key/value head of its own.
 # - *grouped-query attention*, GQA: 1 < G < H. Each group of H/G query heads shares one.
@@ -53,8 +54,8 @@ check = checks.lesson("05")
 #
 # ## Four query heads by hand
 #
-# Take H = 4, G = 2, d = 2. One new token asks (T = 1); two tokens have been seen (S = 2). Query heads 0 and 1 share key
-# head 0, query heads 2 and 3 share key head 1. Its four queries, and the two keys of each key head:
+# Take H = 4, G = 2, d = 2. One new token asks (T = 1); with it two have been seen (S = 2). Query heads 0 and 1 share
+# key head 0, query heads 2 and 3 share key head 1. Its four queries, and the two keys of each key head:
 #
 # $$q_0 = (1, 0), \quad q_1 = (0, 1), \quad q_2 = (1, 1), \quad q_3 = (1, -1)$$
 #
@@ -107,7 +108,8 @@ figures.show(figures.sharing(H, (H, G, 1), d), "The eight query heads of this mo
 # as in the port.
 #
 # **Predict.** How many of the eight heads does the port give the keys that they were trained with: 0, 2 or 4? The loss
-# on our story is 2.12 nats per token as trained. Is it about $2.2$, $3$ or $5$ in the port?
+# (lesson [00](00_start_here.ipynb): the mean of −log of the right token's probability) on our story is 2.12 nats as
+# trained. Is it about $2.2$, $3$ or $5$ in the port?
 
 # %%
 def reordered(order):
@@ -214,10 +216,14 @@ def two(layer, first, second):
 same_keys = [pair for four in (range(4), range(4, H)) for pair in combinations(four, 2)]
 most, layer, a, b = max((to_move(*maps(trace, i, 1)[[a, b]]), i, a, b)
                         for i in later for a, b in same_keys)
+each = [np.mean([to_move(*maps(trace, i)[[one, other]]) for one, other in same_keys])
+        for i in range(config.n_layers)]
+print("sentence, same keys, layers 0 to 5:", *[f"{x:.2f}" for x in each])
 print(f"most, without <s>: layer {layer}, heads {a} and {b}, {most:.2f}")
 figures.show(two(layer, a, b), "Where each token (row) looks, from none (white) to all (dark), for "
-                               "the two heads that share keys and differ most: the left one often "
-                               "looks far back, the right one mostly at the token before.")
+                               "the two heads that share keys and differ most without <s>: the "
+                               "left one often looks far back, the right one mostly at the token "
+                               "before.")
 
 # %% tags=["sliders"]
 def choose(layer, first, second):
@@ -233,10 +239,10 @@ ipywidgets.interact(choose, layer=(0, config.n_layers - 1), first=(0, H - 1), se
 #     python notebooks/explorer/build.py --open "#t=layers.4.attn.probs&i=2.9.8"
 
 # %% [markdown]
-# **Explain.** In all layers but the first, on average more than half must move: 0.56 on the sentence, 0.64 on the
-# story, without `<s>` 0.51 and 0.63; the figure shows the extreme. (In layer 0 all maps are much alike: 0.03.) With other
-# keys it is a little more, and on both texts no split has more similar maps than the one by keys. (Two texts of one
-# model are not two trials.) Still the queries tell the heads apart.
+# **Explain.** Averaged over all layers but the first, more than half must move: 0.56 on the sentence (0.46 or more in
+# each), 0.64 on the story, without `<s>` 0.51 and 0.63; the figure shows the extreme. (In layer 0 all maps are much
+# alike: 0.03.) With other keys it is a little more, and on both texts no split has more similar maps than the one by
+# keys. (Two texts of one model are not two trials.) Still the queries tell heads apart.
 #
 # ## What is copied?
 #
@@ -280,9 +286,9 @@ for label, run in (("17 tokens at once", trace), ("the 17th alone", last)):
 
 # %% [markdown]
 # **Explain.** Repeating copies H·S·d keys and as many values. All at once, stacking copies only the H·T·d queries; as
-# T = S here, that is half. For the values it copies nothing, as the weights already stand group by group. One token at
-# a time it copies nothing, as the queries of one token stand in the right order too; repeating copies *all* keys and
-# values again.
+# T = S here, that is half. For the values it copies nothing, as the attention weights (`probs`) already stand group by
+# group. One token at a time it copies nothing, as the queries of one token stand in the right order too; repeating
+# copies *all* keys and values again.
 #
 # ## What it saves
 #
@@ -331,16 +337,16 @@ for label, c in (("70B", llama_70b), ("70B with G 64", replace(llama_70b, n_kv_h
 # **Explain.** With G 8 they take less, with G = H more than twice as much.
 #
 # A 70B with G = H nearly exists, Llama 1's 65B. From it to the 70B three sizes changed: G from 64 to 8, F from 22,016
-# to 28,672 (1.3 times), and the context from 2,048 tokens, half of what is counted here, to 4,096. D, H and L stayed.
+# to 28,672 (1.3 times), and the context from 2,048 to 4,096 tokens (we count 4,096 for all three). D, H and L stayed.
 #
 # ## What it costs
 #
 # Does sharing make a worse model? Ours cannot tell: it was trained with G 2 from the start. Meta trained three models
 # of about 30B, on 150 billion tokens each: MHA, GQA with G 8, and MQA. To make up for the numbers that `wk` and `wv`
-# lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (Where
-# $F = 2.69 \cdot D$, as in the 65B, that gives back more than sharing saved: per layer
-# $3 \cdot D \cdot 0.3 \cdot F = 2.4 \cdot D^2$ for $2 \cdot D^2 \cdot 7/8 = 1.75 \cdot D^2$. So the trial says what
-# sharing costs *with a larger F*.)
+# lost, F was made 1.3 times as large with GQA, $1.33$ times with MQA: the three are of similar size. (In the 65B,
+# with 64 heads, G 8 leaves out $1 - 8/64 = 7/8$ of `wk` and `wv`: $2 \cdot D^2 \cdot 7/8 = 1.75 \cdot D^2$ per layer. A
+# larger F adds $3 \cdot D \cdot 0.3 \cdot F$; with $F = 2.69 \cdot D$ that is $2.4 \cdot D^2$, more than was saved. So
+# the trial says what sharing costs *with a larger F*.)
 #
 # **Predict.** Over eleven tests the model with MHA gets 44.2 points on average. And the others: about $35$, $40$ or
 # $44$?
@@ -350,11 +356,12 @@ points = {  # Llama 2, table 18, 150 billion tokens each: from BoolQ to HumanEva
     "MHA": [71.0, 79.3, 48.2, 75.1, 71.2, 43.0, 12.4, 44.7, 28.0, 4.9, 7.9],
     "GQA": [69.4, 78.8, 48.6, 75.4, 72.1, 42.5, 14.0, 46.2, 26.9, 5.3, 7.9],
     "MQA": [70.6, 79.0, 47.9, 74.5, 71.6, 41.9, 14.5, 42.8, 26.5, 4.8, 7.3]}
-for name, x in points.items():
-    better = np.sum(np.array(x) > points["MHA"])
-    worse = np.sum(np.array(x) < points["MHA"])
-    most = np.max(np.array(points["MHA"]) - x)
-    print(f"{name}: {np.mean(x):.1f} points on average; "
+mha = np.array(points["MHA"])
+print(f"MHA: {mha.mean():.1f} points on average")
+for name in ("GQA", "MQA"):
+    x = np.array(points[name])
+    better, worse, most = np.sum(x > mha), np.sum(x < mha), np.max(mha - x)
+    print(f"{name}: {x.mean():.1f} points on average; "
           f"better than MHA in {better} tests, worse in {worse}, by {most:.1f} at most")
 # GQA paper, table 1: mean of seven summarising, translation and question tasks; s per sample
 t5 = {"MHA": (47.2, 1.51), "GQA, G 8": (47.1, 0.28), "MQA": (46.6, 0.24)}
@@ -365,14 +372,14 @@ for name, (average, seconds) in t5.items():
 # **Explain.** In Meta's trial both are within half a point of MHA: GQA is better in six tests and worse in four, MQA
 # worse in nine of eleven, by at most 1.9 points. (One training of each: such differences can also be chance.) The GQA
 # paper (table 1) converted a trained MHA model, T5-XXL (its decoder; the encoder keeps all heads), and trained it for
-# another 5 percent of its first training. Again GQA keeps nearly all points, and is nearly as fast as MQA.
+# another 5 percent of its first training. GQA keeps nearly all points there, and is nearly as fast as MQA.
 #
 # ## From two heads to one
 #
 # The GQA paper (section 2.1) shares the heads of a model that was trained *without* sharing: it replaces the matrices
 # of the heads that are to share by their *mean*, and trains a little further. We do the first half alone: the two
 # key/value heads of each layer become one. The ways: the *mean of both*; *head 0 alone* or *head 1 alone*; and, as a
-# control, *random numbers* (both heads, one draw).
+# control, *random numbers* of the same spread (two heads, one draw).
 #
 # Think of the score of a query of group 0, trained with $k_0$. With head 0 alone it keeps $q \cdot k_0$, while the
 # queries of group 1 get nothing that they know. With the mean it gets $\tfrac12 q \cdot k_0 + \tfrac12 q \cdot k_1$:
@@ -422,15 +429,15 @@ for label, heads in (("query heads 4 to 7 silent", slice(4, 8)),
 # %% [markdown]
 # **Explain.** It depends on the head. Head 0 alone costs least on both texts; the last two lines suggest why: the query
 # heads that it serves, 0 to 3, matter more here than 4 to 7. And again, heads that lose their keys and values do at
-# least as much harm as silent ones. Against head 1 the mean is equal on the story, and better on the sentence. Each of
-# the three is better than random numbers.
+# least as much harm as silent ones. Each of the three is better than random numbers, which on the story do as
+# much harm as no attention at all (4.91).
 #
 # ### Why the mean costs so much
 #
 # Two things happened to the keys of every query, and to the values: its own were halved, and foreign ones added. Each
 # can be had alone. *Half of its own*: both heads stay, halved. *Own plus foreign*: the sum of both heads (the mean is
 # half of the sum, so the sum leaves out only the halving). Two controls: *own minus foreign*, as large a part with the
-# wrong sign; and *own plus random*, random numbers added.
+# wrong sign; and *own plus random*, random numbers of the same spread.
 #
 # **Predict.** Which does damage: only the halving, only the foreign head, or each of them? And is a foreign head better
 # than the controls?
@@ -464,9 +471,9 @@ for label, text in (("story", STORY), ("sentence", SENTENCE)):
 # - **Right with 70B, wrong with TinyLlama**: a converter took H/G for G. In the 70B both are 8, and nobody noticed
 #   ([llama.cpp#3364](https://github.com/ggml-org/llama.cpp/pull/3364)).
 #
-# Two mistakes: dealing in turn (h % G, as in the port above), and dividing by G where H/G belongs (the second bug the
-# other way round). *Other heads*: it runs, and reads wrong keys. *No such head*: the index is too large. Which sizes
-# show which?
+# Two mistakes in the index: dealing in turn (h % G, as in the port above), and dividing by G where H/G belongs (the
+# converter's, the other way round). *Other heads*: it runs, and reads wrong keys. *No such head*: the index is too
+# large. Which sizes show which?
 
 # %%
 print("                   h % G reads       h // G reads")
@@ -483,8 +490,8 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2), (32, 8))
 
 # %% [markdown] tags=["result"]
 # "No such head" is loud: NumPy stops with an IndexError. But where G is larger than H/G, as in H 32, G 8, this mistake
-# is silent too: half of the key heads are never read. Dealing in turn is always silent, and shows only with 1 < G < H.
-# So test with such a G, *and* with G other than H/G.
+# is silent too: half of the key heads are never read. Dealing in turn never raises an error, and is wrong only with
+# 1 < G < H. So test with such a G, *and* with G other than H/G.
 
 # %% [markdown]
 # ## Questions
@@ -525,7 +532,7 @@ for heads, groups in ((8, 8), (8, 1), (4, 2), (64, 8), (32, 4), (8, 2), (32, 8))
 #
 # ## Exercises
 #
-# Fill in each function; `check` runs it on several inputs, and says what a wrong answer looks like.
+# Fill in each function; `check` runs it on several inputs.
 #
 # ### 1. How many at the same time?
 #

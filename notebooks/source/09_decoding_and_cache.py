@@ -106,31 +106,31 @@ def last_row(name, x):                                    # a tap: logits for th
     return x[-1:] if name == "norm" else x
 
 
-cached, without = np.full((5, T), np.inf), np.full((5, T), np.inf)
-for again in range(5):                                    # the fastest of five runs
+cached, without = np.full((3, T), np.inf), np.full((3, T), np.inf)
+for again in range(3):                                    # the fastest of three runs
     cache = nl.new_cache(weights, config, T)
     for n in range(1, T + 1):
         start = time.perf_counter()
         nl.forward(story[n - 1:n], weights, config, cache)
         cached[again, n - 1] = time.perf_counter() - start
-        if n % 12 == 1:                                   # every twelfth is enough to see it
+        if n % 20 == 1:                                   # one in twenty is enough to see it
             start = time.perf_counter()
             nl.forward(story[:n], weights, config, tap=last_row)
             without[again, n - 1] = time.perf_counter() - start
-cached, without = 1000 * cached.min(axis=0), 1000 * without.min(axis=0)[::12]
+cached, without = 1000 * cached.min(axis=0), 1000 * without.min(axis=0)[::20]
 figure, ax = figures.new(2.7)
-ax.plot(range(1, T + 1, 12), without, "o-", markersize=4)
+ax.plot(range(1, T + 1, 20), without, "o-", markersize=4)
 ax.plot(range(1, T + 1), cached)
 ax.set(xlabel="tokens so far", ylabel="milliseconds for the next", ylim=(0, None))
-ax.legend(["without a cache (every twelfth token)", "with a cache"])
+ax.legend(["without a cache (one token in twenty)", "with a cache"])
 figures.show(figure, "Without a cache, the time for one token grows with all that stands before "
                      "it; with one, it hardly grows.")
 print(f"the mean token takes {without.mean() / cached.mean():.0f} times as long without a cache")
 
 # %% [markdown]
 # **Explain.** Without a cache each token costs as much as a prompt of all tokens so far. With it, what grows is only
-# attention's own part: one query, S keys. (Jumps, elsewhere in each run, are other work on the machine.) But a
-# hundredth of the FLOPs takes far more than a hundredth of the time: see *Why decoding is slow*, below.
+# attention's own part: one query, S keys. But a hundredth of the FLOPs takes far more than a hundredth of the time: see
+# *Why decoding is slow*, below.
 #
 # ## The loop that generates
 #
@@ -181,7 +181,7 @@ print(f"{len(cache)} layers, keys of one {cache[0].k.shape}, values {cache[0].v.
 for part in (story[:20], story[20:21], story[21:22]):
     logits = nl.forward(part, weights, config, cache)
     print(f"{len(part):2} tokens in, logits {logits.shape}, the cache holds {cache[0].length}")
-per_token = sum(c.k.nbytes + c.v.nbytes for c in cache) // 64
+per_token = sum(c.k.nbytes + c.v.nbytes for c in cache) // 64                # V too: by chance
 print(f"bytes per token: {per_token:,}; 2·L·G·d·4 = "
       f"{2 * config.n_layers * config.n_kv_heads * config.head_dim * 4:,}")
 c = nl.PRESETS["llama-2-7b"]
@@ -199,13 +199,13 @@ print(f"7B in float16: {each:,} bytes per token, {4096 * each / 1e9:.1f} GB for 
 # In float64 a number is rounded after $52$ binary digits, in float32 after $23$: the errors of rounding are 500 million
 # times smaller.
 #
-# **Predict.** We feed the story in pieces of 1, 7 and 64 tokens, and all at once. Are the logits the same? To the bit?
+# **Predict.** We feed the story in pieces of 1 and 64 tokens, and all at once. Are the logits the same? To the bit?
 # And does that change in float64?
 
 # %%
 for label, precision, bound in (("float32", weights, 1e-4), ("float64", exact, 1e-12)):
     whole = nl.forward(story, precision, config)          # (T, V), without a cache
-    for size in (1, 7, 64, T):
+    for size in (1, 64, T):
         cache = nl.new_cache(precision, config, T)
         pieces = [story[i:i + size] for i in range(0, T, size)]
         logits = np.concatenate([nl.forward(piece, precision, config, cache) for piece in pieces])
@@ -286,10 +286,10 @@ for label, mask in masks.items():
 nl.causal_mask = right                                    # put back
 
 # %% [markdown]
-# **Explain.** In the first piece T = S, and the triangle is right. From the second on, row i of a piece sees the first
-# i + 1 tokens of the story, and neither its own token nor those just before it. No mask at all shows each token those
-# that follow it in its piece, the answer among them (but for the last). A model that was trained to look back does not
-# profit on the whole: the loss rises, in the first piece too.
+# **Explain.** In the first piece T = S, and the triangle is right. From the second on, attention shows row i of a piece
+# only the first i + 1 tokens of the story, neither its own (which it has only in its row) nor those just before it. No
+# mask at all shows each token those that follow it in its piece, the answer among them (but for the last). A model that
+# was trained to look back does not profit on the whole: the loss rises, in the first piece too.
 #
 # ## Why decoding is slow
 #
@@ -315,15 +315,15 @@ def seconds(step):
     return time.perf_counter() - start
 
 
-def fastest(step, repeat=15):
+def fastest(step, repeat=9):
     return min(seconds(step) for _ in range(repeat))
 
 
 rng = np.random.default_rng(0)
-square = rng.standard_normal((1500, 1500), dtype=np.float32)
-tall = rng.standard_normal((8000, 8000), dtype=np.float32)                   # 256 MB
-row = rng.standard_normal((1, 8000), dtype=np.float32)
-peak = 2 * 1500**3 / fastest(lambda: square @ square)
+square = rng.standard_normal((1200, 1200), dtype=np.float32)
+tall = np.ones((8000, 8000), np.float32)                  # 256 MB
+row = np.ones((1, 8000), np.float32)
+peak = 2 * 1200**3 / fastest(lambda: square @ square)
 bandwidth = tall.nbytes / min(fastest(lambda: row @ tall), fastest(lambda: tall.max()))
 busy = time.process_time()                                # seconds of all cores together
 elapsed = seconds(lambda: square @ square)
@@ -338,7 +338,8 @@ print(f"both allow the same at {peak / bandwidth:.1f} FLOPs per byte, about "
 #
 # **Predict.** A step takes longer than its limits allow. We time it, its products with weights alone, and a model of
 # the same layers and heads with next to no width. That one's products cost next to nothing, but it makes the same calls
-# and the same (H, T, S) scores: its time is most of the rest. Do products or rest take more of a single row? Of 500?
+# and as many scores, (H, T, S): its time is most of the rest (*forward* less *products*). Do products or rest take more
+# of a single row? Of 500?
 
 # %% tags=["timing"]
 small = {config.dim: 16, config.n_kv_heads * config.head_dim: 4, config.hidden_dim: 16,
@@ -362,13 +363,13 @@ weight_bytes = sum(w.nbytes for w in matrices)            # what a step reads
 print(f"the weights that each step reads: {weight_bytes / 1e6:.1f} MB; the scores of 500 rows: "
       f"{config.n_layers * config.n_heads * 500 * 500 * 4 / 1e6:.0f} MB")
 print("milliseconds          allowed by                     measured")
-print("   rows     memory   arithmetic     forward   for each row   products   no width")
+print("   rows     memory   arithmetic     forward   for each row   products   the rest   no width")
 rates = {"products": {}, "forward": {}}
 for rows in (1, 2, 4, 8, 16, 64, 500):
     ids = (story * 3)[:rows]
     inputs = {n: np.ones((rows, n), np.float32) for n in (config.dim, config.hidden_dim)}
     best = np.full(3, np.inf)
-    for _ in range(max(7, 100 // rows)):                  # in turn: other work meets all three
+    for _ in range(max(3, 30 // rows)):                   # in turn: other work meets all three
         again = [seconds(lambda: nl.forward(ids, weights, config)),
                  seconds(lambda: [inputs[len(w)] @ w for w in matrices]),
                  seconds(lambda: nl.forward([1] * rows, narrow, layout))]
@@ -377,28 +378,32 @@ for rows in (1, 2, 4, 8, 16, 64, 500):
     reading = 1000 * weight_bytes / bandwidth
     work = flops(rows, 0, rows)                           # S = 0: without the scores, as *products*
     print(f"{rows:7} {reading:10.1f} {1000 * work / peak:12.1f} {whole:11.1f} "
-          f"{whole / rows:14.2f} {products:10.1f} {no_width:10.1f}")
+          f"{whole / rows:14.2f} {products:10.1f} {whole - products:11.1f} {no_width:10.1f}")
     rates["products"][rows] = work / weight_bytes, work / best[1]
     rates["forward"][rows] = work / weight_bytes, work / best[0]
 figures.show(figures.roofline(peak, bandwidth, rates),
-             "The same times as FLOPs of the products per second, under the roof: products are "
-             "furthest below it near its bend, and at 500 rows forward falls behind them.")
+             "The same times as FLOPs of the products per second, under the roof (dotted: its "
+             "bend). Products are furthest below it near the bend; forward is always below them, "
+             "and at 500 rows it falls further behind.")
 
 # %% [markdown]
-# **Explain.** The products take more of a single row; at 500 rows the rest takes more. In the figure, the products of
-# one row, which wait for memory, lie near the roof, and so do those of hundreds, which wait for arithmetic. By the
-# slope, 4 rows should take as long as 1. Here even 2 take much longer: NumPy has another routine for a single row.
-# (20 MB of weights may stay in a processor's own fast memory; then a point can lie above the slope.) The rest of a
-# single row is some 250 to 300 calls of NumPy, each with a price however small its arrays are. (With more rows
-# *forward* takes more than the last two columns together: both lack scores and mix, norms, SiLU and additions at full
-# width.) Each limit asks for another remedy:
+# **Explain.** The products take more of a single row; at 500 the rest takes as much or more, most of it *no width*. In
+# the figure, the products of one row, where memory is the tighter limit, and those of 500, where arithmetic is, come
+# within about a factor of two of the roof; between them the gap is widest. By the slope, 4 rows should take as long as
+# 1. Here even 2 take much longer: NumPy has another routine for a single row (why that for several is slower, we have
+# not measured). Weights that stay in a processor's own fast memory can lift a point above the slope. The rest of a
+# single row is hundreds of calls of NumPy, each with a price however small the arrays. (With many rows the rest is more
+# than *no width*, which makes its scores from 2 numbers per head, not 32, and has narrow norms, SiLU and additions.)
+# Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores of all layers are
-#   48 MB, more than twice the weights, and its passes over them take about as long as the products, or longer.
-#   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory.
+# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores are 8 MB in each layer,
+#   48 MB over all six, more than twice the weights, and its passes over them take about as long as the products, or
+#   longer.
+#   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory: that saves
+#   traffic, not exponentials.
 # - *Calls*: make fewer; a compiler joins several in one.
 #
 # So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: each of many rows
@@ -407,16 +412,14 @@ figures.show(figures.roofline(peak, bandwidth, rates),
 # ## How fast can 7B decode?
 #
 # With one sequence, each token needs all weights once, but for the embedding, of which it reads one row. The memory
-# bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names this as what makes
-# decoding slow. Calls hardly count here, as the second line shows.
+# bandwidth divided by their size bounds the tokens per second. The GQA paper (section 1) names the loading of the
+# weights, and of all keys and values, at each step as what makes decoding slow.
 
 # %%
 counts = nl.parameter_counts(nl.PRESETS["llama-2-7b"])
 parameters = sum(counts.values()) - counts["embedding"]
 print(f"7B in float16: {2 * sum(counts.values()) / 1e9:.1f} GB, "
       f"of which a token reads {2 * parameters / 1e9:.1f}")
-print(f"a step of 7B reads {4 * parameters / weight_bytes:.0f} times as many weights as one of "
-      f"ours, in 32 layers instead of {config.n_layers}")
 print("memory that reads, in GB/s:       50      100     1000")
 for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     size = parameters * width / 1e9
@@ -424,8 +427,12 @@ for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
 # %% [markdown]
-# **Explain.** A *batch* decodes many sequences at once: weights that are read once serve them all, as they serve the
-# rows of a prompt, until arithmetic is the limit. But the cache is read for each sequence separately.
+# **Explain.** Calls hardly count at 50 GB/s: 32 layers for our 6 make about five times as many, a few milliseconds
+# beside $13.2 / 50$ s $= 264$ ms for reading (float16). At 1000 GB/s and 4 bits reading takes $3.3$ ms, and they would
+# count again.
+#
+# A *batch* decodes many sequences at once: weights read once serve all, like the rows of a prompt, until arithmetic is
+# the limit. But the cache is read for each sequence separately: a batch does not raise the intensity of attention.
 #
 # **Predict.** In float16 the weights of 7B take 13.2 GB, and one cache of 4,096 tokens 2.1 GB. With how many full
 # caches does a step read as much cache as weights? Is it more or fewer for 70B, with 8 key heads for 64 query heads?
@@ -456,7 +463,7 @@ print(f"a product in float16 takes {slower:.0f} times as long as in float32")
 
 # %% [markdown]
 # float16 it could, but slowly: NumPy hands float32 to a fast library, and multiplies float16 in a plain loop. bfloat16,
-# as in our file, is no type of NumPy's own (the package `ml_dtypes` adds its name). So `nl.load(folder, lazy=True)`
+# as in our file, is no type of NumPy's own (the package `ml_dtypes` adds it). So `nl.load(folder, lazy=True)`
 # leaves the matrices in their file, and puts a `LazyMatrix` in place of each array. Its `x @ w` takes a block of rows
 # of the file, widens it to float32, multiplies, and forgets it.
 #
@@ -511,9 +518,9 @@ except nl.InputError as error:
 
 # %% [markdown]
 # **Explain.** One more than there is room for: 505 and 7 fill the context, and the eighth is drawn from the last
-# logits, but goes through the model no more. `generate` just ends early: count what it gave. A port may stop so, or
-# read the last part of the text again as a new prompt, at positions from 0, and say so. To write over the oldest tokens
-# gives other numbers than the model's.
+# logits, but goes through the model no more. `generate` just ends early: count what it gave. Another program may stop
+# so, or read the last part of the text again as a new prompt, at positions from 0, and say so. To overwrite the oldest
+# tokens in the cache is not the same: the keys and values kept were computed while those tokens were still seen.
 #
 # ## In the wild
 #
@@ -552,14 +559,14 @@ except nl.InputError as error:
 #
 # Whether all weights were read for each token. $100 / 10 = 10$ tokens per second is the bound if they are. More is
 # possible only with fewer bytes (fewer bits for each weight, or part of the weights left out), with several tokens for
-# one reading (a batch, or guessed tokens that are checked together, exercise 3), or if weights stay in a faster memory.
+# one reading (guessed tokens that are checked together, exercise 3; or were the tokens of a whole batch counted?), or
+# if weights stay in a faster memory.
 #
 # </details>
 #
 # ## Exercises
 #
-# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
-# gives a hint.
+# `check(name)` runs your function on several inputs; `check(name, hint=1)` gives a hint.
 #
 # ### 1. The bound for a batch
 #
