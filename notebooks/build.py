@@ -462,7 +462,8 @@ URLS = {"reveal_url_prefix": "shared/reveal", "require_js_url": "shared/requirej
 PAGE = """{% extends 'index.html.j2' %}
 {% block html_head_js_mathjax %}<script type="text/x-mathjax-config">
 MathJax.Hub.Config({"HTML-CSS": {fonts: ["STIX-Web"]}});</script>{{ super() }}
-<style>.reveal h1, .reveal h2, .reveal h3 { text-transform: none; }</style>{% endblock %}
+<style>.reveal.reveal :is(h1, h2, h3) { text-transform: none; }
+.reveal.reveal .jp-OutputArea-output pre { font-size: 14px; width: 100%; }</style>{% endblock %}
 {% block data_png scoped %}<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
      width="{{ output | get_metadata('width', 'image/png') }}"
      alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}">{% endblock %}"""
