@@ -522,8 +522,8 @@ for label, ids in texts.items():
 # (What they *write* we did not measure: "park" is a guess.)
 #
 # In percent, the sink fades with length: in 17 tokens of one story, 48 and all, the strongest head gives `<s>` 96, 54
-# and 15 %. But even weight falls as well (10, 5, 1.8 %), and each time it is eight to ten times that. So compare texts
-# of one length, or count in even weights.
+# and 15 %. But even weight falls as well (10, 5, 1.8 %), and each time the head gives eight to ten times that. So
+# compare texts of one length, or count in even weights.
 #
 # ## Does this model copy?
 #
@@ -576,7 +576,7 @@ for _ in range(6):
     said_twice.append(scores_of(ids, n))
     shuffled.append(scores_of(np.concatenate([ids[:n + 1], rng.permutation(half)]), n)[1])
     halves.append(half.tolist())
-for _ in range(18):                                       # for the cost, some more
+for _ in range(12):                                       # for the cost, some more
     halves.append(rng.choice(pieces, n, replace=False).tolist())
 one_back, n_back = np.mean(said_twice, axis=0)
 if_shuffled = np.mean(shuffled, axis=0)
@@ -620,12 +620,11 @@ figures.show(figure, "Two scores for every head on random tokens said twice. Loo
 # %% [markdown]
 # **Explain.** None of any strength. The pencil's head scores 0.25, the best of the model's 0.07 (head 7 of layer 4;
 # shuffled 0.02). The 3 was our choice: with 1.5 the pencil's head would score 0.07 too. What decides is the cost. Said
-# twice, random tokens cost 12.37, after other ones 12.66. (More than to guess evenly, ln V = 8.0: the model is sure,
-# and wrong.) But after the same ones *shuffled* they cost 12.41: most of the saving comes from *which* tokens stood
-# there. Their order, which a copier needs, saves 0.03, with a standard error of 0.02: hardly more than luck. Yet
-# without head 7 of layer 4 the same halves save 0.03 less (0.01): a trace of copying, by this head. On the model's own
-# stories the order saves 0.05 of 2.30, an upper bound: shuffling breaks a story in other ways too. A good copier would
-# come near 0.
+# twice, random tokens cost 12.44, after other ones 12.73. (More than to guess evenly, ln V = 8.0: the model is sure,
+# and wrong.) But after the same ones *shuffled* they cost 12.45: nearly all of the saving comes from *which* tokens
+# stood there. Their order, which a copier needs, saves 0.01, less than its standard error, 0.03. Yet without head 7 of
+# layer 4 the same halves save 0.03 less (0.01): a trace of copying, by this head. On the model's own stories the order
+# saves 0.05 of 2.30, an upper bound: shuffling breaks a story in other ways too. A good copier would come near 0.
 #
 # Several heads look one token back. That is not yet the first of the two steps: such a head must also *write* which
 # token it saw, which we did not measure.
