@@ -89,9 +89,9 @@ def read(rows):                                           # normed rows (T, D) -
     return nl.cross_entropy(logits[:-1], story[1:])
 
 # %% [markdown]
-# A fitted map is called a *probe*, and it needs a control: does the row know it, or has the map learned it? So we fit
-# one more map, on *random* rows, one for each token of the vocabulary. Like the embedding, they say which token stands
-# here, but hold nothing that the model has learned.
+# A fitted reader of inner rows is called a *probe* (one that guesses the final row, a *tuned lens*). It needs a
+# control: does the row know it, or has the map learned it? So we fit one more map, on *random* rows, one for each token
+# of the vocabulary. Like the embedding, they say which token stands here, but hold nothing that the model has learned.
 #
 # **Predict.** 161 tokens of our story stand in the six stories too. There the lens on the embedding costs 9.4 nats per
 # token; the mean final row, the same for all, 6.4; the map on the embedding 4.1. And the map on random rows: about 6.4
@@ -136,12 +136,14 @@ for places, label in ((known, "in the stories"), (~known, "others")):
 # %% [markdown]
 # **Explain.** 4.1 again. The map has learned from the six stories what the model tends to say after each token, and the
 # model has still to do this work: at these tokens the embedding offers the map nothing that a random row does not. (At
-# the other 66, which the map never met, it does offer some, 6.49 against 8.07; but the mean row, 5.65, beats both.)
+# the other 66, `<s>` among them, which the map never met, both do harm: the mean row costs 5.65, the map on the
+# embedding 6.49, on random rows 8.07.)
 #
-# The lens lacks more than a constant: that saves it 2.5 nats on the embedding, but only 0.1 to 0.2 after layers 0 to 4,
-# and at the other tokens nothing from layer 1 on.
+# A constant is not the lens's trouble, except on the embedding, where it saves 2.5 nats; after layers 0 to 4 it saves
+# only 0.1 to 0.2, and at the other tokens from layer 1 on nothing. Whether the lens lacks more, only the map beside its
+# control can say.
 #
-# So each reader has its trap. The map says too much: after layer 0 it costs 3.96, the lens 4.81, but the map on random
+# But each reader has its trap. The map says too much: after layer 0 it costs 3.96, the lens 4.81, but the map on random
 # rows also only 4.05. The lens says too little: after layer 2 it is hardly below that control, while the map is well
 # below it, so more than the present token can be read there. But only at the tokens that the map has met: at the others
 # the lens is the better reader after every layer from 1 on. Neither number is what the row "knows". (After layer 5,
@@ -275,9 +277,9 @@ print(f"{who:20} {gap[who]:+8.2f} {effect[who]:+10.2f}")
 
 # %% [markdown]
 # **Explain.** About equal. Head 3 of layer 3 has $1.18 / 0.73 = 1.6$ times its share, head 2 of layer 4 three quarters:
-# later steps and the other size of the row make such gaps. None of the other 48 has an effect over 0.30. That is one
-# pair of prompts, one difference and the last token, and no rule: a part that many later steps build on can have many
-# times its share, or nearly nothing where a later step makes good the loss.
+# later steps and the other size of the row make such gaps. None of the other 48 heads and steps has an effect over
+# 0.30. That is one pair of prompts, one difference and the last token, and no rule: a part that many later steps build
+# on can have many times its share, or nearly nothing where a later step makes good the loss.
 #
 # ### Where a head got it from
 #
@@ -344,10 +346,12 @@ labels = {noun: f"{noun} ({own[noun]:+.1f})" for noun in nouns}
 figure, ax = figures.new(4)
 figures.bars(ax, {labels[noun]: into_queen[noun] for noun in nouns}, "+.2f",
              marked=[labels[noun] for noun in nouns[6:10]])
+for bar in ax.patches[10:]:
+    bar.set_facecolor(figures.SKY)
 ax.axvline(0, color=figures.BLACK, linewidth=0.8)
 ax.set(title="into the queen's run", xlim=(-1, 5), xlabel="change of he minus she")
-figures.show(figure, "What two heads say, taken from prompts with other nouns: he-nouns above, "
-                     "nouns that may be either or neither hatched, she-nouns below; queen itself "
+figures.show(figure, "What two heads say, taken from prompts with other nouns: he-nouns dark, "
+                     "nouns that may be either or neither hatched, she-nouns light; queen itself "
                      "must be 0. In brackets: he minus she in the noun's own run. "
                      "Compare prince with king, and princess with queen.")
 
@@ -368,7 +372,7 @@ print("of all logits, the king's heads move most:")
 print("  ", ", ".join(f"{tokenizer.decode([int(i)])} {change_of[i]:+.1f}" for i in top))
 print("length of the change in what the two heads write:")
 lengths = {}
-for noun in ("king", "prince", "castle", "child", "witch", "woman", "princess"):
+for noun in ("king", "castle", *nouns[11:]):              # and the she-nouns
     change = carried(f"The {noun} was so angry that") - carried("The queen was so angry that")
     first, second = rows_of_wo(3)[[1, 3]]                 # each (d, D)
     lengths[noun] = np.linalg.norm(change[0] @ first + change[1] @ second)
@@ -376,13 +380,12 @@ print("  ", ", ".join(f"{noun} {length:.1f}" for noun, length in lengths.items()
 
 # %% [markdown]
 # **Explain.** Row 2. The queen's own run has *he* minus *she* at $-2.2$; every he-noun moves it by more than 3, so to
-# *he*, and *prince* more than *king* itself. She-nouns do next to nothing, but for *witch*. (Weak evidence against
-# row 3: they change what the heads write less than half as much as *king*. But *castle* changes it nearly as much, and
-# moves the answer half as far.) *Bird* moves it as much as *father* does, and the model itself says *he* after it.
-# *Fox*, *castle* and *child* lie between, in the order of their own *he* minus *she*. *Child*, whose own *he* minus
-# *she* is nearest to 0, still moves it by more than 1: so a good part of the king's effect may be that *she* is gone,
-# and only the rest that *he* came. In the child's run both show: the king's heads add 2.6, the queen's take 1.9. Other
-# prompts with a king do about as well (3.8 and 3.4), those with a queen next to nothing.
+# *he*, and *prince* more than *king* itself. She-nouns do next to nothing, but for *witch*. (That alone does not refute
+# row 3: they also change what the heads write less than half as much as *king*. But *castle* changes it nearly as much,
+# 16.2 against 16.9, and moves the answer half as far.) *Bird* moves it as much as *father* does, and the model itself
+# says *he* after it. *Fox*, *castle* and *child* lie between, in the order of their own *he* minus *she*. In the run of
+# *child*, where that is nearest to 0, the king's heads add 2.6 and the queen's take 1.9: so a good part of the king's
+# effect may be that *she* is gone, and only the rest that *he* came.
 #
 # But this measure sees only *he* and *she*. Of all V logits, *his*, *herself*, *himself*, *He* move most, so it is the
 # *gender of pronouns* more than the word *he*. This is what these heads *change in the answer*; that they carry nothing
@@ -453,7 +456,9 @@ print(f"of {len(steps)} steps, zero costs more than the mean in {np.sum(lost[1] 
 # **Explain.** Something between, nearer to zero, and in layer 5 more than zero. Zero costs $4.74 - 4.27 = 0.47$ more
 # than the mean in layer 0 and $0.94 - 0.67 = 0.27$ more in layers 1 to 4, the control $0.30$ and $0.24$ more. And zero
 # costs more than each of the fifteen in one step only; luck would give about one. So most of the gap is what another
-# shift as long costs too; that later steps miss *this* constant does not show.
+# shift as long costs too; that later steps miss *this* constant does not show. (In three steps zero costs no more than
+# the mean: no gap to explain. Our mean is that of the six stories, not of this text, and any other row also changes the
+# size that the next norm divides by.)
 #
 # ## Where heads park their weight
 #
@@ -462,8 +467,9 @@ print(f"of {len(steps)} steps, zero costs more than the mean in {np.sum(lost[1] 
 # same heads in every text? And what draws the weight, the first *place* or the *token* `<s>`?
 #
 # So each text runs with `<s>` in front, without, and with `<s>` only as the eighth token; and as controls with the end
-# token `</s>` there, or the word *king*. A head's weight on a place is the mean over tokens at least four later:
-# nearer ones may look there because it is near.
+# token `</s>` there, or the word *king*. A head's weight on a place is the mean over tokens at least four later: nearer
+# ones may look there because it is near. Token number t sees t tokens, so looking everywhere alike gives the mean of
+# $1/t$, *even weight*. We count the heads that give more than five times that.
 #
 # **Predict.** Without `<s>`, will the first word become the sink? And will `<s>` in the middle get as much from later
 # tokens as in front, half or next to nothing?
@@ -486,30 +492,38 @@ def weight_on(place, tokens):                             # (L, H): mean of the 
                      for i in range(config.n_layers)])
 
 
+def even_weight(place, tokens):                           # of a head that looks everywhere alike
+    return np.mean(1 / np.arange(place + 5, len(tokens) + 1))
+
+
 KING_WORD, = tokenizer.encode("king", bos=False)
-print("            heads with more than 30 % on      the most that any head gives to")
-print("            <s> in  first  in the middle    <s> in front      first  in the middle")
-print("         T   front   word  <s> </s> king    (layer, head)      word   <s>  </s>  king")
+print("                  heads over 5 x even weight on   the most that any head gives to")
+print("           even   <s> in  first  in the middle    <s> in front      first  in the middle")
+print("         T weight  front   word  <s> </s> king    (layer, head)      word   <s>  </s>  king")
 for label, ids in texts.items():
-    maps = [weight_on(0, ids), weight_on(0, ids[1:])]
-    for token in (tokenizer.bos, tokenizer.eos, KING_WORD):                   # at place 7
-        maps.append(weight_on(7, ids[1:8] + [token] + ids[8:]))
-    counts = "{:5} {:6} {:5} {:4} {:4}".format(*(np.sum(weight > 0.3) for weight in maps))
+    runs = [(0, ids), (0, ids[1:])]                       # (place, tokens)
+    for token in (tokenizer.bos, tokenizer.eos, KING_WORD):
+        runs.append((7, ids[1:8] + [token] + ids[8:]))
+    maps = [weight_on(*run) for run in runs]
+    counts = [np.sum(weight > 5 * even_weight(*run)) for weight, run in zip(maps, runs)]
     most = "{:10.0%} ({}, {}) {:9.0%} {:5.0%} {:5.0%} {:5.0%}".format(
         maps[0].max(), *divmod(int(maps[0].argmax()), config.n_heads),
         *(weight.max() for weight in maps[1:]))
-    print(f"{label:9} {len(ids):3}{counts}{most}")
+    print(f"{label:9} {len(ids):3} {even_weight(0, ids):6.1%} "
+          + "{:5} {:6} {:5} {:4} {:4}".format(*counts) + most)
 
 # %% [markdown]
-# **Explain.** It is not the place. With `<s>` only in the middle, nearly as many heads give it more than 30 %, and the
-# most is what it was in front, within 6 points; without `<s>`, no head gives the first word more than 35 %.
-# But `<s>` is not the only token that draws: in its place `</s>` draws more heads in five texts of seven, and in each
-# text one gives it at least 51 %. *King*, an ordinary word out of place, draws 0 to 3, with 54 % at most; in the
-# speech `<s>` draws no more than *king* does. Nor are they the same heads: the strongest is head 5 of layer 5 in four
-# texts, head 7 of layer 5 in one, head 7 of layer 1 in two. (What they *write* we did not measure: "park" is a guess.)
+# **Explain.** It is not the place. With `<s>` only in the middle, no fewer heads give it more than five times even
+# weight (which is smaller there), and in percent the most is what it was in front, within 7 points; without `<s>`, no
+# head gives the first word more than 35 %. But `<s>` is not the only token that draws: in its place `</s>` draws more
+# heads in five texts of seven, and in each text one gives it at least 51 %. *King*, an ordinary word out of place,
+# draws 0 to 2, with 54 % at most; in the speech one gives it 36 %, more than any gives `<s>` there. Nor are they the
+# same heads: the strongest is head 5 of layer 5 in four texts, head 7 of layer 5 in one, head 7 of layer 1 in two.
+# (What they *write* we did not measure: "park" is a guess.)
 #
-# And length counts: of one story, the first 17 tokens show 7 such heads, 48 tokens 3, the whole story none. So compare
-# texts of one length, and of more than one kind.
+# In percent, the sink fades with length: in 17 tokens of one story, 48 and all, the strongest head gives `<s>` 96, 54
+# and 15 %. But even weight falls as well (10, 5, 1.8 %), and each time the head gives eight to ten times that. So
+# compare texts of one length, or count in even weights.
 #
 # ## Does this model copy?
 #
@@ -530,7 +544,8 @@ for label, ids in texts.items():
 # Each head gets two scores: its mean weight one token back; and, in n random tokens said twice, n − 1 tokens back (in
 # `A B C A B C`, with n = 3, the second A looks at the first B, two back). Two controls: what the pencil's head would
 # score among so many more tokens; and what each head gives the same places when the second half is *shuffled*. The
-# second half's cost has two as well: after another first half, and after its own tokens shuffled.
+# second half's cost has two as well: after another first half, and after its own tokens shuffled. Last, we silence the
+# best head.
 #
 # **Predict.** How many of the 48 heads will score like an induction head: none, one or five? And how much of the second
 # half's cost will the first one save: hardly any, half or nearly all?
@@ -548,9 +563,10 @@ def scores_of(ids, n):
     return [probs[..., asks, asks - back].mean(axis=-1) for back in (1, n - 1)]
 
 
-def nats(first, half):                                    # mean of a half but its first token
+def nats(first, half, tap):                               # mean of a half but its first token
     ids = [tokenizer.bos, *first, *half]
-    return nl.cross_entropy(nl.forward(ids, weights, config)[:-1], ids[1:])[1 - len(half):].mean()
+    logits = nl.forward(ids, weights, config, tap=tap)
+    return nl.cross_entropy(logits[:-1], ids[1:])[1 - len(half):].mean()
 
 
 said_twice, shuffled, halves = [], [], []                 # of 6 tries
@@ -560,6 +576,8 @@ for _ in range(6):
     said_twice.append(scores_of(ids, n))
     shuffled.append(scores_of(np.concatenate([ids[:n + 1], rng.permutation(half)]), n)[1])
     halves.append(half.tolist())
+for _ in range(12):                                       # for the cost, some more
+    halves.append(rng.choice(pieces, n, replace=False).tolist())
 one_back, n_back = np.mean(said_twice, axis=0)
 if_shuffled = np.mean(shuffled, axis=0)
 best = np.unravel_index(n_back.argmax(), n_back.shape)
@@ -568,14 +586,27 @@ print(f"induction score: the pencil's head {np.mean(np.exp(3) / (np.exp(3) + oth
       f"with 1.5 for 3 {np.mean(np.exp(1.5) / (np.exp(1.5) + others)):.2f};")
 print(f"the model's best {n_back[best]:.2f} (layer {best[0]} head {best[1]}), "
       f"the same with a shuffled half {if_shuffled[best]:.2f}, any {if_shuffled.max():.2f}")
-parts = [tokens[5:65] for tokens in told]
-on_stories = [scores_of([tokenizer.bos, *part, *part], 60)[1] for part in parts]
-print(f"on its own stories said twice, the best {np.mean(on_stories, axis=0).max():.2f}")
-print("nats per token      first half   second half: said twice   after shuffled   after another")
-for label, texts in (("random tokens", halves), ("its own stories", parts)):
-    costs = [[nats(first, half) for first in ([], half, rng.permutation(half), other)]
-             for half, other in zip(texts, texts[1:] + texts[:1])]
-    print("{:15}{:15.2f}{:26.2f}{:17.2f}{:16.2f}".format(label, *np.mean(costs, axis=0)))
+stories = [tokens[5:65] for tokens in told]
+silent = put(f"layers.{best[0]}.attn.heads", best[1], 0)
+
+
+def with_error(x):                                        # mean (standard error)
+    return f"{x.mean():.2f} ({x.std(ddof=1) / np.sqrt(len(x)):.2f})"
+
+
+print("nats per token of        after    after itself   after    order saves")
+print("the second half          another  shuffled       itself   (standard error)")
+saved = []
+for label, texts, tap in (("random tokens", halves, nl.ignore),
+                          ("  best head silenced", halves, silent),
+                          ("its own stories", stories, nl.ignore)):
+    rng = np.random.default_rng(1)                        # the same shuffles for each tap
+    costs = np.array([[nats(first, half, tap) for first in (other, rng.permutation(half), half)]
+                      for half, other in zip(texts, texts[1:] + texts[:1])])
+    saved.append(costs[:, 1] - costs[:, 2])
+    print("{:24}{:6.2f}{:10.2f}{:14.2f}".format(label, *costs.mean(axis=0))
+          + f"      {with_error(saved[-1])}")
+print(f"first row minus second, half by half: {with_error(saved[0] - saved[1])}")
 
 # %%
 figure, axes = figures.new(2.8, columns=2)
@@ -589,10 +620,11 @@ figures.show(figure, "Two scores for every head on random tokens said twice. Loo
 # %% [markdown]
 # **Explain.** None of any strength. The pencil's head scores 0.25, the best of the model's 0.07 (head 7 of layer 4;
 # shuffled 0.02). The 3 was our choice: with 1.5 the pencil's head would score 0.07 too. What decides is the cost. Said
-# twice, random tokens cost 12.38, after other ones 12.72. (More than to guess evenly, ln V = 8.0: the model is sure,
-# and wrong.) But after the same ones *shuffled* they cost 12.43: most of the saving comes from *which* tokens stood
-# there. Their order, which a copier needs, saves 0.05; on the model's own stories 0.09 of 2.34. A good copier
-# would come near 0.
+# twice, random tokens cost 12.44, after other ones 12.73. (More than to guess evenly, ln V = 8.0: the model is sure,
+# and wrong.) But after the same ones *shuffled* they cost 12.45: nearly all of the saving comes from *which* tokens
+# stood there. Their order, which a copier needs, saves 0.01, less than its standard error, 0.03. Yet without head 7 of
+# layer 4 the same halves save 0.03 less (0.01): a trace of copying, by this head. On the model's own stories the order
+# saves 0.05 of 2.30, an upper bound: shuffling breaks a story in other ways too. A good copier would come near 0.
 #
 # Several heads look one token back. That is not yet the first of the two steps: such a head must also *write* which
 # token it saw, which we did not measure.
@@ -809,4 +841,4 @@ def induction_score(probs, ids):
 # 2. A logit splits exactly into embedding, heads and feed-forward steps; a share is no proof of an effect.
 # 3. Counter-prompts say what a value changes: from two heads, the answer takes the pronoun's gender, not the noun.
 # 4. Zero takes away knowledge and a constant, the mean only knowledge: to ask what a step *knows*, take the mean.
-# 5. What large models do is a question to yours: here, `<s>` is a sink in most short texts; hardly anything is copied.
+# 5. What large models do is a question to yours: here `<s>` draws, not the first place, and hardly anything is copied.
