@@ -18,7 +18,7 @@
 # | **The question** | Why is every row brought to one size before it is worked on, and how? |
 # | **You will be able to** | compute RMSNorm by hand; say what it leaves out of LayerNorm; explain why Llama normalises *before* each step, and show what breaks when a trained model loses it |
 # | **It assumes** | lesson [00](00_start_here.ipynb); the mean and the square root |
-# | **Minutes** | 80 |
+# | **Minutes** | 90 |
 #
 # T tokens, D model width, L layers.
 
@@ -215,7 +215,8 @@ print(f"a random direction taken away instead: {min(costs):+.3f} to {max(costs):
 # ## The small number under the root: eps
 #
 # Llama 1 used $\epsilon = 10^{-6}$ at 7B, 13B and 33B, but $10^{-5}$ at 65B; Llama 2 and this model use $10^{-5}$. It
-# is added to the *mean square* of a row, so it matters most where that is smallest: in the embedding.
+# is added to the *mean square* of a row, so it matters most where that is smallest: in the two rows that layer 0 reads,
+# the embedding and, hardly larger, the row after its attention (first figure).
 #
 # **Predict.** The embedding has the size 0.08; square it. At which eps does the loss first rise by more than 0.1 nats:
 # at $10^{-4}$, $10^{-3}$ or $10^{-2}$?
@@ -223,14 +224,15 @@ print(f"a random direction taken away instead: {min(costs):+.3f} to {max(costs):
 # %%
 for eps in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
     print(f"eps {eps:.0e} in all norms: {loss(config=replace(config, norm_eps=eps)) - base:+.4f}")
-in_layer_0 = with_norm(lambda x, g: nl.rms_norm(x, g, 1e-2), norms[:2])
-print(f"eps 1e-02 in layer 0 alone: {loss(in_layer_0) - base:+.4f}")
+for chosen in (norms[:2], norms[:1], norms[1:2]):
+    only = with_norm(lambda x, g: nl.rms_norm(x, g, 1e-2), chosen)
+    print(f"eps 1e-02 in {' and '.join(chosen)} alone: {loss(only) - base:+.4f}")
 print(f"mean square of an embedding row: {np.mean(trace['embedding'] ** 2):.4f}")
 
 # %% [markdown]
 # **Explain.** At $10^{-2}$. Beside a mean square of 0.007, an eps of 0.001 changes little. One of 0.01 makes the
 # divisor $\sqrt{0.017 / 0.007} = 1.56$ times as large, so layer 0 reads rows of $1 / 1.56 = 0.64$ of the usual size:
-# that is the whole cost.
+# that is the whole cost, nearly all of it by the feed-forward step.
 #
 # ## Before or after?
 #
@@ -316,8 +318,8 @@ for strength in (1, 0.1):
 # **Explain.** By 6 percent: $\sqrt{64} / \sqrt 2 = 5.7$. In pre-norm by 2, as the addend of layer n is one of n + 1
 # rows in the sum and moves it by $1/\sqrt{n + 1}$ percent: $\sqrt{1/2 + 1/3 + \dots + 1/65} = 1.9$. So the same change
 # throws a deep post-norm stack further: for Liu and others ([arXiv 2004.08249](https://arxiv.org/abs/2004.08249)), why
-# it is hard to train. (Real changes need not be random.) With addends of one size, as here,
-# pre-norm has a price: the later a layer, the smaller its part. The authors find that a stack leaning so lightly
+# it is hard to train. (Real changes need not be random.) With addends of one size, as here, pre-norm has a price: the
+# later a layer, the smaller its part. The authors find, in translation with LayerNorm, that a stack leaning so lightly
 # on its layers ends up worse, where both train. With addends a tenth as large, the two hardly differ.
 #
 # ### And in the model?
@@ -451,12 +453,15 @@ def one_number(x, g):
     return x / root_mean_square(x.ravel()) * g
 
 
+def usual_first(name, x):                                 # what attention reads of <s>, as usual
+    if name.endswith(("attn.k", "attn.v")):
+        x = x.copy()
+        x[:, 0] = trace[name][:, 0]
+    return x
+
+
 def but_the_first(x, g):                                  # the row of <s> by its own size
     return np.concatenate([nl.rms_norm(x[:1], g, config.norm_eps), one_number(x, g)[1:]])
-
-
-def of_the_others(x, g):                                  # the number without the row of <s>
-    return x / root_mean_square(x[1:].ravel()) * g
 
 
 single = {name: loss(with_norm(one_number, [name])) - base for name in norms}
@@ -467,14 +472,14 @@ unequal = with_norm(one_number, norms)
 print(f"one number in all {len(norms)} norms: {loss(unequal) - base:.1f}")
 resized = loss(in_turn(unequal, right_size(steps)))
 print(f"   what is added at its right size:   {resized - base:.1f}")
+print(f"   k and v of the first row as usual: {loss(in_turn(unequal, usual_first)) - base:.1f}")
 print(f"   first row divided by its own size: {loss(with_norm(but_the_first, norms)) - base:.1f}")
-print(f"   the number taken from the others:  {loss(with_norm(of_the_others, norms)) - base:.1f}")
 
 run = nl.Trace()
 nl.forward(tokens, weights, config, tap=in_turn(unequal, run))
 print("size of a row, divided by the median: 10th and 90th percentile, largest")
 print("                   with norms           one number      (its row)")
-for name in stream[1:]:
+for name in stream:
     spread = []
     for values in (trace, run):
         sizes = root_mean_square(values[name])
@@ -483,10 +488,11 @@ for name in stream[1:]:
           f"{spread[3]:5.1f} {spread[4]:5.1f} {spread[5]:5.1f} {sizes.argmax():7}")
 
 # %% [markdown]
-# **Explain.** 0.11 nats, and 4.1: it needs both. One norm alone may leave rows unequal: eight in ten are 0.8 to 1.3
-# times the median. If no norm makes them equal, what is too large is read too large, and adds too much: rows drift
-# apart, row 0 (`<s>`) furthest. With what is added at its right size, 0.2 of the 4.1 remain; with only the first row
-# divided by its own size, 0.8. (That it raises the one number is not why: without it in the number, 4.3.)
+# **Explain.** 0.11 nats, and 4.1. The right size on the whole is needed in each norm from layer 1 on (above). Equal
+# rows are not, in any norm alone: eight in ten rows are 0.8 to 1.3 times the median. If no norm makes them equal, what
+# is too large is read too large, and adds too much: rows drift apart, row 0 (`<s>`) furthest. Every later token can
+# read that row in its attention, through its k and v (lesson 03), so it can spoil all: with these two as usual, 0.9 of
+# the 4.1 remain; with that row divided by its own size, 0.8; with all that is added at its right size, 0.2.
 
 # %% [markdown]
 # ## In the wild
@@ -496,10 +502,11 @@ for name in stream[1:]:
 #   ([llama.cpp#173](https://github.com/ggml-org/llama.cpp/issues/173)).
 # - **The wrong eps costs a little, or more.** Later it had $10^{-6}$ written into its code
 #   ([llama.cpp#2373](https://github.com/ggml-org/llama.cpp/issues/2373)); for Llama 2 7B, stored in 5 bits, that made
-#   the perplexity 5.90 instead of 5.83 ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Files err
-#   too: one user's 7B chat model came with $10^{-6}$ in its config, and spoke random German words until that was
-#   corrected ([llama#771](https://github.com/meta-llama/llama/issues/771)). (Here the same exchange changes
-#   0.0001 nats: our mean squares are 0.007 or more on average, 700 times eps.)
+#   the perplexity ($e$ to the loss) 5.90 instead of 5.83, 0.01 nats more
+#   ([llama.cpp#2374](https://github.com/ggml-org/llama.cpp/pull/2374)). Files err too: one user's 7B chat model came
+#   with $10^{-6}$ in its config, and spoke random German words until that was corrected
+#   ([llama#771](https://github.com/meta-llama/llama/issues/771)). (Here the same exchange changes 0.0001 nats: our mean
+#   squares are 0.007 or more on average, 700 times eps.)
 # - **Half precision.** Float16 ends at $65{,}504$, so the square of $300$ overflows. With
 #   PyTorch's own RMSNorm in place of the one in transformers, a Llama in float16 gave wrong answers for that reason
 #   ([pytorch#133085](https://github.com/pytorch/pytorch/pull/133085)). So compute the norm in float32.
@@ -527,7 +534,7 @@ for name in stream[1:]:
 #
 # </details>
 #
-# **3.** Why can the last norm not be folded away altogether, as its scale g can (exercise 1)?
+# **3.** Why can the last norm not be folded away altogether, as its scale g can (exercise 1, below)?
 #
 # <details>
 # <summary>Answer</summary>
