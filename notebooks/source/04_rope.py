@@ -600,9 +600,13 @@ print(f"in training: up to {511 * speed[9] / np.pi:.2f} half turns of pair 9")
 # positions of training?
 
 # %%
+def pair_9_times(factor):
+    return nats_at(np.where(pairs == 9, factor * speed, speed))
+
+
 print("pair 9    half a turn at   fails from about   angle of pair 9 there")
-for factor in (1, 1.5, 2):
-    lost = nats_at(np.where(pairs == 9, factor * speed, speed)) - ways["windows"]
+for factor, found in ((1, ways["as trained"]), (1.5, pair_9_times(1.5)), (2, pair_9_times(2))):
+    lost = found - ways["windows"]
     onset = (np.convolve(lost, np.ones(48) / 48, "valid") > 0.5).argmax() + 24
     print(f"times {factor:4} {np.pi / (factor * speed[9]):9.0f} {onset:18} "
           f"{onset * factor * speed[9] / np.pi:17.2f} half turns")
