@@ -76,7 +76,7 @@ logits = nl.forward(tokens, weights, config)              # (T, V)
 
 def nats(logits, targets):                                # (n, V), (n,) -> (n,)
     # -ln softmax(z)[i] = ln(sum of exp(z)) - z[i]
-    shifted = logits - logits.max(axis=-1, keepdims=True) 
+    shifted = logits - logits.max(axis=-1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=-1))
     return log_sum - shifted[np.arange(len(targets)), targets]
 
