@@ -181,7 +181,7 @@ print(f"{len(cache)} layers, keys of one {cache[0].k.shape}, values {cache[0].v.
 for part in (story[:20], story[20:21], story[21:22]):
     logits = nl.forward(part, weights, config, cache)
     print(f"{len(part):2} tokens in, logits {logits.shape}, the cache holds {cache[0].length}")
-per_token = sum(c.k.nbytes + c.v.nbytes for c in cache) // 64                # V too: by chance
+per_token = sum(c.k.nbytes + c.v.nbytes for c in cache) // 64  # by chance the vocabulary's size
 print(f"bytes per token: {per_token:,}; 2·L·G·d·4 = "
       f"{2 * config.n_layers * config.n_kv_heads * config.head_dim * 4:,}")
 c = nl.PRESETS["llama-2-7b"]
@@ -336,7 +336,7 @@ print(f"both allow the same at {peak / bandwidth:.1f} FLOPs per byte, about "
 # **Explain.** For one row memory is the tighter of the two limits, for 500 arithmetic. In float32 the intensity is T /
 # 2, so in the example arithmetic takes over at $8$ rows; the second line says where it does here.
 #
-# **Predict.** A step takes longer than its limits allow. We time it, its products with weights alone, and a model of
+# **Predict.** A real step takes longer than either limit. We time it, its products with weights alone, and a model of
 # the same layers and heads with next to no width. That one's products cost next to nothing, but it makes the same calls
 # and as many scores, (H, T, S): its time is most of the rest (*forward* less *products*). Do products or rest take more
 # of a single row? Of 500?
@@ -381,6 +381,9 @@ for rows in (1, 2, 4, 8, 16, 64, 500):
           f"{whole / rows:14.2f} {products:10.1f} {whole - products:11.1f} {no_width:10.1f}")
     rates["products"][rows] = work / weight_bytes, work / best[1]
     rates["forward"][rows] = work / weight_bytes, work / best[0]
+scores = np.zeros((2, config.n_heads, 500, 500), np.float32)
+exps = fastest(lambda: [np.exp(scores[0], out=scores[1]) for _ in range(config.n_layers)])
+print(f"np.exp of 500 rows' scores alone: {1000 * exps:.0f} ms")
 figures.show(figures.roofline(peak, bandwidth, rates),
              "The same times as FLOPs of the products per second, under the roof (dotted: its "
              "bend). Products are furthest below it near the bend; forward is always below them, "
@@ -390,24 +393,22 @@ figures.show(figures.roofline(peak, bandwidth, rates),
 # **Explain.** The products take more of a single row; at 500 the rest takes as much or more, most of it *no width*. In
 # the figure, the products of one row, where memory is the tighter limit, and those of 500, where arithmetic is, come
 # within about a factor of two of the roof; between them the gap is widest. By the slope, 4 rows should take as long as
-# 1. Here even 2 take much longer: NumPy has another routine for a single row (why that for several is slower, we have
-# not measured). Weights that stay in a processor's own fast memory can lift a point above the slope. The rest of a
-# single row is hundreds of calls of NumPy, each with a price however small the arrays. (With many rows the rest is more
-# than *no width*, which makes its scores from 2 numbers per head, not 32, and has narrow norms, SiLU and additions.)
-# Each limit asks for another remedy:
+# 1. Here even 2 take much longer: NumPy has another routine for a single row (why the other is slower, we have not
+# measured). The rest of a single row is hundreds of calls of NumPy, each with a price however small the arrays. (With
+# many rows the rest is more than *no width*, which makes its scores from 2 numbers per head, not 32, and has narrow
+# norms, SiLU and additions.) Each limit asks for another remedy:
 #
 # - *Memory*: read less. Weights of 16 bits halve the traffic, if they are widened only inside the processor; a batch
 #   shares it.
 # - *Arithmetic*: do less, or use all cores.
-# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows. At 500 the scores are 8 MB in each layer,
-#   48 MB over all six, more than twice the weights, and its passes over them take about as long as the products, or
-#   longer.
-#   FlashAttention ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory: that saves
-#   traffic, not exponentials.
+# - *Scores*: from 64 rows to 500, *no width* grows much faster than the rows, to about as much as the products or more.
+#   Reading 48 MB takes a few milliseconds at this bandwidth, the exponentials far more (last line). FlashAttention
+#   ([Dao et al.](https://arxiv.org/abs/2205.14135)) works on pieces that stay in fast memory: that saves traffic, not
+#   exponentials.
 # - *Calls*: make fewer; a compiler joins several in one.
 #
-# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: each of many rows
-# that go together costs a fraction of a row alone (column *for each row*).
+# So, without a cache, a hundred times the FLOPs took far less than a hundred times the time: each of many rows together
+# costs a fraction of a row alone (column *for each row*).
 #
 # ## How fast can 7B decode?
 #
@@ -427,9 +428,10 @@ for label, width in (("float32", 4), ("float16", 2), ("4 bits", 0.5)):
     print(f"7B in {label:8} {size:5.1f} GB: at most {speeds}  tokens/s")
 
 # %% [markdown]
-# **Explain.** Calls hardly count at 50 GB/s: 32 layers for our 6 make about five times as many, a few milliseconds
-# beside $13.2 / 50$ s $= 264$ ms for reading (float16). At 1000 GB/s and 4 bits reading takes $3.3$ ms, and they would
-# count again.
+# **Explain.** It is the slope: one row of float16 has 1 FLOP per byte, so 50 GB/s allow 50 billion FLOPs/s, and a token
+# needs $2 \cdot 6.6 = 13.2$ billion: $3.8$ tokens. Calls hardly count here: 32 layers for our 6 take about five times
+# *the rest* of a single row above, a few milliseconds beside $13.2 / 50$ s $= 264$ ms for reading. At 1000 GB/s and 4
+# bits reading takes $3.3$ ms, and they would count again.
 #
 # A *batch* decodes many sequences at once: weights read once serve all, like the rows of a prompt, until arithmetic is
 # the limit. But the cache is read for each sequence separately: a batch does not raise the intensity of attention.
@@ -452,8 +454,8 @@ for name in ("llama-2-7b", "llama-2-70b"):
 #
 # ## Weights that stay in the file
 #
-# Files hold 16 bits for each weight, as float16 or bfloat16; in memory float32 takes twice as much, and a large model
-# may not fit. Could NumPy multiply the 16 bits as they are?
+# Most Llama files hold 16 bits for each weight, float16 or bfloat16; in memory float32 takes twice as much, and a large
+# model may not fit. Could NumPy multiply the 16 bits as they are?
 
 # %% tags=["timing"]
 w16 = rng.standard_normal((1000, 1000)).astype(np.float16)
@@ -609,12 +611,13 @@ def append(store, length, new):
 # %% [markdown]
 # ### 3. Guess several tokens, check them at once
 #
-# Where memory is the limit, a few rows should cost little more than one (how much here, the table above says).
-# *Speculative decoding* ([Leviathan et al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the
-# next n tokens, and the large one checks all of them in one forward pass. It gets the last token before the draft and
-# then the draft, and gives n + 1 rows. Row i says which token it would have written in the place of `draft[i]`; the
-# last row says what comes after it. Both models are greedy. Return the tokens that the large model alone would have
-# written, as far as these rows tell. (Keys and values from a wrong guess on must then be cut off both caches.)
+# Where memory is the limit, a few rows should cost little more than one (how much here: see the table). *Speculative
+# decoding* ([Leviathan et al.](https://arxiv.org/abs/2211.17192)) uses this: a small model guesses the next n tokens,
+# and the large one checks all of them in one forward pass. It gets the last token before the draft and then the draft,
+# and gives n + 1 rows. Row i says which token it would write in place of `draft[i]`; the last row, what comes after the
+# draft. Both models are greedy. Return the tokens that the large model alone would have written: for the draft 5, 7, 8
+# and rows that say 5, 9, 4, 2, these are 5 and 9, as row 2 saw the wrong 7. (Both caches must then drop keys and values
+# from a wrong guess on.)
 
 # %% tags=["exercise"]
 def checked(draft, logits):
@@ -638,7 +641,7 @@ def checked(draft, logits):
 # ## In five lines
 #
 # 1. A prompt goes through at once, an answer token by token; keys and values of what was seen are kept.
-# 2. Without a cache a text of n tokens costs n(n + 1)/2 rows, with it n.
+# 2. To write n tokens one by one costs n(n + 1)/2 rows without a cache, n with it.
 # 3. New tokens have positions and a mask that continue those in the cache; programs that start again are wrong.
 # 4. In pieces or at once, the numbers are the same up to rounding; so a long prompt can be read in chunks.
 # 5. Decoding reads all weights for each token, so memory bandwidth bounds its speed; batches and prompts share the

@@ -58,9 +58,6 @@ figures.show(figures.pipeline(), "From text to a chat model: on the left what go
 #
 #     <s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] {answer} </s><s>[INST] {user} [/INST]
 #
-# (L2, section 3.1, speaks of a special token between prompt and answer; in that code it is the ordinary text
-# `[/INST]`.)
-#
 # **Predict.** Which parts of this line are control tokens, with an id of their own, and which are spelled in ordinary
 # pieces?
 
@@ -93,8 +90,9 @@ print("ids of ' [/INST]':", *end, "- times in that text:",
 # %% [markdown]
 # **Explain.** `<s>` and `</s>` are ids that `encode` never makes of a text: typed by a user, they become a few harmless
 # characters. `[INST]` a user *can* type, with the very ids of the format. `chat_tokens` does nothing about that; Meta's
-# code refuses a message with such a tag. The system message stands inside the first user message, and each turn has an
-# `<s>` and a `</s>` of its own.
+# code refuses a message with such a tag. (L2, section 3.1, speaks of a special token between prompt and answer; in that
+# code it is this ordinary text.) The system message stands inside the first user message, and each turn has an `<s>`
+# and a `</s>` of its own.
 
 # %% [markdown]
 # **Explore** ([explorer](explorer/README.md)). Type more of a dialogue:
@@ -140,9 +138,9 @@ figures.show(figure, "The nats that count: the prompt's are masked (0.0), the an
                      "so do the space and the end of the text behind it.")
 
 # %% [markdown]
-# **Explain.** More, 9.42 against 2.69: fairy tales have no `[INST]`, and its pieces cost 11.3 nats each. Without the
-# mask, 77 percent of this dialogue's loss would at first be about the prompt. The tags can be learned once; each new
-# question (here 4.8 nats per token) would go on counting.
+# **Explain.** More, 9.42 against 2.69: fairy tales have no `[INST]`, and the tags' pieces cost 11.3 nats on average.
+# Without the mask, 77 percent of this dialogue's loss would at first be about the prompt. The tags can be learned once;
+# each new question (here 4.8 nats per token) would go on counting.
 #
 # **Predict.** The word *story* stands only in the prompt, where no target counts. Does the loss of the answer depend on
 # its row of the embedding, so that training changes it? And on the row of *horse*, which stands nowhere?
@@ -160,9 +158,8 @@ for word in ("story", "horse"):
     print(f"row of {word} moved by 0.01: the answer's loss changes by {change:.4f}")
 
 # %% [markdown]
-# **Explain.** On *story* yes, on *horse* no. (Its column of `output` does change: each softmax pushes *horse* down.)
-# Nothing pulls the model towards writing the question, as its tokens are masked *as targets*. But it *reads* them to
-# write the answer, and so the gradient reaches the weights that read the prompt.
+# **Explain.** On *story* yes, on *horse* no. Nothing pulls the model towards writing the question, as its tokens are
+# masked *as targets*. But it *reads* them to write the answer, so the gradient reaches the weights that read them.
 #
 # ## A reward model: which answer is better?
 #
@@ -329,7 +326,8 @@ for i in [*best_first[:3], 0]:                            # and the first that w
 # With a pencil: three answers, equally likely at first, have the rewards 0, 0 and 1. If each has a logit of its own,
 # raising logit i changes $p_i$ at the rate $p_i (1 - p_i)$, each other $p_j$ at $-p_i p_j$. Times the rewards and
 # summed, the mean reward's slope is $p_i(r_i - \text{mean})$: $-1/9, -1/9, 2/9$. So a step raises the logits of what is
-# above the mean; here the third answer becomes likelier.
+# above the mean; here the third answer becomes likelier. Of too many answers to list PPO draws some, and makes those
+# above the mean likelier, the others less: on average, by this slope.
 
 # %%
 three, p = np.array([0, 0, 1]), nl.softmax(np.zeros(3))
@@ -363,7 +361,7 @@ for label, new in (("34 times she", hacked), ("her daughter", fluent), ("best st
 # ## The price of moving away
 #
 # So L2 subtracts from the reward a price for moving away from the original model, π₀. The *Kullback-Leibler divergence*
-# (KL) says how far: the mean, over answers as they are now drawn, of ln(new probability / old probability).
+# (KL) says how far: the mean, over answers drawn from the new model, of ln(new probability / old probability).
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta\, \mathrm{KL}(\pi \,\|\, \pi_0) \qquad\text{with the solution}\qquad \pi(y) \propto \pi_0(y)\, e^{r(y)/\beta}$$
 #
@@ -406,7 +404,7 @@ for beta in (1.0, 0.05):
 for label, new in (("34 times she", hacked), ("her daughter", fluent)):
     points = reward(tokenizer.decode(new)) - rewards.max()
     more = nats_of(new) - nats_of(best)
-    than_pool = nats_of(new) - np.log(len(pool))          # the best has 1/150 of it
+    than_pool = nats_of(new) - np.log(len(pool))          # such stories: 1 draw in 150
     print(f"{label}: {points} points and {more:.0f} nats more than the best story, "
           f"as likely at β {points / more:.2f};\n   as the whole pool at {points / than_pool:.2f}")
 
@@ -447,13 +445,15 @@ ipywidgets.interact(trade, beta=(0.1, 5.0, 0.1));
 # best story (the balance is at β = $27 / 306.4 = 0.09$). A cheaper hack overtakes that earlier: *and her daughter*
 # again and again has 10 points more for 20 nats, a balance at 0.51.
 #
-# That is one answer against one. The pool stands for all of π₀, and for small β its only 7 holds nearly all of its
-# weight: $e^{7/\beta} / 150$. To outweigh that, the cheap hack needs $17/\beta - 73.1 > 7/\beta - \ln 150$: a β below
-# 0.15; *she* one below 0.08.
+# That is one answer against one. In the pool the only 7 stands for all texts of 7 points, 1 draw in 150, not just for
+# itself ($e^{-53.5}$). For small β it holds nearly all of the pool's weight: $e^{7/\beta} / 150$. The cheap hack's,
+# $e^{17/\beta - 73.1}$, is more if $17/\beta - 73.1 > 7/\beta - \ln 150$: β below 0.15; for *she*, below 0.08. (Not
+# against all of π₀: at 0.15 the rarer 8s, which 150 draws missed, count $e^{1/0.15} = 786$ times a 7.)
 #
-# L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1. In these units the bounds are
-# $0.15 / 1.78 = 0.08$ and $0.08 / 1.78 = 0.04$: at L2's β either hack would outweigh the pool, despite the price. L2
-# also stopped PPO after 200 to 400 iterations (of eight gradient steps).
+# L2's β, 0.01 or less, is for *whitened* rewards, of mean 0 and spread 1. Only r/β counts, so in these units the bounds
+# are $0.15 / 1.78 = 0.08$ and $0.08 / 1.78 = 0.04$: at L2's β either hack would outweigh the pool. (Whether a learned
+# reward goes $(17 - 1.43) / 1.78 = 9$ spreads above its mean is another question.) L2 also stopped PPO after 200 to 400
+# iterations.
 #
 # PPO aims at the point that its β marks on such a curve, drawn over *all* answers, which goes on beyond 7 points and
 # ln 150 = 5.01 nats. It need not get there: no answer has a logit of its own, the weights serve all at once.
@@ -504,8 +504,7 @@ for text in ("[INST] Who", "[INST]Who"):
 #
 # ## Exercises
 #
-# `check(name)` runs your function on several inputs and says what a wrong answer looks like; `check(name, hint=1)`
-# gives a hint.
+# `check(name)` runs your function on several inputs; `check(name, hint=1)` gives a hint.
 #
 # ### 1. The format, for several turns
 #
