@@ -5,7 +5,7 @@
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, with its place in the papers.
 
-    x = embedding[tokens]                             one row of D numbers (the width) for each token id
+    x = embedding[tokens]                             for each token (a piece of text) a row of D numbers
     for each layer:
         x = x + self_attention(rms_norm(x))           a token gathers what it needs from itself and those before it
         x = x + feed_forward(rms_norm(x))             and works on what it has, alone
@@ -86,7 +86,7 @@ def softmax(x):
 
 
 def silu(x):
-    """x * sigmoid(x), also called Swish with beta = 1 (GLU variants, section 1)."""
+    """x * sigmoid(x) = x / (1 + e^-x), also called Swish with beta = 1 (GLU variants, section 1)."""
     with np.errstate(over="ignore"):                      # exp(-x) = inf does no harm: x / inf = 0
         return x / (1 + np.exp(-x))
 
@@ -121,7 +121,7 @@ class Trace(dict):
 
 
 def under(prefix, tap):
-    """The same tap, with `prefix.` before every name."""
+    """The same tap, with `prefix.` before every name: "q" becomes "attn.q"."""
     if tap is ignore:                                     # no names to build: faster
         return ignore
     return lambda name, x: tap(f"{prefix}.{name}", x)
@@ -129,9 +129,9 @@ def under(prefix, tap):
 
 # ---- 4. Positions --------------------------------------------------------------------------------------------
 #
-# Attention (section 5) runs as H heads side by side. In each, a token has a query and a key, rows of d numbers that are
-# compared by dot product. To tell where a token stands, each row is read as d/2 pairs, number i with number i + d/2:
-# points in a plane, each turned by an angle that grows with the position. This is RoPE, rotary position embedding.
+# Attention (section 5) runs as H heads side by side. In each, a token's query is compared with the keys of all tokens
+# so far, by dot products of d numbers. To tell where a token stands, they are read as d/2 pairs, i with i + d/2: points
+# in a plane, each turned by an angle that grows with the position. This is RoPE, rotary position embedding.
 
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
@@ -149,8 +149,8 @@ def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
 def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
-    The query at position m and the key at position n are both turned, so position enters their dot product as m - n:
-    turning both back by n's angle changes no product, and then the key is unturned and the query turned by m - n.
+    Position enters the dot product of a query at m and a key at n only as m - n: turning both back by n's angles
+    changes no product, and then the key is not turned at all, and the query as if it stood at position m - n.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
     differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
@@ -163,8 +163,8 @@ def rope(x, cos, sin):
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
 # Products with wq, wk and wv turn each token's row into H queries (what it looks for), G keys (what it is found by) and
-# G values (what it hands over). No token looks at a later one, so tokens added later change no row, in any layer: they
-# need only the keys and values before them, kept in a cache. To save room, several heads may share a key and a value.
+# G values (what it hands over). No token looks at a later one, so a token added later changes no row, in any layer: of
+# the others it needs only keys and values, which a cache keeps. To save room, several heads may share these.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -194,7 +194,7 @@ def attention(q, k, v, mask, tap=ignore):
     G, S, _ = k.shape
     scores = q.reshape(G, (H // G) * T, d) @ k.swapaxes(1, 2)         # (G, H/G * T, S)
     scores = scores.reshape(H, T, S)
-    scores /= math.sqrt(d)                                # q·k grows like sqrt(d): unscaled, one key gets most weight
+    scores /= math.sqrt(d)                                # random q·k ~ sqrt(d): unscaled, one key gets most weight
     np.copyto(scores, -np.inf, where=~mask)               # in every head, the future gets probability 0
     probs = tap("probs", softmax(tap("scores", scores)))
     averages = probs.reshape(G, (H // G) * T, S) @ v      # (G, H/G * T, d)
@@ -338,7 +338,7 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens ids. A stop id is the last, and so is the first that context or cache has no room for.
+    """Yield up to max_new_tokens ids; it ends with a stop id, or with one id more than context or cache can take.
 
     With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
     through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
