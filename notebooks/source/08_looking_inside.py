@@ -57,7 +57,8 @@ check = checks.lesson("08")
 # all the time; the lens did not show it.
 #
 # In the model we can *fit* what the lens lacks. Let it write six stories (624 tokens), and find for each depth the
-# linear map (least squares, as in lesson [06](06_swiglu.ipynb)) that guesses the *final* row best. Then read the
+# linear map that guesses the *final* row best while its own numbers stay small: least squares, as in lesson
+# [06](06_swiglu.ipynb), plus 30 times the sum of their squares (*ridge regression*, as 624 rows are few). Then read the
 # guesses on another text, our story:
 
 # %%
@@ -95,8 +96,8 @@ def read(rows):                                           # normed rows (T, D) -
 # and nothing else.
 #
 # **Predict.** 161 tokens of our story stand in the six stories too. There the lens on the embedding costs 9.4 nats per
-# token; the mean final row, the same for all, 6.4; the map on the embedding 4.1. And the map on random rows: about 6.4
-# or 4.1?
+# token; one row for all, the mean of the final rows, which knows nothing about the token, 6.4; the map on the embedding
+# 4.1. And the map on random rows: about 6.4 or 4.1?
 
 # %%
 def with_ones(x):                                         # (T, D) -> (T, D + 1)
@@ -106,7 +107,7 @@ def with_ones(x):                                         # (T, D) -> (T, D + 1)
 def best_map(x, y):
     """The linear map (D + 1, D) that turns rows x and a column of ones into rows y best."""
     x = with_ones(x)
-    smoothing = 30 * np.eye(x.shape[1])                   # ridge regression; 30: a round number
+    smoothing = 30 * np.eye(x.shape[1])                   # keeps it small; 30: a round number
     return np.linalg.solve(x.T @ x + smoothing, x.T @ y)
 
 
@@ -141,9 +142,9 @@ for places, label in ((known, "in the stories"), (~known, "others")):
 # But each reader has its trap. The map says too much: after layer 0 it costs 3.96, the lens 4.81, but the map on random
 # rows also only 4.05. The lens says too little: after layer 2 it costs 3.98, as if the row held little more than the
 # token. The map costs 3.54 there: so something can be read that six stories do not teach about the present token, be it
-# the tokens before it or what the model itself knows about this one. (A run on `<s>` and this token alone would tell
-# these apart.) And at the tokens that the map has not met, the lens is the better reader after every layer from 1 on.
-# Neither number is what the row "knows".
+# the tokens before it or what the model itself knows about this one. And at the tokens that the map has not met, the
+# lens is the better reader after layers 1 to 4. (After layer 5 both would be equal but for the 30.) Neither number is
+# what the row "knows".
 #
 # ## Who wrote this logit?
 #
@@ -373,8 +374,8 @@ print("  ", ", ".join(f"{noun} {length:.1f}" for noun, length in lengths.items()
 # **Explain.** Row 2. The queen's own run has *he* minus *she* at $-2.2$; every he-noun moves it by more than 3, so to
 # *he*, and *prince* more than *king* itself. She-nouns do next to nothing, but for *witch*. (That alone does not refute
 # row 3: they also change what the heads write less than half as much as *king*. But *castle* changes it nearly as much,
-# 16.2 against 16.9, and moves the answer half as far.) Another verb, even another sentence, changes little: $+3.4$ to
-# $+3.8$ from *king*, at most $+0.2$ from *queen*. *Bird* moves it as much as *father* does, and in its own run *he*
+# 16.2 against 16.9, and moves the answer half as far.) Another adjective, even another sentence, changes little: $+3.4$
+# to $+3.8$ from *king*, at most $+0.2$ from *queen*. *Bird* moves it as much as *father* does, and in its own run *he*
 # stands 4.0 above *she*; *fox*, *castle* and *child* lie between, in the order of their own *he* minus *she*.
 #
 # But this measure sees only *he* and *she*. Of all V logits, *his*, *herself*, *himself*, *He* move most, so it is the
@@ -402,11 +403,11 @@ print("  ", ", ".join(f"{noun} {length:.1f}" for noun, length in lengths.items()
 # | zero | 0, 0, 0 | 0, 0, 0 | 3, 1, 2 |
 # | its mean + 10 | 20, 20, 20 | 12, 12, 12 | 9, 11, 10 |
 #
-# The mean takes away what the step knows about *this* token, and nothing else. Zero also takes away a constant, 10, on
-# which the next step has come to count. But zero is also a *shift* of the mean by 10, and another as long (last row)
-# costs more. Which is it in the model? We ablate one step at a time, at all tokens but `<s>`, and add up the costs.
-# Zero is the mean minus the mean; the control is the mean minus *another* row: what the step writes at a random token
-# of the six stories, minus the mean, made as long as the mean. (The average of ten.)
+# The mean takes away what the step knows about *this* token and keeps the constant, 10, on which the next step has come
+# to count. (No token need have had this row, though.) Zero takes away both. But zero is also a *shift* of the mean by
+# 10, and another as long (last row) costs more. Which is it? We ablate one step at a time, at all tokens but `<s>`, and
+# add up the costs. Zero is the mean minus the mean; the control is the mean minus *another* row: what the step writes
+# at a random token of the six stories, minus the mean, made as long as the mean. (The average of ten.)
 #
 # **Predict.** Will the control cost as little as the mean, as much as zero, or something between?
 
@@ -447,8 +448,8 @@ for label, chosen in (("layer 0, 2 steps", slice(0, 2)), ("layers 1 to 4, 8 step
 # ## Where heads park their weight
 #
 # The weights of a row must sum to 1, also when a head has nothing to look for. Lesson [03](03_attention.ipynb) found
-# two heads that put much weight on the first token, `<s>`, while a text is short: an *attention sink*. Is the
-# strongest the same head in every text? And what draws the weight, the first *place* or the *token* `<s>`?
+# two heads that put much weight on the first token, `<s>`, while a text is short: an *attention sink*. What draws the
+# weight, the first *place* or the *token* `<s>`?
 #
 # So each text runs with `<s>` in front, without, and with `<s>` only as the eighth token; and as controls with the end
 # token `</s>` there, or the word *king*. A head's weight on a place is the mean over tokens at least four later: nearer
@@ -492,20 +493,17 @@ for label, ids in texts.items():
     start = f"{label:9} {len(ids):3} {even_weight(0, ids):6.1%}"
     counts.append(start + "".join(f"{np.sum(weight > 5 * even_weight(*run)):12}"
                                   for weight, run in zip(maps, runs)))
-    most.append(start + "".join(f"{weight.max():12.0%}" for weight in maps)
-                + "   ({}, {})".format(*divmod(int(maps[0].argmax()), config.n_heads)))
+    most.append(start + "".join(f"{weight.max():12.0%}" for weight in maps))
 print("heads that give more than 5 x even weight to", header, *counts, sep="\n")
-print("the most that any head gives to (layer, head: the strongest on <s> in front)", header, *most,
-      sep="\n")
+print("largest weight that any head gives to", header, *most, sep="\n")
 
 # %% [markdown]
 # **Explain.** It is not the place. With `<s>` only in the middle, no fewer heads give it more than five times even
-# weight (which is smaller there), and in percent the most is what it was in front, within 7 points; without `<s>`, no
-# head gives the first word more than 35 %. But `<s>` is not the only token that draws: in its place `</s>` draws more
-# heads in three texts of five, and in each text one gives it at least 51 %. *King*, an ordinary word out of place,
+# weight (which is smaller there), and the largest weight stays within 7 points of what it was in front; without `<s>`,
+# no head gives the first word more than 35 %. But `<s>` is not the only token that draws: in its place `</s>` draws
+# more heads in three texts of five, and in each text one gives it at least 51 %. *King*, an ordinary word out of place,
 # draws one head at most, with up to 51 %; in the speech one gives it 36 %, more than the 30 % that any gives `<s>` in
-# that place. Nor is the strongest on `<s>` the same head in every text: there are three in five texts. (What they
-# *write* we did not measure: "park" is a guess.)
+# that place. (What the heads *write* we did not measure: "park" is a guess.)
 #
 # ## Does this model copy?
 #
@@ -524,9 +522,9 @@ print("the most that any head gives to (layer, head: the strongest on <s> in fro
 # others.
 #
 # Each head gets two scores: its mean weight one token back; and, in n random tokens said twice, n − 1 tokens back (in
-# `A B C A B C`, with n = 3, the second A looks at the first B, two back). The control: what it gives the same
-# places when the second half is *shuffled*. The second half's cost has two: after another first half, and after its own
-# tokens shuffled.
+# `A B C A B C`, with n = 3, the second A looks at the first B, two back). The control: what it gives the same places
+# when the second half is *shuffled*. The second half's cost has two controls: after another first half, and after its
+# own tokens shuffled.
 #
 # **Predict.** How many of the 48 heads will score like an induction head: none, one or five? And how much of the second
 # half's cost will the first one save: hardly any, half or nearly all?
@@ -646,7 +644,7 @@ for p in (0.05, 1 / 3, 0.9):
           f"{cost(STAR, 0, p, activation=lambda z: z):15.4f}")
 
 # %% [markdown]
-# **Explain.** No: without relu the star costs more than two of three at any p. Nor can any other W do better than
+# **Explain.** No: without relu this star costs more than two of three at any p. Nor can any other W or b do better than
 # $p(1 - p)$: the read-back is then at best a projection onto a plane, which leaves out one direction of three, and
 # along any direction independent features vary by $p(1 - p)$. It takes something like relu, which *ignores* negative
 # readings.
@@ -726,8 +724,8 @@ figures.show(figure, "The columns of W that gradient descent found, one arrow fo
 # <summary>Answer</summary>
 #
 # Another he-noun (*prince*): if it does nothing, the head carries the word. Another she-noun (*princess*): if it moves
-# the answer as well, any change does. Even if both come out right, the head carries what decides between two pronouns
-# *in these prompts*, and no more is shown.
+# the answer as well, any change does. (If not, compare how far both change what the head writes, as above.) Even if all
+# comes out right, the head carries what decides between two pronouns *in these prompts*, and no more is shown.
 #
 # </details>
 #
@@ -786,5 +784,5 @@ def induction_score(probs, ids):
 # 1. A lens may miss what is there, and a fitted map may know what the row does not: give the map random rows as well.
 # 2. A logit splits exactly into embedding, heads and feed-forward steps; a share is no proof of an effect.
 # 3. Counter-prompts say what a value changes: from two heads, the answer takes the pronoun's gender, not the noun.
-# 4. Zero takes away knowledge and a constant, the mean only knowledge: to ask what a step *knows*, take the mean.
+# 4. Zero takes away knowledge and a constant, the mean keeps the constant: to ask what a step *knows*, take the mean.
 # 5. What large models do is a question to yours: here `<s>` draws, not the first place, and hardly anything is copied.
