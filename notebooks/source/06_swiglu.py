@@ -160,7 +160,7 @@ print("the model's function does the same:",
 #
 # Up to here, a first number above 0 says that a noun *stands here*; the output will read it as "a noun *comes next*".
 # So neuron 0 is the rule "if no noun stands here, a noun comes next", and neuron 1 "if one does, *and* comes next".
-# Which of the two gates is open? Do the steps with a pencil; then the control below takes them away.
+# Which of the two gates is open? Do it with a pencil; the control below then takes the feed-forward step away.
 
 # %%
 run = pencil.run()
@@ -179,7 +179,8 @@ for label, tap in (("with the step", nl.ignore), ("without it", no_feed_forward)
 
 # %% [markdown] tags=["result"]
 # Gate 0 is open, gate 1 nearly shut, and the first number rises from $-3.5$ to $8$: a noun comes next. Without the step
-# the row still says what stands here, and is read as what comes next: *and* after *and*, a noun after a noun.
+# the row still says what stands here, and is read as what comes next: *and* after *and*, a noun after a noun. (At `<s>`
+# the step adds too little to change the word.)
 
 # %% [markdown]
 # ## In the model
@@ -310,9 +311,9 @@ for label, row in {"closed gates": costs(only_open), "open gates": costs(only_cl
 # **Explain.** A fifth to two fifths of the gates are open. Closed does not mean silent: together, closed gates add a
 # row a quarter to three quarters as long as the open ones do, in layer 0 a tenth. Setting them to zero costs only 0.16
 # nats, the open ones 6, most of it in layer 0; in layers 1 to 5, 0.14 and 1. There, a random third of the open gates
-# costs about as little. In layer 5 it adds twice the length of the closed ones, and costs over three times as much; in
-# layers 1 to 4, where it adds less or about the same, it costs less. So the cost goes with the length: for theirs,
-# closed gates are not harmless.
+# costs about as little. In layer 5 it adds twice the length of the closed ones, and costs at least four times as much;
+# in layers 1 to 4, where it adds less or about the same, it costs less. So in both places the longer addition costs
+# more: closed gates cost little where they add little, not because they are closed.
 #
 # Half of all lengths comes from a small part of the 704 neurons: 19 in layer 0, 55 to 103 in the others.
 #
@@ -327,8 +328,8 @@ for label, row in {"closed gates": costs(only_open), "open gates": costs(only_cl
 # - **mean**: the step adds the same row at every token, its mean output;
 # - **deleted**: the step adds nothing.
 #
-# A held gate leaves a linear step, too. So if holding it hurts *because* the step becomes linear, the best line must
-# hurt as much.
+# With the gate held, each product is a fixed number times the up, so the step is linear, too. If holding it hurts
+# *because* the step becomes linear, even the best line must hurt about as much.
 #
 # **Predict.** In lesson [00](00_start_here.ipynb), layer 0's step was worth 4.9 nats, far more than any other. What
 # will the best line cost there: about as much as the held gate, or much less?
@@ -406,8 +407,8 @@ print(f"layers 1 to 4 deleted together: {loss(put(middle, 0)) - base:.2f}")
 # %% [markdown]
 # **Explain.** Much less: the best line is just as linear as a held gate and costs less than an eighth as much. So in
 # layer 0, on such texts, linearity is not the main reason: a gate held at its mean is simply a bad line, no better than
-# the same row at every token. In layers 1 to 3 it again costs less, of little. In layers 4 and 5 it saves little:
-# linearity may be the reason there, or the fit (256 unknowns for each output, seven stories).
+# the same row at every token. In layers 1 to 3 the best line again costs less, but both cost little. In layers 4 and 5
+# it is hardly better: linearity may be the reason there, or the fit (256 unknowns for each output, seven stories).
 #
 # In layers 1 to 4, each step alone costs about 0.1 nats or less. That does not make them idle: all four together cost
 # twice the sum (question 3).
@@ -437,7 +438,6 @@ met = np.count_nonzero(counts)                            # different tokens in 
 order = np.argsort(-counts, kind="stable")                # the most frequent first
 stories = [gathered(fit_runs, f"layers.0.{name}") for name in ("ffn_norm", "ffn.out")]
 lines = {"to the seven stories, as above": best_line(*stories),
-         f"to their {met} tokens, each once": best_line(read[counts > 0], table[counts > 0]),
          f"to all {len(table):,} tokens, each once": best_line(read, table)}
 print("                               nats    missed, in lengths of the right row (median):")
 print("best line, fitted              more    50 most frequent    other met    never met")
@@ -447,19 +447,16 @@ for label, line in lines.items():
     print(f"{label:30} {loss(follow_line(0, line)) - base:+.2f} {frequent:14.2f} {other:14.2f} "
           f"{never:12.2f}")
 print(f"in our story, {np.sum(counts[story[1:]] == 0)} of {len(story) - 1} tokens are never met")
-for name in ("embedding", "layers.0.attn.out", "layers.0.ffn.out"):
+for name in ("embedding", "layers.0.attn.out"):
     lengths = np.linalg.norm(gathered(test_runs, name), axis=1)
     print(f"{name:18} median length of a row {np.median(lengths):5.1f}")
 
 # %% [markdown]
 # **Explain.** Nearly nothing. Layer 0's step hardly needs the context: it is close to a table with one row for each
-# token. (That is partly a fact about the attention before it, which adds rows too short to matter.) With 256 free
-# numbers for each output, a line can hit any 256 rows that are independent, not 437. Fitted to running text, it comes
-# nearest for the tokens that come most often, and misses those that it never met by more than their length; fitted to
-# the whole table, it misses the frequent ones by all of theirs. So a line can stand in for the step on such texts, but
-# not for the table; a gate held at its mean can do neither.
-#
-# And the table's rows are far longer than the embedding's: they are most of the stream after layer 0.
+# token. (That is partly a fact about the attention before it, which adds rows too short to matter.) Fitted to running
+# text, a line comes nearest for the tokens that come most often, and misses those that it never met by more than their
+# length; fitted to the whole table, it misses the frequent ones by all of theirs. So on such texts a line can stand in
+# for most of the step (0.53 of 4.9 nats remain), but not for the table; a gate held at its mean can do neither.
 #
 # ## Neurons with a name
 #
@@ -512,11 +509,11 @@ print(f"layer 0's table, its rows dealt anew: {np.sum(by_luck > 0.3)} found")
 # %% [markdown]
 # So there are candidates: 82 neurons in layer 0 and 8 in the last. For 68 and 8 the token occurs in the other texts,
 # and 44 and 5 hold there (`<0x0A>` is the line break). In layer 0 that alone is no find: a table with its rows dealt
-# anew has as many. (Each token has a fixed row there, another's; shuffled, it has none.) So the 82 say that the step
-# depends on the token, which we knew, not that its neurons choose sensible ones. And a name such as "the neuron for
-# *the*" says more than "active there": it says that the neuron *matters* there, and not elsewhere. That can be tested:
-# silence it at *the* only, and at all other tokens only, and see which of the two moves the loss, up or down. (Not
-# every wrong name is caught: *Once* begins all these texts, so its neuron may be one for the first place.)
+# anew has as many. (Dealt anew, *the* has another token's row, but the same each time; shuffled, a random one each
+# time.) So the 82 say that the step depends on the token, which we knew; they do not say that the tokens its neurons
+# prefer make sense. And a name such as "the neuron for *the*" says more than "active there": it says that the neuron
+# *matters* there, and not elsewhere. That can be tested: silence it at *the* only, and at all other tokens only, and
+# see which of the two moves the loss, up or down.
 #
 # We test the best candidate for *the* in layer 0, and the best for the comma in the last layer; as a control, three
 # neurons of the same layer, drawn at random, for the same token.
@@ -588,8 +585,8 @@ for i, piece in ((0, "▁the"), (config.n_layers - 1, ",")):
 # ## How wide is F?
 #
 # The plain step of the first Transformer has two matrices, D × 4D and 4D × D. With a gate there are three of D × F. To
-# keep the number of parameters, the GLU paper (section 2) and LLaMA (section 2.2) take two thirds of 4D for F. The
-# code then rounds up to a multiple of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a
+# keep the number of parameters, the GLU paper (section 2) takes two thirds of 4D for F; LLaMA (section 2.2) does the
+# same. The code then rounds up to a multiple of 256 (`multiple_of`). For the largest Llama 2, `params.json` says 1.3 (a
 # factor before rounding) and 4,096: a wider F makes up, and more, for what shared keys and values save (Llama 2,
 # appendix A.2.1; lesson [05](05_grouped_query_attention.ipynb)).
 #
