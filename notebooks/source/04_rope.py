@@ -116,8 +116,8 @@ for label, tap in (("as it is", nl.ignore), ("7 back hidden", hide_seven_back)):
 # **Explain.** The product is largest one position back: this head was built to look at the token before, and the model
 # to answer with the *other* noun. At distance 7 the hand is nearly where it was at 1, so the last *and* gives *dogs*,
 # seven back, nearly as much weight (19 %) as *cats*, one back (20 %). All *cats* together have 28 %, all *dogs* 23:
-# nearly a draw, and so are the logits. It says *cats*, by a hair, where *dogs* should follow. With that one token
-# hidden, *dogs* is clearly ahead.
+# that still speaks for *dogs*, but so little that the rest of the model, which leans to *cats*, decides by a hair. With
+# that one token hidden, *dogs* is clearly ahead.
 #
 # ## Several speeds
 #
@@ -320,8 +320,8 @@ figures.show(figure, "Left, one at a time, two pairs matter most, the fastest an
 # then says "here" of every token (0.17 against 0.10).
 #
 # **Predict.** Layer 4 head 3 gives most of its weight to the token just before its own (lesson
-# [03](03_attention.ipynb)). If pair 0 stands still, will the weight that the token before loses go to tokens beside it,
-# or to tokens far away? And if pair 9 stands still?
+# [03](03_attention.ipynb)). If pair 0 stands still, in layer 4 alone, will the weight that the token before loses go to
+# tokens beside it, or to tokens far away? And if pair 9 stands still?
 
 # %%
 def weight_by_distance(speeds):
@@ -477,9 +477,9 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
 #
 # **Explain.** A token's score with itself is right: at distance 0 both are turned alike, whatever the pairs. The error
 # grows with the *distance* between query and key; moving the story changes nothing. In pieces of 4 tokens, each read by
-# itself, there are no large distances, and the wrong pairs cost 0.06; but there no rotation at all has 3.38 against
-# 3.27. So a sample may begin well: don't judge a port by its first words. Compare scores (lesson
-# [07](07_forward_pass.ipynb)): there the error shows at distance 1.
+# itself, there are no large distances, and the wrong pairs cost only 0.06. But there even no rotation at all costs only
+# 0.11: such short pieces hardly tell right from wrong. So a sample may begin well: don't judge a port by its first
+# words. Compare scores (lesson [07](07_forward_pass.ipynb)): there the error shows at distance 1.
 #
 # ## Beyond the training context
 #
@@ -491,7 +491,8 @@ for label, w in (("right", exact), ("wrong", wrong_pairs(exact))):
 #   method, arXiv 2306.15595, then trains a little further; we don't.)
 # - *0 to 8 halved*, *9 halved*: only these pairs, the others turn as trained.
 # - *Windows*: the same tokens, read in windows of 256 that overlap by half, so that each is predicted from the last 128
-#   or more, and every distance is known (only the first has `<s>`): a control for how hard the text is.
+#   or more (near the start, from all), and every distance is known (only the first has `<s>`): a control for how hard
+#   the text is.
 #
 # **Predict.** From which position on does the model fail as trained: right at 512, soon after, or far later? And which
 # of the three halvings will help?
@@ -546,15 +547,15 @@ ax.set(xlabel="position (dotted: the training context, 512, and half a turn of p
        ylabel="nats per token, mean of 64")
 ax.legend(loc="upper left", ncols=2)
 figures.show(figure, "As trained, the model holds out past 512 and fails from about 559 on. Pair "
-                     "9 halved is enough. After 432 and 636 a new story begins: its first word "
-                     "alone costs over 12 nats.")
+                     "9 halved is enough. (A mean of 64 rises up to 32 tokens early.) At 432 and "
+                     "636 a new story begins: its first word alone costs over 12 nats.")
 
 # %% [markdown]
 # **Explain.** 512 is no cliff: up to 558 the model is nearly as good as in windows, and then it fails. All halved, it
-# goes on, at a cost of 0.3 nats from the beginning, but of 0.6 from 559 to 639 (why, we leave open). The fast pairs
-# alone, 0 to 8, have most of that cost (2.46 against 2.51), a third of the gain from 559 to 639, and none later. Pair 9
-# alone has all of the gain, and costs 0.01. As each story was told without the ones before, this shows only that far
-# tokens no longer harm, not that they help.
+# goes on, but loses 0.3 nats from the beginning, and 0.6 from 559 to 639 (why, we leave open). Pairs 0 to 8 alone have
+# most of the cost (2.46 against 2.51), but little of the gain. Pair 9 alone gains more than all halved, stays within
+# 0.1 of the windows, and costs 0.01. As each story was told without the ones before, this shows only that far tokens no
+# longer harm, not that they help.
 #
 # ### Is it the half turn?
 #
@@ -591,13 +592,14 @@ nats(watch)
 print(f"in training: up to {511 * speed[9] / np.pi:.2f} half turns of pair 9")
 
 # %% [markdown]
-# **Explain.** The pair pushes far tokens down, most at 280. In layer 5 a third of that is left at 512, as for a token
-# 75 back, and next to nothing at 559; later the pair even *adds*. And far tokens do come back: from less than half of
-# an even share to two and a half times one.
+# **Explain.** At distance 0 the pair adds little, as if query and key stood at a right angle. So it pushes down most a
+# quarter turn away (280), and half a turn (559) only reverses the little: 0.9 and −0.9 in layer 5. There a third of the
+# push is left at 512, as for a token 75 back; later the pair even *adds*. And far tokens do come back: from about half
+# of an even share to two and a half times one.
 #
 # **Predict.** If that is the cause, the failure must move when pair 9 alone turns 1.5 or 2 times as fast. Where will it
-# be (the middle of the first 48 tokens in a row that lose over half a nat on average)? Can it be *within* the 512
-# positions of training?
+# be (the middle of the first 48 tokens in a row whose mean loss is over half a nat above that in windows)? Can it be
+# *within* the 512 positions of training?
 
 # %%
 def pair_9_times(factor):
@@ -612,9 +614,9 @@ for factor, found in ((1, ways["as trained"]), (1.5, pair_9_times(1.5)), (2, pai
           f"{onset * factor * speed[9] / np.pi:17.2f} half turns")
 
 # %% [markdown]
-# **Explain.** The failure follows the half turn, down to 298 (good to about 24 tokens, 0.04 to 0.09 half turns). So it
-# is not the positions but the angle, which in training never passed 0.91 half turns. Do angles beyond harm because the
-# model does not know them, or because the pair no longer pushes far tokens down?
+# **Explain.** The failure follows the half turn, down to 298 (good to about 24 tokens). So it is not the positions but
+# the angle, which in training never passed 0.91 half turns. Do angles beyond harm because the model does not know them,
+# or because the pair no longer pushes far tokens down?
 #
 # **Predict.** Hold the pair at one angle for all tokens 512 or more back: take away what it adds to each such score,
 # and put in what it would add at that angle. In the last row (`first=1`), token 0, `<s>`, still turns as trained. Which
@@ -658,9 +660,9 @@ for half, first in ((0, 0), (0.5, 0), (0.9, 0), (1, 0), (0.5, 1)):
 # %% [markdown]
 # **Explain.** Held at 0, which the model knows, it fails from 559 to 639 as at 1, which it doesn't. Held at 0.5 or 0.9,
 # where the pair pushes down, it loses little, though all other pairs turn on. So it is the push that is missing (later
-# the pair as trained even adds, and costs more than at 0). Nor does the failure begin with `<s>`: alone left to turn,
-# it hardly harms before 640, but costs 0.57 after. That a single pair does it is a fact about this model, measured on
-# one long text.
+# the pair as trained even adds, and costs more than at 0). Nor does it begin with `<s>`: with `<s>` alone turning on,
+# all others held at 0.5, little is lost before 640, but 0.57 after. That a single pair does it is a fact about this
+# model, measured on one long text.
 #
 # ## In the wild
 #
@@ -670,9 +672,9 @@ for half, first in ((0, 0), (0.5, 0), (0.9, 0), (1, 0), (0.5, 1)):
 #   [LLMs-from-scratch#747](https://github.com/rasbt/LLMs-from-scratch/issues/747),
 #   [llama3-from-scratch#20](https://github.com/naklecha/llama3-from-scratch/issues/20)). The files decide, not taste.
 # - **Fluent, then gibberish after about 20 tokens**: a missing reordering
-#   ([llama2.c#286](https://github.com/karpathy/llama2.c/pull/286)), as above.
-# - **Longer contexts.** Llama 3.1 slows its slow pairs only, by 8 where a turn takes more than 8,192 tokens, its
-#   context before ([llama.cpp#8676](https://github.com/ggml-org/llama.cpp/pull/8676)).
+#   ([llama2.c#286](https://github.com/karpathy/llama2.c/pull/286)); more mildly, as above.
+# - **Longer contexts.** Llama 3.1 slows its slow pairs only: by 8 where a turn takes more than 8,192 tokens, its
+#   context before, and by less down to 2,048 ([llama.cpp#8676](https://github.com/ggml-org/llama.cpp/pull/8676)).
 # - **Angles in bfloat16** are wrong ([transformers#29285](https://github.com/huggingface/transformers/pull/29285)). A
 #   bfloat16 (in NumPy by the package `ml_dtypes`) has 8 significant bits, so between 1,024 and 2,048 it knows every
 #   eighth position only; being 3 off turns pair 0 by nearly half a turn:
