@@ -143,8 +143,8 @@ for places, label in ((known, "in the stories"), (~known, "others")):
 # rows also only 4.05. The lens says too little: after layer 2 it costs 3.98, as if the row held little more than the
 # token. The map costs 3.54 there: so something can be read that six stories do not teach about the present token, be it
 # the tokens before it or what the model itself knows about this one. And at the tokens that the map has not met, the
-# lens is the better reader after layers 1 to 4. (After layer 5 both would be equal but for the 30.) Neither number is
-# what the row "knows".
+# lens is the better reader after layers 1 to 4. (After layer 5 the row to guess is the row itself: only the 30 keeps
+# the map from copying it.) Neither number is what the row "knows".
 #
 # ## Who wrote this logit?
 #
@@ -440,10 +440,10 @@ for label, chosen in (("layer 0, 2 steps", slice(0, 2)), ("layers 1 to 4, 8 step
         f"{costs[chosen].sum():{len(way) + 2}.2f}" for way, costs in zip(ways, lost)))
 
 # %% [markdown]
-# **Explain.** Something between, and in layer 5 more than zero. Zero costs $4.74 - 4.27 = 0.47$ more than the mean in
-# layer 0 and $0.94 - 0.67 = 0.27$ more in layers 1 to 4, the control $0.24$ and $0.22$ more. So in layer 0 half of the
-# gap, and in layers 1 to 4 most of it, is what another shift as long costs too. That later steps miss *this* constant
-# may be the rest, but ten rows from a few stories do not prove it.
+# **Explain.** Something between, but for layer 5, where there is no gap to explain. Zero costs $4.74 - 4.27 = 0.47$
+# more than the mean in layer 0 and $0.94 - 0.67 = 0.27$ more in layers 1 to 4, the control $0.24$ and $0.22$ more. So
+# in layer 0 half of the gap, and in layers 1 to 4 most of it, is what another shift as long costs too. That later steps
+# miss *this* constant may be the rest, but ten rows from a few stories do not prove it.
 #
 # ## Where heads park their weight
 #
@@ -483,27 +483,27 @@ def even_weight(place, tokens):                           # of a head that looks
 
 KING_WORD, = tokenizer.encode("king", bos=False)
 places = ("<s> front", "first word", "<s> mid", "</s> mid", "king mid")
-header = "           T   even" + "".join(f"{place:>12}" for place in places)
+header = "           T  front    mid" + "".join(f"{place:>12}" for place in places)
 counts, most = [], []                                     # the lines of two tables
 for label, ids in texts.items():
     runs = [(0, ids), (0, ids[1:])]                       # (place, tokens)
     for token in (tokenizer.bos, tokenizer.eos, KING_WORD):
         runs.append((7, ids[1:8] + [token] + ids[8:]))
     maps = [weight_on(*run) for run in runs]
-    start = f"{label:9} {len(ids):3} {even_weight(0, ids):6.1%}"
+    start = f"{label:9} {len(ids):3} {even_weight(0, ids):6.1%} {even_weight(7, ids):6.1%}"
     counts.append(start + "".join(f"{np.sum(weight > 5 * even_weight(*run)):12}"
                                   for weight, run in zip(maps, runs)))
     most.append(start + "".join(f"{weight.max():12.0%}" for weight in maps))
-print("heads that give more than 5 x even weight to", header, *counts, sep="\n")
-print("largest weight that any head gives to", header, *most, sep="\n")
+print("even weight, and how many heads give more than 5 times that to", header, *counts, sep="\n")
+print("even weight, and the largest weight that any head gives to", header, *most, sep="\n")
 
 # %% [markdown]
 # **Explain.** It is not the place. With `<s>` only in the middle, no fewer heads give it more than five times even
-# weight (which is smaller there), and the largest weight stays within 7 points of what it was in front; without `<s>`,
-# no head gives the first word more than 35 %. But `<s>` is not the only token that draws: in its place `</s>` draws
-# more heads in three texts of five, and in each text one gives it at least 51 %. *King*, an ordinary word out of place,
-# draws one head at most, with up to 51 %; in the speech one gives it 36 %, more than the 30 % that any gives `<s>` in
-# that place. (What the heads *write* we did not measure: "park" is a guess.)
+# weight (which is smaller there: *mid*), and the largest weight stays within 7 points of what it was in front; without
+# `<s>`, no head gives the first word more than 35 %. But `<s>` is not the only token that draws: in its place `</s>`
+# draws more heads in three texts of five, and in each text one gives it at least 51 %. *King*, an ordinary word out of
+# place, draws one head at most, with up to 51 %; in the speech one gives it 36 %, more than the 30 % that any gives
+# `<s>` in that place. (What the heads *write* we did not measure: "park" is a guess.)
 #
 # ## Does this model copy?
 #
@@ -527,7 +527,7 @@ print("largest weight that any head gives to", header, *most, sep="\n")
 # own tokens shuffled.
 #
 # **Predict.** How many of the 48 heads will score like an induction head: none, one or five? And how much of the second
-# half's cost will the first one save: hardly any, half or nearly all?
+# half's cost does it save to have read the first: hardly any, half or nearly all?
 
 # %%
 n = 40
@@ -672,14 +672,18 @@ W, b = learned(p)
 costs = cost(W, b, p)                                     # (tries,)
 order = costs.argsort()
 print(f"p = {p}: best of 20 tries {costs.min():.4f}, median {np.median(costs):.4f}")
-figure = figures.packing({"the best of 20 tries": W[order[0]], "the median try": W[order[10]]})
+best = W[order[0]]
+print("its columns are", np.linalg.norm(best, axis=0).round(3), "long; with b = 0 it costs",
+      f"{cost(best, 0, p):.4f}")
+figure = figures.packing({"the best of 20 tries": best, "the median try": W[order[10]]})
 figures.show(figure, "The columns of W that gradient descent found, one arrow for each feature; "
                      "the dotted circle has radius 1. Which is a star, and which has two arrows "
                      "back to back?")
 
 # %% [markdown]
-# **Explain.** Descent *can* find the star, turned somehow, and its b saves a little more. Not in every try: the median
-# try has two columns nearly back to back and one across, which costs about $2 p^2$ (question 1).
+# **Explain.** Descent *can* find the star, turned somehow, with columns a little longer than 1: two features that are
+# on read a little more than ½ each, which saves a little more; b does next to nothing. Not in every try: the median try
+# has two columns nearly back to back and one across, which costs about $2 p^2$ (question 1).
 #
 # ## In the wild
 #
