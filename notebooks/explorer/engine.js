@@ -8,9 +8,10 @@
 import { fastMatmul } from "./fast_matmul.js";
 
 export function tensor(shape, data = null) {
-  const size = shape.reduce((product, n) => product * n, 1);
-  return { shape, data: data ?? new Float32Array(size) };
+  return { shape, data: data ?? new Float32Array(sizeOf(shape)) };
 }
+
+export const sizeOf = shape => shape.reduce((product, n) => product * n, 1);
 
 // Throw an Error with one sentence for a person if something is wrong.
 export function refuse(wrong, message) {

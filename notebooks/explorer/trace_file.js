@@ -1,6 +1,6 @@
 // Traces as .safetensors: the run saved, and somebody else's read.
 
-import { refuse, tensor } from "./engine.js";
+import { refuse, sizeOf, tensor } from "./engine.js";
 import { BYTES, toFloat32 } from "./dtypes.js";
 
 // Map name -> tensor, to the bytes of a .safetensors file in float32.
@@ -57,7 +57,7 @@ function readEntry(name, entry, bytes) {
   const isSize = n => Number.isSafeInteger(n) && n >= 0;
   refuse(!Array.isArray(shape) || !shape.every(isSize), `${name} has no shape`);
   refuse(!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize), `${name} has no data_offsets`);
-  const [from, to] = offsets, count = shape.reduce((product, n) => product * n, 1);
+  const [from, to] = offsets, count = sizeOf(shape);
   refuse(to > bytes.length || to - from !== count * BYTES[dtype],
     `${name} of shape ${shape.join(" × ")} does not fit its data: the file is cut short or damaged`);
   return { ...tensor(shape, toFloat32(dtype, bytes.subarray(from, to))), dtype };
@@ -137,8 +137,6 @@ function fit({ shape: theirs, data }, shape) {
   if (heads > 1 && (is(T, heads, n) || isSideBySide(theirs, T, heads * n))) return positionsLast(data, heads, T, n);
   return null;
 }
-
-const sizeOf = shape => shape.reduce((product, n) => product * n, 1);
 
 const isSideBySide = (shape, T, width) => shape.at(-1) === width && shape.at(-2) === T && sizeOf(shape) === T * width;
 

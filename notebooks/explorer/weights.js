@@ -1,25 +1,23 @@
 // The weights out of the page: base64 of gzip of all lowest bytes, then all next bytes, and so on (bytes of one kind
 // are more alike, so that the page is a third smaller).
 
-import { tensor } from "./engine.js";
+import { sizeOf, tensor } from "./engine.js";
 import { BYTES, toFloat32 } from "./dtypes.js";
 
 // The text in the page, {dtype, tensors: [[name, shape], ...]} -> weights, nested as in numpy_llama.py.
 export async function unpackWeights(text, { dtype, tensors }, config) {
-  const size = tensors.reduce((sum, [, shape]) => sum + count(shape), 0) * BYTES[dtype];
+  const size = tensors.reduce((sum, [, shape]) => sum + sizeOf(shape), 0) * BYTES[dtype];
   const numbers = fromPlanes(dtype, await gunzip(fromBase64(text.trim()), size));
   const weights = { layers: Array.from({ length: config.n_layers }, () => ({ attn: {}, ffn: {} })) };
   let start = 0;
   for (const [name, shape] of tensors) {
-    const end = start + count(shape);
+    const end = start + sizeOf(shape);
     place(weights, name.split("."), tensor(shape, numbers.subarray(start, end)));
     start = end;
   }
   weights.output ??= weights.embedding;                   // tied
   return weights;
 }
-
-const count = shape => shape.reduce((product, n) => product * n, 1);
 
 // weights.layers[0].attn.wq = x, for ["layers", "0", "attn", "wq"].
 function place(weights, path, x) {
