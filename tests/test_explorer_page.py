@@ -879,8 +879,7 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
     "maps are grouped by turns": (
         "isGrouped ? n_heads / n_kv_heads", "isGrouped ? n_kv_heads", test_a_cell_is_read_and_chosen),
     "a small map has its heads in the wrong order": (
-        "head = Math.floor(j / n);\n    return x.data[(head * T + t)",
-        "head = heads - 1 - Math.floor(j / n);\n    return x.data[(head * T + t)",
+        "head = Math.floor(j / n), top", "head = heads - 1 - Math.floor(j / n), top",
         test_wiring_chooses_tensors_and_marks_their_inputs),
     "edges say that there is more where there is not": (
         "if (hiddenRight > 0.5)", "if (hiddenRight >= 0)", test_a_matrix_that_goes_on_has_a_thick_edge),
@@ -909,7 +908,8 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
     "the seed starts again with each draw": (
         "  state.extra.forEach(random);\n", "", test_a_seed_draws_numpys_tokens),
     "the cache is shown from its second slot on": (
-        "x.data[from + t * d + r]", "x.data[from + (t + 1) * d + r]", test_the_cache_holds_keys_and_values),
+        "held = x.data.subarray(from, from + length * d)", "held = x.data.subarray(from + d, from + (length + 1) * d)",
+        test_the_cache_holds_keys_and_values),
     "the tensor is taken from this prompt": (
         "text: now.state.second }", "text: now.state.text }", test_a_tensor_of_a_second_prompt),
 }

@@ -49,7 +49,8 @@ function slots(text, x, head, length, ramps) {            // columns are positio
   const canvas = el("canvas", { role: "img", "aria-label": `${text}: ${length} of ${MAX_TOKENS} slots filled` });
   const [, room, d] = x.shape;
   const from = head * room * d;
-  const value = (r, t) => t < length ? x.data[from + t * d + r] : NaN;
-  paint(canvas, d, MAX_TOKENS, value, ramps, false, limitOf(x.data.subarray(from, from + length * d), false));
+  const held = x.data.subarray(from, from + length * d), numbers = new Float32Array(d * MAX_TOKENS).fill(NaN);
+  held.forEach((value, i) => { numbers[i % d * MAX_TOKENS + Math.floor(i / d)] = value; });
+  paint(canvas, d, MAX_TOKENS, numbers, ramps, false, limitOf(held, false));
   return el("figure", {}, el("figcaption", { textContent: text }), canvas);
 }

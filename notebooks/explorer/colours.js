@@ -47,12 +47,11 @@ export function cellStyle(value, limit, share, ramps) {   // a table's cell in t
   return `background:${css(colour)};color:${inkOn(colour)}`;
 }
 
-export function paint(canvas, rows, columns, value, ramps, share, limit) {       // one pixel for each number
+export function paint(canvas, rows, columns, numbers, ramps, share, limit) {     // one pixel for each, row after row
   if (canvas.width !== columns) canvas.width = columns;
   if (canvas.height !== rows) canvas.height = rows;
   const g = canvas.getContext("2d"), image = g.createImageData(columns, rows), out = new Uint32Array(image.data.buffer);
-  for (let r = 0, at = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++, at++) out[at] = colourOf(value(r, c), limit, share, ramps);
+  for (let i = 0; i < out.length; i++) out[i] = colourOf(numbers[i], limit, share, ramps);
   g.putImageData(image, 0, 0);
   return canvas;
 }

@@ -38,6 +38,10 @@ export function redraw(root, ...children) {
   (again || root.closest("[tabindex]"))?.focus({ preventScroll: true });
 }
 
+export function setText(element, text) {                  // what is not touched need not be laid out again
+  if (element.textContent !== text) element.textContent = text;
+}
+
 export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 
 // A label and a control that belong together.

@@ -307,7 +307,8 @@ const tabs = Object.entries(TOOLS).map(([id, label]) => ({ id, label, make: pane
 const ramps = makeTheme(update), tensorView = makeTensor(byId("tensor"), actions);
 const drawPrompt = makePrompt(actions), drawTabs = makeTabs(byId("dock"), tabs, tab => setState({ tab }));
 const views = [drawPrompt, makeChips(actions), makeSwitches(actions), makeWiring(byId("wiring"), actions),
-  tensorView.draw, makeNumber(byId("number"), actions), drawTabs];
+  makeNumber(byId("number"), actions), drawTabs, tensorView.draw];
+// The tensor comes last: it asks for its size, and the browser lays out all that was drawn before it.
 
 function listen() {
   listenToKeys({ openHelp, stepLayer });

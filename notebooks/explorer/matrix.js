@@ -32,8 +32,10 @@ export function makeMatrix(root, { select, showHead, toggleHead, showRow }) {
   function paintPixels() {                                // one pixel for each number, heads one below the other
     if (painted === spec.key) return;
     painted = spec.key;
-    const value = (r, c) => spec.value(Math.floor(r / spec.rows), r % spec.rows, c);
-    paint(pixels, Math.max(1, spec.heads) * spec.rows, spec.columns, value, spec.ramps, spec.share, spec.limit);
+    const { rows, columns } = spec, all = Math.max(1, spec.heads) * rows, numbers = new Float32Array(all * columns);
+    for (let r = 0, i = 0; r < all; r++)
+      for (let c = 0; c < columns; c++, i++) numbers[i] = spec.value(Math.floor(r / rows), r % rows, c);
+    paint(pixels, all, columns, numbers, spec.ramps, spec.share, spec.limit);
   }
   function draw() {
     const ratio = devicePixelRatio || 1, width = root.clientWidth, height = root.clientHeight;

@@ -28,7 +28,7 @@ function strips(explained, { tell, go, ramps }) {
   const strip = (text, values, share) => {
     const canvas = el("canvas", { className: "strip", "aria-hidden": true });
     const limit = share ? Math.max(...values) : limitOf(values, false);
-    paint(canvas, 1, n, (_, k) => values[k], ramps, share, limit || 1);
+    paint(canvas, 1, n, values, ramps, share, limit || 1);
     const at = event => Math.max(0, Math.min(n - 1, Math.floor(event.offsetX / canvas.clientWidth * n)));
     canvas.onpointermove = event => tell(at(event));
     canvas.onclick = event => follow(at(event));

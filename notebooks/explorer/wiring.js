@@ -2,7 +2,7 @@
 import { inputs, join, kind, split } from "./names.js";
 import { limitOf, paint } from "./colours.js";
 import { moved } from "./differ.js";
-import { el, svg } from "./dom.js";
+import { el, setText, svg } from "./dom.js";
 import { percent, shapeText } from "./format.js";
 import { oneStop, rovingKeys } from "./roving.js";
 import { BOXES, boxPlace, wirePaths } from "./wires.js";
@@ -14,12 +14,12 @@ const MOVED = 0.0005;                                     // changes that round 
 function thumb(canvas, x, share, ramps) {
   const [T, n] = x.shape.slice(-2), heads = x.shape.length === 3 ? x.shape[0] : 1;
   const down = Math.ceil(T / MOST_ROWS), across = Math.ceil(heads * n / MOST_COLUMNS);
-  const value = (r, c) => {
-    const t = r * down, j = c * across, head = Math.floor(j / n);
-    return x.data[(head * T + t) * n + j % n];
-  };
-  const rows = Math.ceil(T / down), columns = Math.ceil(heads * n / across);
-  paint(canvas, rows, columns, value, ramps, share, limitOf(x.data, share));
+  const rows = Math.ceil(T / down), columns = Math.ceil(heads * n / across), numbers = new Float32Array(rows * columns);
+  for (let c = 0; c < columns; c++) {
+    const j = c * across, head = Math.floor(j / n), top = head * T * n + j % n;
+    for (let r = 0; r < rows; r++) numbers[r * columns + c] = x.data[top + r * down * n];
+  }
+  paint(canvas, rows, columns, numbers, ramps, share, limitOf(x.data, share));
 }
 
 function mapButton(className, key) {
@@ -64,13 +64,13 @@ export function makeWiring(root, { go }) {
   function drawMap(button, name, text, shape) {
     const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children;
     const far = now.isChanged ? moved(name, now.run, now.base) : 0;
-    label.textContent = text;
-    size.textContent = shape;
+    setText(label, text);
+    setText(size, shape);
     button.title = `${name}  ${shapeText(name, x)}`;
     button.setAttribute("aria-pressed", name === now.name);
     button.classList.toggle("has-moved", far > MOVED);
     button.classList.toggle("differs", Boolean(now.inFile?.get(name)?.differs));
-    badge.textContent = far > MOVED ? `Δ ${percent(far)}%` : "";
+    setText(badge, far > MOVED ? `Δ ${percent(far)}%` : "");
     if (far > MOVED) button.title += `; moved by ${percent(far)} % of its size`;
     if (now.fresh) thumb(canvas, x, split(name).short === "attn.probs", now.ramps);
   }
