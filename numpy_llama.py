@@ -5,7 +5,7 @@
 # ///
 """Llama 1 and 2 in NumPy: every step between a prompt and its next token, with its place in the papers.
 
-    x = embedding[tokens]                             for each token (a piece of text) a row of D numbers
+    x = embedding[tokens]                             for each token (a piece of text) its row of D numbers
     for each layer:
         x = x + self_attention(rms_norm(x))           a token gathers what it needs from itself and those before it
         x = x + feed_forward(rms_norm(x))             and works on what it has, alone
@@ -68,7 +68,7 @@ class Config:
 
 
 # The weights are a dict. Its `layers` is a list with a dict for each layer: the arguments of `block` (section 6). In
-# each, attn and ffn are dicts again: arguments of `self_attention` and `feed_forward`. Matrices are stored for x @ w.
+# each, attn and ffn are dicts again: arguments of `self_attention` and `feed_forward`. Matrices are (in, out): x @ w.
 #
 #     embedding (V, D)   norm (D,), rms_norm's weight after the last layer   output (D, V)
 #     layers[i]: attn_norm (D,)   attn: wq (D, H*d)  wk, wv (D, G*d)  wo (H*d, D)
@@ -80,7 +80,7 @@ class Config:
 def softmax(x):
     """Numbers to probabilities along the last axis: (..., n) -> (..., n)."""
     e = x - x.max(axis=-1, keepdims=True)                 # the largest becomes 0: exp cannot overflow
-    np.exp(e, out=e)                                      # the exponential, in place; so is the next line
+    np.exp(e, out=e)                                      # the exponential, in place; the division too
     e /= e.sum(axis=-1, keepdims=True)
     return e
 
@@ -129,17 +129,18 @@ def under(prefix, tap):
 
 # ---- 4. Positions --------------------------------------------------------------------------------------------
 #
-# Attention (section 5) runs as H heads side by side. In each, a token's query is compared with the keys of all tokens
-# so far, by dot products of d numbers. To tell where a token stands, they are read as d/2 pairs, i with i + d/2: points
-# in a plane, each turned by an angle that grows with the position. This is RoPE, rotary position embedding.
+# Attention (section 5) runs as H heads side by side. In each, a token's query (what it looks for) meets the key (what
+# it is found by) of every token so far, in a dot product of d numbers. To tell where tokens stand, queries and keys are
+# read as d/2 pairs, i with i + d/2: points in a plane, each turned by an angle that grows with the position: RoPE,
+# rotary position embedding.
 
 def rope_cos_sin(positions, head_dim, theta, dtype=np.float32):
     """Cosine and sine of the angle by which each pair turns: (T,) -> (T, d/2), (T, d/2).
 
     Pair i = 0, 1, ... turns by its frequency, theta^(-2i/d) radians, per position (RoPE, section 3.2.2, has i from 1).
     """
-    # Rounded where Hugging Face rounds: the last bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
-    # The power alone is computed in float64, then rounded, because float32 powers differ from library to library.
+    # Powers are computed in float64, as float32 powers differ from library to library, and rounded where Hugging Face
+    # rounds: the last bit of a frequency moves a cosine at position 4095 by up to 2.5e-4.
     exponents = np.arange(0, head_dim, 2, dtype=dtype) / head_dim
     frequencies = 1 / np.power(theta, exponents, dtype=np.float64).astype(dtype)
     angles = np.asarray(positions)[:, None].astype(dtype) * frequencies          # (T, 1) * (d/2,) -> (T, d/2)
@@ -150,7 +151,7 @@ def rope(x, cos, sin):
     """Turn each pair (x_i, x_{i + d/2}) by its angle: (heads, T, d), (T, d/2), (T, d/2) -> (heads, T, d).
 
     Position enters the dot product of a query at m and a key at n only as m - n: turning both back by n's angles
-    changes no product, and then the key is not turned at all, and the query as if it stood at position m - n.
+    leaves it as it is, and then the key is not turned at all, and the query as if it stood at position m - n.
 
     These are the pairs of Hugging Face's files; the paper and Meta's files pair neighbours, (x_{2i}, x_{2i+1}). The two
     differ only in the order of each head's columns in wq and wk (section 5); `load` (section 12) reorders Meta's.
@@ -162,9 +163,9 @@ def rope(x, cos, sin):
 
 # ---- 5. Attention --------------------------------------------------------------------------------------------
 #
-# Products with wq, wk and wv turn each token's row into H queries (what it looks for), G keys (what it is found by) and
-# G values (what it hands over). No token looks at a later one, so a token added later changes no row, in any layer: of
-# the others it needs only keys and values, which a cache keeps. To save room, several heads may share these.
+# Products with wq, wk and wv turn each token's row into H queries, G keys and G values (what it hands over). No token
+# looks at a later one, so a new token leaves all earlier rows as they are, in every layer, and needs only their keys
+# and values: a cache keeps those. To save room, several heads may share them.
 
 def causal_mask(positions, n_seen):
     """True where a token may look, up to and including its own position: (T,) -> (T, S). `n_seen` is S."""
@@ -188,7 +189,7 @@ def attention(q, k, v, mask, tap=ignore):
 
     Query head h uses key/value head h // (H / G): G = H is multi-head attention, G = 1 multi-query, anything between
     them grouped-query attention (GQA, section 2.2). With H = 8 and G = 2, heads 0 to 3 use key/value head 0: they are
-    neighbours, so `reshape` makes one matrix of their 4 T rows, and one product serves all four.
+    neighbours, so `reshape` makes one matrix of their 4·T rows, and one product serves all four.
     """
     H, T, d = q.shape
     G, S, _ = k.shape
@@ -225,10 +226,7 @@ class KVCache:
 
 
 def self_attention(x, wq, wk, wv, wo, cos, sin, mask, cache=None, tap=ignore):
-    """Project, turn, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2).
-
-    With a cache, S counts all that it holds once these T are added; without one, S = T.
-    """
+    """Project, turn, remember, attend, project back: (T, D) -> (T, D) (Attention, section 3.2.2)."""
     head_dim = 2 * cos.shape[-1]                          # cos has a column for each pair of numbers
     q = tap("q", split_heads(x @ wq, head_dim))           # (H, T, d)
     k = tap("k", split_heads(x @ wk, head_dim))           # (G, T, d)
@@ -296,6 +294,8 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     """
     check_sampling(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
+    if logits.ndim != 1:
+        raise InputError(f"one row of logits is needed, such as the last, [-1], not {logits.shape}")
     if not np.isfinite(logits).all():
         raise InputError("the logits are not finite")
     if temperature == 0:
@@ -309,8 +309,8 @@ def next_token_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
         logits[logits < kth_largest] = -np.inf
     probs = softmax(logits)
     if top_p < 1:
-        # Sorting all V is slow, so tokens below (1 - top_p) / V are left out first. There are at most V, so they sum to
-        # less than 1 - top_p, and the others, all more likely, reach top_p without them.
+        # Sorting all V is slow, so tokens below (1 - top_p) / V are left out first. They are at most V, and so sum
+        # to less than 1 - top_p: the others, all more likely, reach top_p without them.
         likely = np.flatnonzero(probs >= (1 - top_p) / len(probs))
         order = likely[np.argsort(-probs[likely], kind="stable")]
         before = np.cumsum(probs[order]) - probs[order]   # what those ranked above add up to
@@ -338,7 +338,7 @@ def new_cache(weights, config, max_len):
 
 def generate(tokens, weights, config, max_new_tokens, rng=None, stop=(), temperature=1.0, top_k=0, top_p=1.0,
              cache=None):
-    """Yield up to max_new_tokens ids; it ends with a stop id, or with one id more than context or cache can take.
+    """Yield up to max_new_tokens ids; it ends with a stop id, or when the context or the cache is full.
 
     With a cache, the tokens continue those that it holds. The last token yielded is not in it, as it has not been
     through `forward`: begin the next `tokens` with it. Nothing is checked until a token is asked for; then the
@@ -548,13 +548,13 @@ def chat_tokens(messages, tokenizer):
     then user and assistant take turns. Raises InputError for any other order.
     """
     turns = list(messages)
+    found = ", ".join(turn["role"] for turn in turns) or "empty"
     system = ""
     if turns and turns[0]["role"] == "system":
         system = f"<<SYS>>\n{turns.pop(0)['content']}\n<</SYS>>\n\n"
     roles = [turn["role"] for turn in turns]
     expected = ["user", "assistant"] * len(roles)
     if not roles or roles != expected[:len(roles)]:
-        found = ", ".join(roles) or "empty"
         raise InputError(f"a chat must be [system,] user, assistant, user, ...: not {found}")
     texts = [turn["content"].strip() for turn in turns]
     texts[0] = (system + turns[0]["content"]).strip()
@@ -575,6 +575,8 @@ def cross_entropy(logits, targets):
     -log softmax(logits)[target], without ever forming a probability that could underflow.
     """
     targets = check_tokens(targets, logits.shape[-1])
+    if len(targets) != len(logits):
+        raise InputError(f"each row of logits needs a target: {len(logits)} rows, {len(targets)} targets")
     shifted = logits - np.max(logits, axis=-1, keepdims=True)
     return np.log(np.sum(np.exp(shifted), axis=-1)) - shifted[np.arange(len(targets)), targets]
 
@@ -594,7 +596,8 @@ def sequence_losses(tokens, weights, config):
         window = tokens[start:start + context]
         targets = window[1:]
         losses = []
-        for logits in forward_in_chunks(window[:-1], weights, config, new_cache(weights, config, len(window))):
+        cache = new_cache(weights, config, len(window))
+        for logits in forward_in_chunks(window[:-1], weights, config, cache, start=start):
             losses.append(cross_entropy(logits, targets[:len(logits)]))
             targets = targets[len(logits):]
         losses = np.concatenate(losses)
@@ -695,19 +698,20 @@ ONE_BLAS_THREAD = OneBlasThread()
 def prefill(tokens, weights, config, cache):
     """A prompt of any length through the cache: the logits after its last token, (T,) -> (V,).
 
-    The same as forward(tokens, weights, config, cache)[-1], but scores never hold (H, T, T). Raises InputError before
-    any work if the prompt does not fit, and at the first chunk whose last logits are not finite.
+    The same as forward(tokens, weights, config, cache)[-1], but no scores are larger than (H, CHUNK, S). Raises
+    InputError before any work if the prompt does not fit, and at the first chunk whose last logits are not finite.
     """
     [logits] = deque(forward_in_chunks(tokens, weights, config, cache, last=True), maxlen=1)     # of the last chunk
     return logits[-1]
 
 
-def forward_in_chunks(tokens, weights, config, cache, last=False):
+def forward_in_chunks(tokens, weights, config, cache, last=False, start=0):
     """The logits of a prompt, yielded chunk by chunk: (<= CHUNK, V), or with `last` (1, V), of the chunk's last row.
 
+    `start` is where a window stands in its text: an error names the position in the text.
     All that a layer needs of earlier chunks is their keys and values. So each chunk goes through the model on a thread
-    of its own, and at each layer a tap makes it wait until the chunk before has cached its keys: every line of forward
-    then uses all cores, not only the matrix products.
+    of its own, and at each layer a tap makes it wait until the chunk before has cached its keys and values: every line
+    of forward then uses all cores, not only the matrix products.
     """
     from concurrent.futures import Future, ThreadPoolExecutor                # here, as they take time to import
     from tqdm import tqdm
@@ -753,7 +757,7 @@ def forward_in_chunks(tokens, weights, config, cache, last=False):
                 if c >= n_threads:
                     logits = running.popleft().result()
                     end = done + len(chunks[c - n_threads])
-                    check_finite(logits, end - len(logits))
+                    check_finite(logits, start + end - len(logits))
                     done = end
                     yield logits
         finally:                                          # Ctrl-C, an error, or nobody wants the rest
@@ -809,9 +813,10 @@ LLAMA_ONLY = {      # what these keys of a config may say, if anything: all else
     "sliding_window": [False], "quantization_config": [False], "num_experts": [False], "num_local_experts": [False],
     "partial_rotary_factor": [1],                         # the share of each head that is rotated
     "rope_type": ["default"], "type": ["default"],        # the kind of rope_scaling, by its new and its old name
+    "factor": [1],                                        # ... and how far it stretches positions
     "use_scaled_rope": [False],                           # Meta's word for it, in params.json
 }
-ROPE_KEYS = ("rope_theta", "rope_type", "type", "partial_rotary_factor")       # what rope_scaling may say
+ROPE_KEYS = ("rope_theta", "rope_type", "type", "factor", "partial_rotary_factor")       # what rope_scaling may say
 DEFAULT_CONTEXT = 2048      # where a config states none: what transformers takes, and the context of Llama 1
 
 
@@ -1110,7 +1115,7 @@ def to_float32(w):
     """16-bit numbers to float32: (n, m) -> (n, m); float16 comes out 2^112 times too small, but five times as fast.
 
     float16 has three bits of exponent fewer than float32: its bits in the place of a float32's are the number times
-    2^-112. To multiply by 2^56 before and after a product puts that right, to the bit above 1e-18.
+    2^-112. To multiply by 2^56 before and after a product puts that right, to the bit where the result is above 1e-18.
     """
     if w.dtype != np.float16:
         return w.astype(np.float32)
@@ -1347,7 +1352,7 @@ def check_chat_template(folder):
 
 
 def without_oldest(messages, tokenizer, room):
-    """(messages, their tokens) of a chat, without as many of its oldest turns as it takes to leave `room` tokens.
+    """(messages, their tokens) of a chat, without as many of its oldest turns as it takes to have at most `room`.
 
     The system message and the last message stay, even if they alone are more.
     """
@@ -1361,7 +1366,7 @@ def without_oldest(messages, tokenizer, room):
 
 
 class Conversation:
-    """A chat and its cache, of which only tokens that the cache does not hold go through the model."""
+    """A chat and its cache: only tokens that the cache does not hold go through the model."""
 
     def __init__(self, args):
         if not args.chat_format:

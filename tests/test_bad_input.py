@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import checkpoints as ck
 import numpy as np
 import pytest
+import tiny
 from checkpoints import CONFIG, hugging_face, meta, safetensors_bytes, sharded, write_folder
 from conftest import ROOT
 
@@ -147,6 +149,7 @@ FOLDERS = {
         ("rope_scaling", {"type": "linear", "factor": 2.0}, "linear"),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "llama3"),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "yarn"),
+        ("rope_scaling", {"factor": 4.0}, "factor is 4.0"),
         ("rope_scaling", "linear", "rope_scaling"), ("rope_parameters", [1], "rope_parameters")]},
     "Llama 3 in params": (params(use_scaled_rope=True), ["use_scaled_rope"]),
     "bias tensor": (tensors(**{"model.layers.0.self_attn.q_proj.bias": np.zeros(16)}), ["q_proj.bias"]),
@@ -263,6 +266,18 @@ def test_first_position_that_is_not_finite(tmp_path, refusal):
     silent = {name: 0 * x for name, x in TENSORS.items() if "o_proj" in name or "down_proj" in name}
     write_folder(folder, tensors(**silent | {"model.embed_tokens.weight": embedding, "lm_head.weight": output}))
     assert f"position {ids.index(ids[7])} " in refusal("--model", folder, "--perplexity", "text.txt")
+
+
+def test_the_position_is_counted_in_the_text_not_in_the_window():
+    """Layers that add nothing, and token 7, whose logit overflows; with a context of 16, it stands in a later window."""
+    weights = tiny.random_weights(tiny.CONFIG)
+    for layer in weights["layers"]:
+        layer["attn"]["wo"][:], layer["ffn"]["down"][:] = 0, 0
+    weights["embedding"][:, -1] = 0
+    weights["embedding"][7] = np.eye(tiny.CONFIG.dim)[-1]
+    weights["output"][-1, 0] = 3e38
+    with pytest.raises(nl.InputError, match="position 40 "):
+        nl.perplexity(40 * [1] + 3 * [7], weights, replace(tiny.CONFIG, max_seq_len=16))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that nobody can read")

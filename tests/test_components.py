@@ -336,6 +336,11 @@ def test_cross_entropy_refuses_targets_outside_the_vocabulary():
         nl.cross_entropy(numbers(1, 9, dtype=np.float32), [-1])
 
 
+def test_cross_entropy_refuses_one_target_for_several_rows():
+    with pytest.raises(nl.InputError, match="3 rows, 1 targets"):                 # NumPy would take it for each row
+        nl.cross_entropy(numbers(3, 9, dtype=np.float32), [2])
+
+
 @pytest.mark.parametrize("n", [2, 31, 32, 33, 48, 49, 80])
 def test_perplexity(n):
     """Windows of the context move by half; a token is predicted in the first window that holds it."""

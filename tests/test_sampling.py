@@ -201,6 +201,13 @@ def test_a_full_context_ends_it(n_prompt, n_new):
     assert len(new_tokens(100, [1] * n_prompt, config=replace(CONFIG, max_seq_len=16))) == n_new
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_logits_of_several_tokens_are_refused(temperature):
+    """As when [-1] was forgotten: an id would come out, drawn from nonsense."""
+    with pytest.raises(nl.InputError, match=r"one row .* not \(4, "):
+        nl.sample(nl.forward(PROMPT, WEIGHTS, CONFIG), np.random.default_rng(0), temperature)
+
+
 def test_a_prompt_longer_than_the_context_is_refused():
     with pytest.raises(nl.InputError, match="17 tokens does not fit in the context of 16"):
         new_tokens(5, [1] * 17, config=replace(CONFIG, max_seq_len=16))
