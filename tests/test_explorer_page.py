@@ -454,6 +454,14 @@ def test_changes_are_chips_beside_as_trained(page, model):
     assert page.inner_text("#chips") == ""
 
 
+def test_a_head_that_is_scaled_goes_off_and_on(page):
+    show(page, link(name="layers.3.attn.probs", index=(1, 9, 8), c="head*3*1*0.5"))
+    drawn(page, lambda: page.uncheck(".head-bar input >> nth=1"))
+    assert "layer 3: head 1 off" in page.inner_text("#chips")
+    drawn(page, lambda: page.check(".head-bar input >> nth=1"))
+    assert page.inner_text("#chips") == ""
+
+
 def test_rotation_turns_pairs_and_moves_scores(page, model):
     show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation"))
     before = number(page)
@@ -559,6 +567,49 @@ def test_a_seed_draws_numpys_tokens(page, model):
     drawn(page, lambda: page.click("button:has-text('only the prompt')"))
     drawn(page, lambda: page.click(".sampling button:text-is('draw 1')"))     # and once more, the same
     assert page.evaluate("explorer.now.tokens") == tokens + right[:1]
+
+
+def test_drawing_ends_when_something_else_is_chosen(page):
+    show(page, link(tab="next"))
+    page.evaluate("""async text => {
+        const prompt = document.querySelector("#prompt"), status = document.querySelector("#status");
+        [...document.querySelectorAll(".sampling button")].find(one => one.textContent === "draw 20").click();
+        while (!status.textContent.startsWith("drawing")) await new Promise(done => setTimeout(done));
+        prompt.value = text;
+        prompt.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+    }""", OTHER)
+    page.wait_for_timeout(2000)                           # by now twenty tokens would stand behind the new text
+    right = page.evaluate("text => explorer.now.model.tokenizer.encode(text)", OTHER)
+    assert page.evaluate("explorer.now.tokens") == right
+
+
+def test_what_cannot_be_drawn_is_said(page):
+    show(page, link(c="set*norm*9.0*1e39", tab="next"))   # no number of float32: the logits are not finite
+    drawn(page, lambda: page.click(".sampling button:text-is('draw 1')"))
+    assert page.inner_text("#problem").startswith("No token can be drawn: ")
+
+
+def test_a_model_with_a_short_context_is_filled_and_no_more(second, page_file, tmp_path):
+    go_to(second, changed_page(page_file, '"max_seq_len": 512', '"max_seq_len": 16', tmp_path))
+    drawn(second, lambda: second.click(".sampling button:text-is('draw 20')"))
+    second.wait_for_selector("#problem:has-text('The page shows up to 16 tokens')")
+    assert second.evaluate("explorer.now.tokens.length") == 16
+
+
+def test_large_numbers_are_written_with_a_power(page):
+    show(page, link(name="layers.3.attn.scores", index=(1, 9, 8)))
+    drawn(page, lambda: page.fill("#number .edit input", "1000000") or page.keyboard.press("Enter"))
+    assert number(page) == 1e6 and "1 e6" in page.inner_text("#tensor .legend")
+    show(page, link(name="layers.3.attn.scores", index=(1, 9, 8), c="theta*1000000", tab="rotation", pair=15))
+    assert re.search(r"once around in \d e6 tokens", page.inner_text("#panel-rotation"))
+
+
+def test_a_number_that_is_being_typed_stays(page):
+    page.fill("#number .edit input", "3")
+    drawn(page, lambda: page.evaluate("const s = document.querySelector('#top_k'); s.value = 5; s.oninput()"))
+    assert page.input_value("#number .edit input") == "3"
+    drawn(page, lambda: page.keyboard.press("Enter"))
+    assert number(page) == 3
 
 
 def test_the_cache_holds_keys_and_values(page, model):
@@ -795,6 +846,25 @@ def test_by_keyboard_from_the_prompt_to_a_factor_and_back(page):
     assert page.evaluate("explorer.now.state.tab") == "logit"
     drawn(page, lambda: press(page, "]"))
     assert page.evaluate("explorer.now.layer") == 4
+
+
+@pytest.mark.parametrize("place", ["#matrix canvas", "#wiring .box", "#tokens button"])
+@pytest.mark.parametrize("key, held", [("ArrowLeft", "altKey"), ("Home", "ctrlKey"), ("+", "metaKey")])
+def test_keys_of_the_browser_are_left_to_it(page, place, key, held):
+    press = """([place, key, held]) => {
+        const element = document.querySelector(place);
+        element.focus();
+        const options = { key, [held]: true, bubbles: true, cancelable: true };
+        return element.dispatchEvent(new KeyboardEvent("keydown", options));
+    }"""
+    assert page.evaluate(press, [place, key, held])       # false if somebody had taken it
+
+
+def test_an_id_keeps_the_focus_when_it_is_chosen(page):
+    show(page, link(tab="tokens"))
+    page.focus("#panel-tokens .ids button >> nth=3")
+    drawn(page, lambda: page.keyboard.press("Enter"))
+    assert page.evaluate("document.activeElement.dataset.key") == "id 3"
 
 
 def test_by_keyboard_why_a_token_is_likely(page, model):

@@ -1,8 +1,8 @@
 // Elements of the page, without a framework.
 
-const PROPERTIES = new Set(["textContent", "innerHTML", "className", "type", "value", "checked", "disabled", "hidden",
-  "open", "title", "tabIndex", "min", "max", "step", "href", "target", "selected", "colSpan", "scope", "multiple",
-  "accept", "htmlFor", "style", "size", "maxLength", "id"]);
+const PROPERTIES = new Set(["textContent", "innerHTML", "className", "type", "value", "checked", "hidden",
+  "open", "title", "tabIndex", "min", "max", "step", "href", "target", "selected", "colSpan", "scope",
+  "accept", "htmlFor", "style", "size", "id"]);
 
 // el("button", {textContent: "draw", onclick: f, "aria-pressed": true, key: "draw"}, child, ...)
 export function el(tag, properties = {}, ...children) {
@@ -41,6 +41,8 @@ export function redraw(root, ...children) {
 export function setText(element, text) {                  // what is not touched need not be laid out again
   if (element.textContent !== text) element.textContent = text;
 }
+
+export const isForBrowser = event => event.altKey || event.ctrlKey || event.metaKey;      // a key with one of these
 
 export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 

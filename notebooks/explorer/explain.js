@@ -230,5 +230,5 @@ function withChanges(explained, name, index, { touched }) {
   }
   if (steps.length === 0) return explained;
   const all = [...explained.steps, ...steps];
-  return { ...explained, steps: all, result, right: explained.result, note: notes.join(" ") };
+  return { ...explained, steps: all, result, note: notes.join(" ") };
 }

@@ -11,8 +11,8 @@ export function num(value, digits = 4) {
   if (value === -Infinity) return MINUS + "∞";
   if (Number.isNaN(value)) return "not a number";
   const size = Math.abs(value), plain = size === 0 || (size >= SMALL && size < LARGE);
-  const text = plain ? value.toFixed(digits) : value.toExponential(digits - 1).replace("e", " e").replace("+", "");
-  return text.replaceAll("-", MINUS);
+  const withPower = () => value.toExponential(Math.max(0, digits - 1)).replace("e", " e").replace("+", "");
+  return (plain ? value.toFixed(digits) : withPower()).replaceAll("-", MINUS);
 }
 
 export function short(value) {                            // five characters, for a cell
@@ -46,7 +46,7 @@ export function shapeText(name, x) {                      // "H 8 × T 10 × S 1
 
 export const keyHeadOf = (config, head) => keyHead(head, config.n_heads, config.n_kv_heads);
 
-// "query head 1 (key head 0), query 9 “who”, key 8 “king”"
+// "query head 1 (key head 0), query 9 “who”, key 8 “king”"; of an index without its end, the words for what is there.
 export function placeWords(now, name, index) {
   const { config, tokenizer } = now.model, axes = [...letters(name)], isMap = axes.at(-1) === "S";
   const token = t => `${t} “${shown(tokenizer, now.run.tokens[t])}”`;
@@ -60,7 +60,7 @@ export function placeWords(now, name, index) {
     F: column => `neuron ${column}`,
     V: id => `next token “${shown(tokenizer, id)}”`,
   };
-  return axes.map((axis, k) => words[axis](index[k])).join(", ");
+  return index.map((i, axis) => words[axes[axis]](i)).join(", ");
 }
 
 export const isAttentionMap = name => ["attn.scores", "attn.probs"].includes(split(name).short);

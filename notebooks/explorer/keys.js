@@ -1,5 +1,5 @@
 // Keys that work everywhere but in a field where one types.
-import { byId } from "./dom.js";
+import { byId, isForBrowser } from "./dom.js";
 
 export function listenToKeys({ stepLayer, openHelp }) {
   const focus = selector => document.querySelector(selector)?.focus();
@@ -16,7 +16,7 @@ export function listenToKeys({ stepLayer, openHelp }) {
   addEventListener("keydown", event => {
     const isTyping = event.target.matches("input:not([type=range]):not([type=checkbox]), select, dialog *");
     const action = actions[event.key];
-    if (!action || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!action || isTyping || isForBrowser(event)) return;
     event.preventDefault();
     action();
   });

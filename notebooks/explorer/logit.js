@@ -48,7 +48,7 @@ export function makeLogit(root, { go, setState, sweep, withoutOne }) {
 }
 
 // {values: Map(key of a part -> number), unit: number -> text, says: (part, text) -> name of a cell, limit, share,
-// shade: number -> what gives its colour, lead: [what stands above the table], sentence: what stands below}, or null: not yet
+// shade: number -> what gives its colour, lead: [what stands above the table], sentence: what stands below}; null: not yet
 function partsShown(now, token, { sweep, withoutOne, toPart }) {
   const { mode } = now.state;
   if (mode === "adds") return added(now, token, withoutOne, toPart);
@@ -155,7 +155,7 @@ function leftWithout(now, without, token, toPart) {
   const values = new Map([...without].map(([key, probs]) => [key, probs[token]]));
   const was = probsAt(now.run, now.position)[token], heads = [...values.keys()].filter(isHead);
   const least = heads.reduce((a, b) => values.get(b) < values.get(a) ? b : a);
-  const lead = [`“${shown(now.model.tokenizer, token)}” has ${percent(was)} % with everything as it is in this run; of ` +
+  const lead = [`“${shown(now.model.tokenizer, token)}” has ${percent(was)} % with all as it is in this run; of ` +
     "all heads, least without ", toPart(least), ` (${percent(values.get(least))} %)`,
   ...asMuch(least, heads, key => percent(values.get(key)), toPart), "."];
   const change = p => p - was, changes = new Map(heads.map(key => [key, change(values.get(key))]));

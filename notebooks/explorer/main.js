@@ -6,7 +6,7 @@ import { same, withChange } from "./changes.js";
 import { join, split } from "./names.js";
 import { byId, nextPaint } from "./dom.js";
 import { num, placeWords, valueAt } from "./format.js";
-import { END, MAX_TOKENS, TOOLS, freshState, fromHash, toHash } from "./state.js";
+import { END, TOOLS, freshState, fromHash, toHash } from "./state.js";
 import { everyPart, makeRuns } from "./runs.js";
 import { lookAt } from "./look.js";
 import { makeBackground } from "./background.js";
@@ -47,6 +47,7 @@ let notice = "";                                          // a sentence that sta
 let isWaiting = false, isRendering = false;               // an update that is to come, one that is under way
 let wantsPush = false;                                    // whether it becomes a step of the history
 let isDragging = false;
+let choices = 0;                                          // how often something was chosen
 
 function readModel() {
   const { tokenizer, ...data } = JSON.parse(byId("data").textContent);
@@ -64,8 +65,8 @@ function promptTokens() {
 
 function allTokens() {                                    // of the prompt and of what was added; throws a sentence
   const tokens = [...promptTokens(), ...state.extra];
-  const many = `This is ${tokens.length} tokens, and the page shows up to ${MAX_TOKENS}.`;
-  if (tokens.length > MAX_TOKENS) throw Error(many);
+  const many = `This is ${tokens.length} tokens, and the page shows up to ${runs.mostTokens}.`;
+  if (tokens.length > runs.mostTokens) throw Error(many);
   return tokens;
 }
 
@@ -89,7 +90,8 @@ async function render() {
   wantsPush = false;
   try {
     await tryToCompute();
-    drawAll(push);
+    if (isWaiting) wantsPush ||= push;                    // meanwhile something else was chosen: that is drawn
+    else drawAll(push);
   } finally {
     isRendering = false;
   }
@@ -112,7 +114,7 @@ async function computeAnyway(problem) {                   // the link that opene
 }
 
 async function compute() {
-  const tokens = allTokens(), { changes } = state;
+  const tokens = allTokens(), promptLength = promptTokens().length, { changes } = state;
   if (runs.expected(tokens, changes) > LONG && !isDragging) {                 // a drag says it once
     say(`computing ${tokens.length} tokens …`);
     await nextPaint();
@@ -120,7 +122,7 @@ async function compute() {
   const began = performance.now();
   const base = runs.run(tokens, []), run = changes.length ? runs.run(tokens, changes) : base;
   if (run !== made?.run) for (const jobs of [sweeps, singles, texts, trials]) jobs.stop();
-  made = { run, base, tokens, promptLength: promptTokens().length };
+  made = { run, base, tokens, promptLength };
   times.compute = performance.now() - began;
 }
 
@@ -155,6 +157,7 @@ function writeHash(push) {
 }
 
 function readHash() {
+  choices += 1;
   depth = history.state?.depth ?? 0;
   notice = "";
   try {
@@ -169,6 +172,7 @@ function readHash() {
 // ---- What a person can do ------------------------------------------------------------------------------------
 
 function setState(patch, { push = true } = {}) {
+  choices += 1;
   state = { ...state, ...patch };
   notice = "";
   update({ push });
@@ -208,7 +212,8 @@ const actions = {
   setNumber: (name, index, value) => change({ kind: "set", name, index, value }),
   showHead: head => setState({ head, index: head === null ? state.index : [head, ...state.index.slice(1)] }),
   toggleHead: head => {
-    const part = { kind: "head", layer: now.layer, head, scale: 0 }, isOff = state.changes.some(c => same(c, part));
+    const part = { kind: "head", layer: now.layer, head, scale: 0 };
+    const isOff = state.changes.some(c => same(c, part) && c.scale === 0);
     change({ ...part, scale: isOff ? 1 : 0 });
   },
   setSampling: patch => setState({ sampling: { ...state.sampling, ...patch } }, { push: false }),
@@ -228,20 +233,28 @@ function branch(id) {                                     // go on with a token 
 }
 
 async function drawTokens(count, isGreedy = false) {      // number k of the seed's random numbers draws token k
-  const { tokens } = now, room = MAX_TOKENS - tokens.length, random = randomFrom(state.seed);
-  state.extra.forEach(random);
-  const options = { ...state.sampling, count: Math.min(count, room), random, stop: [model.tokenizer.eos] };
-  if (isGreedy) options.temperature = 0;
-  const extra = [...state.extra], began = performance.now();
-  for (const { id, cache } of runs.draw(tokens, state.changes, options)) {
-    if (id === model.tokenizer.eos) break;
-    extra.push(id);
-    showDrawing([...tokens, ...extra.slice(state.extra.length)], cache);
-    await nextPaint();
+  const { tokens } = now, room = runs.mostTokens - tokens.length, chosen = choices, began = performance.now();
+  const extra = [...state.extra];
+  try {
+    const random = randomFrom(state.seed);
+    extra.forEach(random);
+    const options = { ...state.sampling, count: Math.min(count, room), random, stop: [model.tokenizer.eos] };
+    if (isGreedy) options.temperature = 0;
+    for (const { id, cache } of runs.draw(tokens, state.changes, options)) {
+      if (id === model.tokenizer.eos) break;
+      extra.push(id);
+      showDrawing([...tokens, ...extra.slice(state.extra.length)], cache);
+      await nextPaint();
+      if (choices !== chosen) return;                     // something else was chosen: what was drawn is dropped
+    }
+  } catch (error) {
+    notice = `No token can be drawn: ${error.message}.`;
+    update();
+    return;
   }
   times.drawing = { tokens: extra.length - state.extra.length, ms: performance.now() - began };
   setState({ extra, index: atEnd() });
-  if (count > room) notice = `The page shows up to ${MAX_TOKENS} tokens: drop some to draw on.`;
+  if (count > room) notice = `The page shows up to ${runs.mostTokens} tokens: drop some to draw on.`;
 }
 
 function showDrawing(tokens, cache) {                     // while tokens are drawn: the text, and the cache that fills

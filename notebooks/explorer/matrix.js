@@ -1,6 +1,6 @@
 // Middle: the selected tensor on a canvas, with a camera for one matrix: it pans, and zooms until numbers can be read.
 import { paint } from "./colours.js";
-import { el } from "./dom.js";
+import { el, isForBrowser } from "./dom.js";
 import { cellAt, centreOf, layoutMaps, layoutOne, reveal } from "./matrix_layout.js";
 import { labelWidth, paintPanel } from "./matrix_paint.js";
 import { makeHeadBars } from "./head_bars.js";
@@ -89,6 +89,7 @@ export function makeMatrix(root, { select, showHead, toggleHead, showRow }) {
     zoomAt(!isMaps() && camera.zoom > 1.01 ? 1 / camera.zoom : 1e6, offsetX, offsetY);
   }
   function keyPressed(event) {
+    if (isForBrowser(event)) return;
     const handled = moveByKey(event) || headByKey(event) || zoomByKey(event);
     if (handled) event.preventDefault();
   }

@@ -75,7 +75,7 @@ def first_run(browser, url, settled=SETTLED):
 
 
 def link(url, tokens, name, index, tab="next"):
-    """A text of that many tokens: words until there are enough, cut by `keep`."""
+    """The page's address with a text of that many tokens: more words than enough, cut by `keep`."""
     text = (WORDS * 4).strip().replace(" ", "+")
     return f"{url}#p={text}&keep={tokens}&t={name}&i={index}&tab={tab}"
 
@@ -103,7 +103,7 @@ def main():
         if build.main(["--output", str(file)]):
             return 2
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        print(f"Chromium {browser.version}; medians, and the slowest of twenty frames in brackets")
+        print(f"Chromium {browser.version}; medians; in brackets, what one frame in twenty is slower than")
         met = measure(browser, file)
         browser.close()
     return 0 if met else 1

@@ -1,5 +1,5 @@
 // How the text becomes tokens: merge by merge, and bytes for what the vocabulary lacks.
-import { el, row } from "./dom.js";
+import { el, redraw, row } from "./dom.js";
 import { spaced } from "./format.js";
 
 const visibleText = text => spaced(text).replaceAll(" ", "·").replaceAll("\n", "⏎");
@@ -38,7 +38,7 @@ export function makeMerges(root, { pick }) {
     drawStep();
     const buttons = now.run.tokens.map((id, t) => el("button", { textContent: id, key: `id ${t}`,
       title: `token ${t}: ${visibleText(now.model.tokenizer.pieces[id])}`, onclick: () => pick(t) }));
-    ids.replaceChildren(el("span", { textContent: "ids that the model gets:" }), ...buttons);
+    redraw(ids, el("span", { textContent: "ids that the model gets:" }), ...buttons);
   };
 }
 

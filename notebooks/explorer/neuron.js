@@ -10,7 +10,9 @@ import { oneStop, rovingKeys } from "./roving.js";
 import { likeliest } from "./sampling.js";
 
 const BUSIEST = 6;
-const ROWS = { "ffn.gate": "gate = h @ gate", "ffn.silu": "silu(gate)", "ffn.up": "up = h @ up", "ffn.hidden": "silu · up" };
+const ROWS = {
+  "ffn.gate": "gate = h @ gate", "ffn.silu": "silu(gate)", "ffn.up": "up = h @ up", "ffn.hidden": "silu · up",
+};
 const ON_GATES = "A gate far below 0 is shut: silu is near 0, and nothing of “up” passes. A gate far above 0 lets " +
   "“up” pass, multiplied. Each row has colours of its own.";
 

@@ -14,8 +14,11 @@ const power = x => x.toExponential(0).replace(/e-(\d+)/, (_, n) => ` × 10⁻${[
 
 export function makeNumber(root, { go, setState, setNumber, back }) {
   const made = el("div"), checks = el("div"), standing = el("div");
+  const input = el("input", { type: "number", step: "any" });
+  const form = el("form", { className: "edit" }, field("set it to", input),
+    el("button", { type: "submit", textContent: "run with it" }));
   let standsFor = "", seen = "";
-  root.append(made, el("div", {}, checks, standing));
+  root.append(made, el("div", {}, checks, form, standing));
   const link = ref => ref.name ? el("button", { className: "link", textContent: num(ref.value, 4),
     key: `to ${ref.name} ${ref.index}`, title: `go to ${ref.name}[${ref.index.join(", ")}]`,
     onclick: () => go(ref.name, ref.index) }) : el("span", { textContent: num(ref.value, 4) });
@@ -63,17 +66,13 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
     return [...(explained.note ? [el("p", { className: "note", textContent: explained.note })] : []),
       el("p", { className: same ? "check" : "check other", textContent: text })];
   }
-  function setForm(now) {
-    const value = valueAt(now.x, now.index);
-    const start = Number.isFinite(value) ? Number(value.toPrecision(6)) : 0;
-    const input = el("input", { type: "number", step: "any", key: "set", value: start });
-    const form = el("form", { className: "edit" }, field("set it to", input),
-      el("button", { type: "submit", textContent: "run with it", key: "run with it" }));
+  function drawForm({ name, x, index }) {                 // a number that somebody is typing stays
+    const value = valueAt(x, index), start = Number.isFinite(value) ? Number(value.toPrecision(6)) : 0;
+    if (document.activeElement !== input || [name, ...index].join() !== seen) input.value = start;
     form.onsubmit = event => {
       event.preventDefault();
-      if (input.value !== "") setNumber(now.name, [...now.index], Number(input.value));
+      if (input.value !== "") setNumber(name, [...index], Number(input.value));
     };
-    return form;
   }
   function startAtTop(place) {                            // another number is read from its beginning
     if (place !== seen) root.scrollTop = 0;
@@ -87,7 +86,8 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
       ...(explained.groups ? [drawGroups(explained.groups)] : []),
       ...(explained.picture ? [drawPicture(explained.picture)] : []),
       ...steps(explained));
-    redraw(checks, ...check(explained, value), setForm(now));
+    redraw(checks, ...check(explained, value));
+    drawForm(now);
     startAtTop([now.name, ...now.index].join());
     if (standsFor === now.short) return;
     standsFor = now.short;

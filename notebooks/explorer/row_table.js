@@ -5,7 +5,7 @@ import { openDialog } from "./dialog.js";
 
 export function openRowTable(now, spec, { go }) {
   const [head, row] = spec.at;
-  const rowName = placeWords(now, now.name, now.index).split(", ").slice(0, -1).join(", ");
+  const rowName = placeWords(now, now.name, now.index.slice(0, -1));
   const caption = `${now.name}: ${rowName}, ${spec.columns} numbers`;
   const label = column => spec.columnLabels ? `${column} “${spec.columnLabels[column]}”` : String(column);
   const line = column => el("tr", {}, el("th", { scope: "row", textContent: label(column) }),

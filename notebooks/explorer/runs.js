@@ -8,7 +8,7 @@ import { compareWithFile } from "./traces.js";
 const KEPT = 4;                                           // runs that are remembered
 
 export function makeRuns(model) {
-  const remembered = new Map();
+  const remembered = new Map(), mostTokens = Math.min(MAX_TOKENS, model.config.max_seq_len);
   let count = 0, perToken = 3;                            // milliseconds, until a run was measured
   let encoded = { text: null, tokens: [] };               // the last text: merging takes longer than drawing
 
@@ -31,9 +31,9 @@ export function makeRuns(model) {
 
   function encode(text) {                                 // throws a sentence where the page cannot show the text
     if (text !== encoded.text) encoded = { text, tokens: model.tokenizer.encode(text) };
-    const { tokens } = encoded, most = Math.min(MAX_TOKENS, model.config.max_seq_len);
-    const many = `This text has ${tokens.length} tokens, and the page shows up to ${most}: shorten it.`;
-    if (tokens.length > most) throw Error(many);
+    const { tokens } = encoded;
+    const many = `This text has ${tokens.length} tokens, and the page shows up to ${mostTokens}: shorten it.`;
+    if (tokens.length > mostTokens) throw Error(many);
     if (tokens.length === 0) throw Error("Type at least one token.");
     return tokens;
   }
@@ -44,7 +44,7 @@ export function makeRuns(model) {
   const draw = (tokens, changes, options) => generate(tokens, model, changes, patchesFor(changes), options);
 
   function likeliestText(tokens, changes, tokenCount) {   // what comes out if the likeliest token is always taken
-    const options = { count: tokenCount, temperature: 0, stop: [model.tokenizer.eos], random: () => 0 };
+    const options = { count: tokenCount, temperature: 0, stop: [model.tokenizer.eos] };
     try {
       return model.tokenizer.decode([...tokens, ...Array.from(draw(tokens, changes, options), step => step.id)]);
     } catch (error) {
@@ -60,7 +60,7 @@ export function makeRuns(model) {
     const { table } = compareWithFile(made, file, model.aliases);
     return table.some(row => row.differs) ? 0 : table.length;
   }
-  return { run, encode, expected, draw, likeliestText, probsWithout, agreeing };
+  return { run, encode, expected, mostTokens, draw, likeliestText, probsWithout, agreeing };
 }
 
 // Every head and feed-forward, switched off: [[key, change], ...].
