@@ -2,6 +2,7 @@
 
 Most runs are calls of main(); a process of its own is started where the process itself is the subject.
 """
+import functools
 import io
 import itertools
 import json
@@ -196,7 +197,8 @@ def test_closed_pipe(roomy):
 
 def test_ctrl_c(tmp_path):
     endless = ck.write_folder(tmp_path, ck.hugging_face(max_position_embeddings=2**17))      # it cannot end by itself
-    process = start("--model", endless, "--temperature", 0, "-n", 100_000)
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)     # a shell's job behind & does not
+    process = start("--model", endless, "--temperature", 0, "-n", 100_000, preexec_fn=listens)
     read_more_than(b"Once upon a time", process)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
