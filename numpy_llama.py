@@ -1093,6 +1093,8 @@ class LazyMatrix:
         self.shape = w.shape[::-1]
 
     def __rmatmul__(self, x):
+        shape = (*x.shape[:-1], len(self.w))
+        x = x.reshape(-1, x.shape[-1])                    # one row, a few, or rows in groups
         out = np.empty((len(x), len(self.w)), np.float32)
         scale = np.float32(1)
         if self.w.dtype == np.float16:
@@ -1108,7 +1110,7 @@ class LazyMatrix:
 
         with ONE_BLAS_THREAD:
             for_blocks(multiply, self.w)
-        return out * scale
+        return (out * scale).reshape(shape)
 
 
 def to_float32(w):

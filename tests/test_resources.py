@@ -72,6 +72,15 @@ def test_the_scale_of_float16_costs_no_bit(size):
         np.testing.assert_array_equal(x @ nl.LazyMatrix(w), x @ w.astype(np.float32).T)
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_lazy_matrix_takes_what_an_array_takes(shape, dtype):
+    w, x = np.arange(20).reshape(5, 4).astype(dtype), np.arange(24)[:np.prod(shape)].reshape(shape).astype(np.float32)
+    product = x @ nl.LazyMatrix(w)
+    assert product.shape == (*shape[:-1], 5)
+    np.testing.assert_array_equal(product, x @ w.astype(np.float32).T)            # whole numbers: exact
+
+
 # ---- Lazy weights --------------------------------------------------------------------------------------------
 
 def assert_lazy_is_resident(folder, *texts):
