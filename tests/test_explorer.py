@@ -712,13 +712,31 @@ def build_error(arguments, capsys):
 def test_what_build_refuses(capsys, tmp_path, monkeypatch):
     assert "nowhere" in build_error(["--model", str(tmp_path / "nowhere")], capsys)
     assert "--help" in build_error(["--nonsense"], capsys)
-    assert "cannot be written" in build_error(["--output", str(tmp_path / "no" / "x.html")], capsys)
     monkeypatch.setattr(explorer, "LARGEST_PAGE", 6e6)    # 5.8 million parameters: read, and found too large
     assert "choose a smaller model" in build_error(["--output", str(tmp_path / "x.html")], capsys)
     monkeypatch.setattr(explorer, "LARGEST_PAGE", 5e6)
     monkeypatch.setattr(nl, "load", None)                 # refused before anything is read
     assert "choose a smaller model" in build_error(["--output", str(tmp_path / "x.html")], capsys)
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("output, message", [
+    (".", "is a folder"), ("folder", "is a folder"), ("no/x.html", "no/x.html cannot be written: "),
+    ("file/x.html", "file/x.html cannot be written: "), ("x" * 300, "x cannot be written: ")])
+def test_where_no_page_can_be_written(output, message, capsys, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explorer, "build", None)          # refused before anything is built
+    assert message in build_error(["--output", output], capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_old_page_stays(capsys, tmp_path, monkeypatch):
+    (tmp_path / "x.html").write_text("old")
+    monkeypatch.setattr(explorer, "HERE", tmp_path)       # without the modules
+    assert "state.js cannot be read: " in build_error(["--output", str(tmp_path / "x.html")], capsys)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize("state, message", [

@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import webbrowser
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -286,17 +287,29 @@ def build(folder, state=""):
 
 def write_page(folder, path, state=""):
     """Build a model's page into a file and return its size in bytes. What was there stays until the page is whole."""
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: --output takes the name of a file")
     part = path.with_name(f".part-{path.name}")
-    try:
+    with in_a_sentence("written", path):
         part.touch()                                      # no work is done in vain
-        page = build(folder, state).encode()
-        part.write_bytes(page)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with in_a_sentence("read"):
+            page = build(folder, state).encode()
+        with in_a_sentence("written", path):
+            part.write_bytes(page)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return len(page)
+
+
+@contextmanager
+def in_a_sentence(done, path=None):
+    """What the system refuses meanwhile, said of this file, or else of the one that it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path or error.filename} cannot be {done}: {error.strerror}") from None
 
 
 # ---- Command line --------------------------------------------------------------------------------------------
