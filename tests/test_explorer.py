@@ -765,7 +765,24 @@ def test_the_page_is_opened_in_a_state(capsys, tmp_path, monkeypatch):
 def test_another_kind_of_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(checkpoints.sentencepiece_model("unigram"))
     with pytest.raises(nl.InputError, match="not a Llama 1 or 2 tokenizer"):
-        explorer.read_tokenizer(tmp_path / "tokenizer.model")
+        explorer.read_tokenizer(tmp_path / "tokenizer.model", 320)
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_another_models_tokenizer_is_that_of_the_command_line(add_bos, run, tmp_path):
+    """With <s> in front or without, and with rows of the embedding that have a name or stand for nothing."""
+    folder = checkpoints.write_folder(tmp_path, checkpoints.hugging_face(vocab_size=340) | {
+        "tokenizer_config.json": {"add_bos_token": add_bos}, "added_tokens.json": {"[END]": 338}})
+    tokenizer, text = nl.Tokenizer(folder / "tokenizer.model"), "there was a king"
+    king = tokenizer.sp.encode(text)
+    lists = [[*king, 338, *king], [1, *king, 339, 338], [339, *king], [198, 339, 185], [338], []]
+    encoded, decoded = run([{"do": "encode", "texts": [text]}, {"do": "decode", "ids": lists}], folder)
+    assert encoded == [tokenizer.encode(text)] and (encoded[0][0] == tokenizer.bos) == add_bos
+    assert decoded == [tokenizer.decode(ids) for ids in lists]
+    read = explorer.read_tokenizer(folder / "tokenizer.model", 340)
+    assert len(read["pieces"]) == len(read["kinds"]) == 340 and read["pieces"][338:] == ["[END]", "id 339"]
+    with pytest.raises(nl.InputError, match=f"has {tokenizer.vocab_size} pieces, the embedding 300 rows"):
+        explorer.read_tokenizer(folder / "tokenizer.model", 300)
 
 
 def test_a_model_without_a_tokenizer_takes_ids(run):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, quote
 
 import bugs
+import checkpoints
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -710,6 +711,15 @@ def test_a_page_opens_in_the_state_that_it_was_built_with(second, page_file, tmp
     page = go_to(second, changed_page(page_file, '"start": ""', f'"start": "{state}"', tmp_path))
     assert page.inner_text("#number h2") == "layers.2.attn.scores[3, 9, 8]" and page.is_visible("#theta")
     assert dict(parse_qsl(page.url.split("#")[1])) == dict(parse_qsl(state[1:]))
+
+
+def test_a_token_without_a_piece_is_named_by_its_id(second, tmp_path):
+    """An embedding with more rows than the tokenizer has pieces."""
+    folder = checkpoints.write_folder(tmp_path / "padded", checkpoints.hugging_face(vocab_size=340))
+    assert explorer.main(["--model", str(folder), "--output", str(tmp_path / "x.html")]) == 0
+    page = go_to(second, (tmp_path / "x.html").as_uri() + link("king", add="339", index=(99, 339)))
+    assert page.inner_text("#tokens li:last-child span") == "id·339"
+    assert page.inner_text("#number .words").endswith("next token “id 339”")
 
 
 # ---- For everyone --------------------------------------------------------------------------------------------
