@@ -455,6 +455,50 @@ def test_changes_are_chips_beside_as_trained(page, model):
     assert page.inner_text("#chips") == ""
 
 
+@pytest.mark.parametrize("change, badge, words", [
+    ("set*layers.0.x_ffn*4.17*1e39", "Δ ∞", "; moved infinitely far"),        # infinite in float32, then not a number
+    ("bug*bos-missing", "Δ shape", "; of another shape than as trained")])
+def test_boxes_say_that_no_share_was_moved(change, badge, words, page):
+    show(page, link(c=change))
+    for stop in ("layer 1", "logits"):
+        assert page.inner_text(f"#wiring .stop:has-text('{stop}') .moved") == badge
+        assert page.get_attribute(f"#wiring .stop:has-text('{stop}')", "title").endswith(words)
+
+
+@pytest.mark.parametrize("mistake, shift, alone", [("bos-missing", 1, None), ("bos-twice", -1, 0),
+                                                  ("eos-appended", 0, 10)])
+def test_a_token_is_compared_with_itself(mistake, shift, alone, page, model):
+    """As trained it stands elsewhere where a mistake drops or doubles the first one; an added one stands alone."""
+    (_, was), (_, now), t = run_with(model, PROMPT), run_with(model, PROMPT, bug=mistake), 5
+    state = {"name": "layers.2.attn.scores", "index": (3, t, 1), "c": f"bug*{mistake}"}
+    look = show(page, link(tab="next", **state))
+    before, after = (nl.next_token_probs(x["logits"][i]) for x, i in ((was, t + shift), (now, t)))
+    shown = [shown_number(text.replace("<", "")) for text in page.locator(".bar-row .was").all_inner_texts()]
+    assert shown == pytest.approx([100 * before[token] for token, _, _ in look["bars"]], abs=0.51)
+    assert f"moved by {np.sum(before * np.log(before / after)):.3f} nats" in look["effect"]
+    show(page, link(tab="rotation", **state))
+    heights = page.evaluate("[...document.querySelectorAll('rect.trained')].map(r => r.height.baseVal.value)")
+    scores = abs(was["layers.2.attn.scores"][3, t + shift, max(0, shift):t + shift + 1])
+    assert heights[max(0, -shift):] == pytest.approx((scores / scores.max() * max(heights)).tolist(), abs=1e-3)
+    assert len(heights) == t + 1 and sum(heights[:max(0, -shift)]) == 0
+    show(page, link(tab="patch", **state))
+    assert f"this prompt as trained: {label(model[2], before.argmax())} " in page.inner_text(".patch")
+    if alone is not None:
+        state["index"] = (3, alone, 0)
+        assert "as trained, this token does not stand there" in show(page, link(tab="next", **state))["effect"]
+        assert "as trained" not in page.inner_text(".chart .key")
+        show(page, link(tab="patch", **state))
+        assert "as trained" not in page.inner_text(".patch")
+        show(page, link(tab="rotation", **state))
+        assert "as trained" not in page.inner_text(".rotation")
+
+
+def test_grey_is_explained_where_it_is_seen(page):
+    for shown, is_grey in (("run", True), ("trained", False)):
+        show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), c="head*1*2*0", show=shown))
+        assert ("grey" in page.inner_text("#tensor").lower()) == is_grey
+
+
 def test_rotation_turns_pairs_and_moves_scores(page, model):
     show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation"))
     before = number(page)
@@ -873,7 +917,7 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
         "value = valueAt(now.x, now.index);\n    const trained", "value = valueAt(now.base.trace.get(now.name), "
         "now.index);\n    const trained", test_a_few_states),
     "bars of the run as trained": (
-        "now: probsAt(now.run, now.position)", "now: probsAt(now.base, now.position)", test_a_few_states),
+        "mine = probsAt(now.run, now.position)", "mine = probsAt(now.base, now.position)", test_a_few_states),
     "the loss of the run as trained": (
         "const nats = loss(now.run)", "const nats = loss(now.base)", test_a_few_states),
     "a bar has the next token's label": (
