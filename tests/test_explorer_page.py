@@ -670,6 +670,11 @@ def test_a_mistake_names_the_first_wrong_tensor(page):
     assert page.evaluate("explorer.now.run.tokens.length") == 5
 
 
+def test_other_changes_are_no_part_of_a_mistake(page):
+    look = show(page, link(SHORT, tab="mistakes", c="head*0*2*0**bug*final-norm-forgotten"))
+    assert look["first"] == "norm"
+
+
 def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     _, trace = run_with(model, SHORT, bug="heads-round-robin")
     save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, tmp_path / "port.safetensors")
