@@ -718,6 +718,10 @@ def test_a_trace_of_another_prompt_says_what_to_do(page, model, tmp_path):
         assert "None of the mistakes" not in report
     drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
     assert page.input_value("#prompt") == OTHER and "agree with this run" in page.inner_text(".traces .report")
+    show(page, link(OTHER, tab="traces", add="300"))      # the same text, with a token more
+    drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
+    assert page.evaluate("explorer.now.tokens") == tokens
+    assert "agree with this run" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click("button:has-text('close it')"))
 
 
