@@ -777,6 +777,12 @@ def test_a_token_without_a_piece_is_named_by_its_id(second, tmp_path):
 
 # ---- For everyone --------------------------------------------------------------------------------------------
 
+def test_the_explanation_holds_for_both_themes_and_every_model(page):
+    press(page, "?")
+    assert not re.search("black|white|fairy", page.inner_text("#dialog"))
+    press(page, "Escape")
+
+
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
