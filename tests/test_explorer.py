@@ -712,13 +712,31 @@ def build_error(arguments, capsys):
 def test_what_build_refuses(capsys, tmp_path, monkeypatch):
     assert "nowhere" in build_error(["--model", str(tmp_path / "nowhere")], capsys)
     assert "--help" in build_error(["--nonsense"], capsys)
-    assert "cannot be written" in build_error(["--output", str(tmp_path / "no" / "x.html")], capsys)
     monkeypatch.setattr(explorer, "LARGEST_PAGE", 6e6)    # 5.8 million parameters: read, and found too large
     assert "choose a smaller model" in build_error(["--output", str(tmp_path / "x.html")], capsys)
     monkeypatch.setattr(explorer, "LARGEST_PAGE", 5e6)
     monkeypatch.setattr(nl, "load", None)                 # refused before anything is read
     assert "choose a smaller model" in build_error(["--output", str(tmp_path / "x.html")], capsys)
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("output, message", [
+    (".", "is a folder"), ("folder", "is a folder"), ("no/x.html", "no/x.html cannot be written: "),
+    ("file/x.html", "file/x.html cannot be written: "), ("x" * 300, "x cannot be written: ")])
+def test_where_no_page_can_be_written(output, message, capsys, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explorer, "build", None)          # refused before anything is built
+    assert message in build_error(["--output", output], capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_old_page_stays(capsys, tmp_path, monkeypatch):
+    (tmp_path / "x.html").write_text("old")
+    monkeypatch.setattr(explorer, "HERE", tmp_path)       # without the modules
+    assert "state.js cannot be read: " in build_error(["--output", str(tmp_path / "x.html")], capsys)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize("state, message", [
@@ -747,7 +765,24 @@ def test_the_page_is_opened_in_a_state(capsys, tmp_path, monkeypatch):
 def test_another_kind_of_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(checkpoints.sentencepiece_model("unigram"))
     with pytest.raises(nl.InputError, match="not a Llama 1 or 2 tokenizer"):
-        explorer.read_tokenizer(tmp_path / "tokenizer.model")
+        explorer.read_tokenizer(tmp_path / "tokenizer.model", 320)
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_another_models_tokenizer_is_that_of_the_command_line(add_bos, run, tmp_path):
+    """With <s> in front or without, and with rows of the embedding that have a name or stand for nothing."""
+    folder = checkpoints.write_folder(tmp_path, checkpoints.hugging_face(vocab_size=340) | {
+        "tokenizer_config.json": {"add_bos_token": add_bos}, "added_tokens.json": {"[END]": 338}})
+    tokenizer, text = nl.Tokenizer(folder / "tokenizer.model"), "there was a king"
+    king = tokenizer.sp.encode(text)
+    lists = [[*king, 338, *king], [1, *king, 339, 338], [339, *king], [198, 339, 185], [338], []]
+    encoded, decoded = run([{"do": "encode", "texts": [text]}, {"do": "decode", "ids": lists}], folder)
+    assert encoded == [tokenizer.encode(text)] and (encoded[0][0] == tokenizer.bos) == add_bos
+    assert decoded == [tokenizer.decode(ids) for ids in lists]
+    read = explorer.read_tokenizer(folder / "tokenizer.model", 340)
+    assert len(read["pieces"]) == len(read["kinds"]) == 340 and read["pieces"][338:] == ["[END]", "id 339"]
+    with pytest.raises(nl.InputError, match=f"has {tokenizer.vocab_size} pieces, the embedding 300 rows"):
+        explorer.read_tokenizer(folder / "tokenizer.model", 300)
 
 
 def test_a_model_without_a_tokenizer_takes_ids(run):

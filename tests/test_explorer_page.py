@@ -11,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, quote
 
 import bugs
+import checkpoints
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -462,6 +463,50 @@ def test_a_head_that_is_scaled_goes_off_and_on(page):
     assert page.inner_text("#chips") == ""
 
 
+@pytest.mark.parametrize("change, badge, words", [
+    ("set*layers.0.x_ffn*4.17*1e39", "Δ ∞", "; moved infinitely far"),        # infinite in float32, then not a number
+    ("bug*bos-missing", "Δ shape", "; of another shape than as trained")])
+def test_boxes_say_that_no_share_was_moved(change, badge, words, page):
+    show(page, link(c=change))
+    for stop in ("layer 1", "logits"):
+        assert page.inner_text(f"#wiring .stop:has-text('{stop}') .moved") == badge
+        assert page.get_attribute(f"#wiring .stop:has-text('{stop}')", "title").endswith(words)
+
+
+@pytest.mark.parametrize("mistake, shift, alone", [("bos-missing", 1, None), ("bos-twice", -1, 0),
+                                                  ("eos-appended", 0, 10)])
+def test_a_token_is_compared_with_itself(mistake, shift, alone, page, model):
+    """As trained it stands elsewhere where a mistake drops or doubles the first one; an added one stands alone."""
+    (_, was), (_, now), t = run_with(model, PROMPT), run_with(model, PROMPT, bug=mistake), 5
+    state = {"name": "layers.2.attn.scores", "index": (3, t, 1), "c": f"bug*{mistake}"}
+    look = show(page, link(tab="next", **state))
+    before, after = (nl.next_token_probs(x["logits"][i]) for x, i in ((was, t + shift), (now, t)))
+    shown = [shown_number(text.replace("<", "")) for text in page.locator(".bar-row .was").all_inner_texts()]
+    assert shown == pytest.approx([100 * before[token] for token, _, _ in look["bars"]], abs=0.51)
+    assert f"moved by {np.sum(before * np.log(before / after)):.3f} nats" in look["effect"]
+    show(page, link(tab="rotation", **state))
+    heights = page.evaluate("[...document.querySelectorAll('rect.trained')].map(r => r.height.baseVal.value)")
+    scores = abs(was["layers.2.attn.scores"][3, t + shift, max(0, shift):t + shift + 1])
+    assert heights[max(0, -shift):] == pytest.approx((scores / scores.max() * max(heights)).tolist(), abs=1e-3)
+    assert len(heights) == t + 1 and sum(heights[:max(0, -shift)]) == 0
+    show(page, link(tab="patch", **state))
+    assert f"this prompt as trained: {label(model[2], before.argmax())} " in page.inner_text(".patch")
+    if alone is not None:
+        state["index"] = (3, alone, 0)
+        assert "as trained, this token does not stand there" in show(page, link(tab="next", **state))["effect"]
+        assert "as trained" not in page.inner_text(".chart .key")
+        show(page, link(tab="patch", **state))
+        assert "as trained" not in page.inner_text(".patch")
+        show(page, link(tab="rotation", **state))
+        assert "as trained" not in page.inner_text(".rotation")
+
+
+def test_grey_is_explained_where_it_is_seen(page):
+    for shown, is_grey in (("run", True), ("trained", False)):
+        show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), c="head*1*2*0", show=shown))
+        assert ("grey" in page.inner_text("#tensor").lower()) == is_grey
+
+
 def test_rotation_turns_pairs_and_moves_scores(page, model):
     show(page, link(name="layers.2.attn.scores", index=(3, 9, 8), tab="rotation"))
     before = number(page)
@@ -676,6 +721,11 @@ def test_a_mistake_names_the_first_wrong_tensor(page):
     assert page.evaluate("explorer.now.run.tokens.length") == 5
 
 
+def test_other_changes_are_no_part_of_a_mistake(page):
+    look = show(page, link(SHORT, tab="mistakes", c="head*0*2*0**bug*final-norm-forgotten"))
+    assert look["first"] == "norm"
+
+
 def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     _, trace = run_with(model, SHORT, bug="heads-round-robin")
     save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, tmp_path / "port.safetensors")
@@ -719,6 +769,10 @@ def test_a_trace_of_another_prompt_says_what_to_do(page, model, tmp_path):
         assert "None of the mistakes" not in report
     drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
     assert page.input_value("#prompt") == OTHER and "agree with this run" in page.inner_text(".traces .report")
+    show(page, link(OTHER, tab="traces", add="300"))      # the same text, with a token more
+    drawn(page, lambda: page.click("button:has-text('use the file’s prompt')"))
+    assert page.evaluate("explorer.now.tokens") == tokens
+    assert "agree with this run" in page.inner_text(".traces .report")
     drawn(page, lambda: page.click("button:has-text('close it')"))
 
 
@@ -763,7 +817,22 @@ def test_a_page_opens_in_the_state_that_it_was_built_with(second, page_file, tmp
     assert dict(parse_qsl(page.url.split("#")[1])) == dict(parse_qsl(state[1:]))
 
 
+def test_a_token_without_a_piece_is_named_by_its_id(second, tmp_path):
+    """An embedding with more rows than the tokenizer has pieces."""
+    folder = checkpoints.write_folder(tmp_path / "padded", checkpoints.hugging_face(vocab_size=340))
+    assert explorer.main(["--model", str(folder), "--output", str(tmp_path / "x.html")]) == 0
+    page = go_to(second, (tmp_path / "x.html").as_uri() + link("king", add="339", index=(99, 339)))
+    assert page.inner_text("#tokens li:last-child span") == "id·339"
+    assert page.inner_text("#number .words").endswith("next token “id 339”")
+
+
 # ---- For everyone --------------------------------------------------------------------------------------------
+
+def test_the_explanation_holds_for_both_themes_and_every_model(page):
+    press(page, "?")
+    assert not re.search("black|white|fairy", page.inner_text("#dialog"))
+    press(page, "Escape")
+
 
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
@@ -933,7 +1002,7 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
         "value = valueAt(now.x, now.index);\n    const trained", "value = valueAt(now.base.trace.get(now.name), "
         "now.index);\n    const trained", test_a_few_states),
     "bars of the run as trained": (
-        "now: probsAt(now.run, now.position)", "now: probsAt(now.base, now.position)", test_a_few_states),
+        "mine = probsAt(now.run, now.position)", "mine = probsAt(now.base, now.position)", test_a_few_states),
     "the loss of the run as trained": (
         "const nats = loss(now.run)", "const nats = loss(now.base)", test_a_few_states),
     "a bar has the next token's label": (

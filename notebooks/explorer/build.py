@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import webbrowser
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -82,18 +83,27 @@ def pack(arrays, dtype):
     return base64.b64encode(gzip.compress(planes.tobytes(), 6, mtime=0)).decode()
 
 
-def read_tokenizer(path):
-    """Pieces and scores of a tokenizer.model by id, as the page's tokenizer takes them; None without a file."""
+def read_tokenizer(path, vocab_size):
+    """Pieces and scores of a tokenizer.model by id, as the page's tokenizer takes them; None without a file.
+
+    An embedding may have more rows than there are pieces: these have the names of added_tokens.json, or stand for
+    nothing.
+    """
     if not path.exists():
         return None
     tokenizer = nl.Tokenizer(path)
+    if tokenizer.vocab_size > vocab_size:
+        raise InputError(f"{path} has {tokenizer.vocab_size} pieces, the embedding {vocab_size} rows")
     sp, ids = tokenizer.sp, range(tokenizer.vocab_size)
     kinds = "".join("u" if sp.is_unknown(i) else "c" if sp.is_control(i) else "b" if sp.is_byte(i) else "n"
                     for i in ids)
     scores = [sp.get_score(i) for i in ids]
     refuse_other_tokenizers(path, sp, kinds, scores)
-    return {"pieces": sp.id_to_piece(list(ids)), "scores": scores, "kinds": kinds,
-            "bos": tokenizer.bos, "eos": tokenizer.eos}
+    more, added = range(tokenizer.vocab_size, vocab_size), tokenizer.added
+    pieces = sp.id_to_piece(list(ids)) + [added.get(i, f"id {i}") for i in more]
+    kinds += "".join("a" if i in added else "x" for i in more)
+    return {"pieces": pieces, "scores": scores, "kinds": kinds,
+            "bos": tokenizer.bos, "eos": tokenizer.eos, "add_bos": tokenizer.add_bos}
 
 
 def refuse_other_tokenizers(path, sp, kinds, scores):
@@ -267,7 +277,7 @@ def build(folder, state=""):
     data = {
         "model": folder.resolve().name,
         "config": asdict(config),
-        "tokenizer": read_tokenizer(folder / "tokenizer.model"),
+        "tokenizer": read_tokenizer(folder / "tokenizer.model", config.vocab_size),
         "weights": {"dtype": dtype, "tensors": [[name, x.shape] for name, x in zip(names, arrays)]},
         "reference": reference(),
         "bugs": words_of_bugs(),
@@ -286,17 +296,29 @@ def build(folder, state=""):
 
 def write_page(folder, path, state=""):
     """Build a model's page into a file and return its size in bytes. What was there stays until the page is whole."""
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: --output takes the name of a file")
     part = path.with_name(f".part-{path.name}")
-    try:
+    with in_a_sentence("written", path):
         part.touch()                                      # no work is done in vain
-        page = build(folder, state).encode()
-        part.write_bytes(page)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with in_a_sentence("read"):
+            page = build(folder, state).encode()
+        with in_a_sentence("written", path):
+            part.write_bytes(page)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return len(page)
+
+
+@contextmanager
+def in_a_sentence(done, path=None):
+    """What the system refuses meanwhile, said of this file, or else of the one that it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path or error.filename} cannot be {done}: {error.strerror}") from None
 
 
 # ---- Command line --------------------------------------------------------------------------------------------

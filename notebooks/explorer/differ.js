@@ -1,6 +1,7 @@
 // How two runs differ: how far each tensor moved, and which is the first that differs.
 
-// How far a tensor of a run is from where it was in another: rms of the change / rms of the tensor.
+// How far a tensor of a run is from where it was in another: rms of the change / rms of the tensor. Infinity where the
+// shape is another, and where a number became infinite or none at all.
 export function moved(name, run, base) {
   const x = run.trace.get(name), was = base.trace.get(name);
   return sameShape(x, was) ? relativeDistance(x.data, was.data) : Infinity;
@@ -13,7 +14,16 @@ function relativeDistance(x, was) {
     if (a !== b) distance += (a - b) * (a - b);           // masked scores are -Infinity in both
     if (b !== -Infinity) size += b * b;
   }
+  if (Number.isNaN(distance)) return Infinity;
   return distance === 0 ? 0 : Math.sqrt(distance / (size || 1));
+}
+
+// At which position another run has the same token of the text; null where it has none. Mistakes drop or double the
+// first token, or add a last one.
+export function positionIn(other, run, position) {
+  const agrees = shift => run.tokens.every((id, t) => (other.tokens[t + shift] ?? id) === id);
+  const at = position + [0, 1, -1].find(agrees);
+  return other.tokens[at] === undefined ? null : at;
 }
 
 export const sameShape = (a, b) => a.shape.length === b.shape.length && a.shape.every((n, k) => n === b.shape[k]);

@@ -3,15 +3,16 @@ import { el, scrolled } from "./dom.js";
 import { openDialog } from "./dialog.js";
 
 const PARAGRAPHS = {
-  "What this is": `A small Llama that was trained on fairy tales, and every number it computes for the text in the
-    prompt. It runs in this page; nothing is sent anywhere. Change the text, and everything is computed again.`,
-  "On the left": `The whole model, from the text (top) to the next token (bottom), and one of its layers. The black line
-    is the residual stream: a row of numbers for each token. Attention, the upper half of a layer, lets tokens read from
-    the tokens before them; the feed-forward step, its lower half, works on each token alone. Both add what they find to
-    the stream. Each box is a tensor, a table of numbers; choose one. Dashed boxes are what it is computed from.`,
-  "In the middle": `The tensor that you chose. A row is a token. Orange with a minus is negative, white is zero, blue is
-    positive. Zoom with the wheel or with + until you can read the numbers; drag to move. Behind a thick black edge
-    there is more. Click a number.`,
+  "What this is": `A small Llama, and every number it computes for the text in the prompt. It runs in this page;
+    nothing is sent anywhere. Change the text, and everything is computed again.`,
+  "On the left": `The whole model, from the text (top) to the next token (bottom), and one of its layers. The long
+    thick line is the residual stream: a row of numbers for each token. Attention, the upper half of a layer, lets
+    tokens read from the tokens before them; the feed-forward step, its lower half, works on each token alone. Both add
+    what they find to the stream. Each box is a tensor, a table of numbers; choose one. Dashed boxes are what it is
+    computed from.`,
+  "In the middle": `The tensor that you chose. A row is a token. Orange with a minus is negative, blue is positive; zero
+    has the colour of the page. Zoom with the wheel or with + until you can read the numbers; drag to move. Behind a
+    thick edge there is more. Click a number.`,
   "On the right": `That number: its formula, first in general, then with its own numbers; what was added up; and the
     lines of numpy_llama.py that compute it. Underlined numbers are links: follow them back, step by step, to the
     embedding.`,

@@ -219,7 +219,7 @@ const actions = {
   setSampling: patch => setState({ sampling: { ...state.sampling, ...patch } }, { push: false }),
   setSeed: seed => setState({ seed }),
   onlyPrompt: () => setState({ keep: null, extra: [], index: atEnd() }),
-  branch, drawTokens, runText, sweep, withoutOne, continuation, tryMistakes, openFile,
+  branch, drawTokens, runText, withoutMistakes, sweep, withoutOne, continuation, tryMistakes, openFile,
   closeFile: () => {
     file = null;
     setState({ show: state.show === "file" ? "run" : state.show });
@@ -269,6 +269,10 @@ function runText(text) {                                  // {run} of another pr
   } catch (error) {
     return { problem: error.message };
   }
+}
+
+function withoutMistakes({ run, tokens }) {               // the same run, with its other changes alone
+  return runs.run(tokens, run.changes.filter(c => c.kind !== "bug"));
 }
 
 async function openFile(chosen) {

@@ -7,7 +7,7 @@ const NEW_TOKENS = 20;
 const NOTHING = "Each switch is a mistake that ports of Llama are known for. Turn one on: the page names the first " +
   "tensor that it makes wrong, and what the model writes then, always taking the likeliest token.";
 
-export function makeMistakes(root, { change, undo, go, continuation }) {
+export function makeMistakes(root, { change, undo, go, withoutMistakes, continuation }) {
   const list = el("div", { className: "bugs scroll", role: "group", "aria-label": "Mistakes" });
   const report = el("div", { className: "report" });
   let seen = "";
@@ -24,7 +24,7 @@ export function makeMistakes(root, { change, undo, go, continuation }) {
     return [...bugs, para(...firstWords(now)), ...written(continuation(now, NEW_TOKENS))];
   }
   function firstWords(now) {
-    const wrong = firstWrong(differences(now.run.trace, now.base.trace), now.run.trace);
+    const wrong = firstWrong(differences(now.run.trace, withoutMistakes(now).trace), now.run.trace);
     if (!wrong) return ["No number of this run is wrong: this text does not show the mistake."];
     const toIt = link(wrong.name, "first", "go to the number that is farthest off", () => go(wrong.name, wrong.index));
     return ["The first wrong tensor is ", toIt, "."];

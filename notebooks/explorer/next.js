@@ -2,6 +2,7 @@
 import { lens, loss } from "./logits.js";
 import { likeliest, nextTokenProbs } from "./sampling.js";
 import { cellStyle } from "./colours.js";
+import { positionIn } from "./differ.js";
 import { el, redraw } from "./dom.js";
 import { percent, shown, spaced } from "./format.js";
 import { makeSampling } from "./sampling_controls.js";
@@ -27,9 +28,11 @@ export function makeNext(root, actions) {
 
   return function draw(now) {
     const { temperature, top_k, top_p } = now.state.sampling;
+    const at = positionIn(now.base, now.run, now.position), mine = probsAt(now.run, now.position);
     const answer = {
-      now: probsAt(now.run, now.position),
-      was: probsAt(now.base, Math.min(now.position, now.base.tokens.length - 1)),
+      now: mine,
+      was: at === null ? mine : probsAt(now.base, at),
+      isBeside: now.isChanged && at !== null,             // whether the answer as trained stands beside it
       drawn: nextTokenProbs(rowOf(now.run, now.position), temperature, top_k, top_p),
     };
     const best = bestIds(answer);
@@ -50,7 +53,7 @@ function drawBars(root, now, answer, best, { branch, go }) {
   const wide = p => `width:${100 * p / most}%`;
   const bar = id => {
     const text = shown(tokenizer, id) + (id === actual ? "  ✓" : "");
-    const outline = now.isChanged ? [el("u", { style: wide(answer.was[id]) })] : [];
+    const outline = answer.isBeside ? [el("u", { style: wide(answer.was[id]) })] : [];
     const inside = [el("b", { style: wide(answer.now[id]) }), ...outline,
       el("s", { style: `left:${100 * answer.drawn[id] / most}%` })];
     const branchButton = el("button", { className: answer.drawn[id] ? "word" : "word cut", key: `branch ${id}`,
@@ -58,11 +61,12 @@ function drawBars(root, now, answer, best, { branch, go }) {
     el("span", { textContent: text }), el("i", {}, ...inside));
     const number = el("button", { className: "link", key: `logit ${id}`, textContent: percent(answer.now[id]),
       title: "where this comes from: its logit", onclick: () => go("logits", [now.position, id]) });
-    const was = el("span", { className: "was", textContent: now.isChanged ? percent(answer.was[id]) : "" });
+    const was = el("span", { className: "was", textContent: answer.isBeside ? percent(answer.was[id]) : "" });
     return el("div", { className: "bar-row" }, branchButton, number, was);
   };
   const after = shown(tokenizer, now.run.tokens[now.position]);
-  const key = el("p", { className: "key" }, el("b"), " this run ", ...(now.isChanged ? [el("u"), " as trained "] : []),
+  const key = el("p", { className: "key" }, el("b"), " this run ",
+    ...(answer.isBeside ? [el("u"), " as trained "] : []),
     el("s"), " after temperature, top-k and top-p · click a bar to go on, a number to see its logit and where that " +
       "comes from",
     ...(actual === undefined ? [] : [" · ✓ in the text"]));
@@ -85,6 +89,7 @@ function effect(now, answer) {                            // one or two sentence
   const nats = loss(now.run).toFixed(2);
   if (!now.isChanged) return `${nats} nats per token of this text`;
   const trained = now.base.tokens.length < 2 ? "" : ` (as trained ${loss(now.base).toFixed(2)})`;
+  if (!answer.isBeside) return `${nats} nats per token${trained}; as trained, this token does not stand there`;
   const distance = divergence(answer.was, answer.now);
   const far = distance > 0 && distance < 0.0005 ? "less than 0.001" : distance.toFixed(3);
   return `${nats} nats per token${trained}; the answer moved by ${far} nats (KL)`;

@@ -1,5 +1,6 @@
 // A tensor of a second prompt, put into this run.
 import { el, para, redraw, row } from "./dom.js";
+import { positionIn } from "./differ.js";
 import { percent, shown } from "./format.js";
 import { likeliest } from "./sampling.js";
 import { probsAt } from "./next.js";
@@ -40,7 +41,8 @@ function answers(now, second) {
     return para(el("b", { textContent: `${title}: ` }), list);
   };
   const lines = [para("Its tokens: " + second.tokens.map((id, t) => `${t} ${name(id)}`).join(" · ")),
-    answer("second prompt, after its last token", second, second.tokens.length - 1),
-    answer("this prompt as trained", now.base, Math.min(now.position, now.base.tokens.length - 1))];
+    answer("second prompt, after its last token", second, second.tokens.length - 1)];
+  const at = positionIn(now.base, now.run, now.position);
+  if (at !== null) lines.push(answer("this prompt as trained", now.base, at));
   return now.isChanged ? [...lines, answer("this run", now.run, now.position)] : lines;
 }

@@ -9,7 +9,7 @@ const WORDS = {
   "attn.v": "What a token hands over when it is attended to.",
   "attn.q_rope": "The queries again, each pair of columns turned by an angle that grows with the position.",
   "attn.k_rope": "The keys again, turned in the same way: query times key depends on how far apart the tokens are.",
-  "attn.scores": "How well each query (row) matches each key (column). Grey: the key lies in the future.",
+  "attn.scores": "How well each query (row) matches each key (column). Keys in the future are masked.",
   "attn.probs": "How each token (row) spreads its attention over the tokens before it (columns). A row sums to 1.",
   "attn.heads": "For each head, the average of the values, weighted by its row of attention.",
   "attn.out": "All heads side by side, mixed by one matrix: what attention writes into the residual stream.",

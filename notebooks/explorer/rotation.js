@@ -2,6 +2,7 @@
 import { pairOf, ropeFrequencies } from "./engine.js";
 import { flatIndex } from "./explain.js";
 import { join } from "./names.js";
+import { positionIn } from "./differ.js";
 import { choice, el, field, para, redraw, row, scrolled, svg } from "./dom.js";
 import { isAttentionMap, keyHeadOf, num, shown } from "./format.js";
 import { turnedPair } from "./picture.js";
@@ -109,16 +110,24 @@ function scoreBars(now, place, go) {
   const keys = el("div", { className: "keys", style: `width:${mine.length * BAR_WIDTH}px` },
     ...now.run.tokens.slice(0, mine.length).map(button));
   const title = `Scores of query ${t} “${label(now.run.tokens[t])}”, head ${head} of layer ${now.openLayer}`;
-  const chart = scoreChart(mine, now.isChanged ? queryScores(now.base, name, head, t) : [], title);
+  const trained = now.isChanged ? trainedScores(now, name, head, t) : [];
+  const chart = scoreChart(mine, trained, title);
   return [el("h2", { textContent: title }), scrolled("scores", chart, keys),
-    para(`Up is positive, down negative.${now.isChanged ? " Outlines: as trained." : ""} Only distances count: ` +
+    para(`Up is positive, down negative.${trained.length ? " Outlines: as trained." : ""} Only distances count: ` +
       "shift all positions, and every score stays.")];
 }
 
 function queryScores(run, name, head, t) {                // of one query, over the keys that it sees
-  const x = run.trace.get(name), [, T, S] = x.shape;
-  const from = flatIndex(x.shape, [head, Math.min(t, T - 1), 0]);
-  return Array.from(x.data.subarray(from, from + S)).slice(0, t + 1);
+  const x = run.trace.get(name), from = flatIndex(x.shape, [head, t, 0]);
+  return Array.from(x.data.subarray(from, from + t + 1));
+}
+
+// The same as trained, NaN for a key that stands in this run alone; none if the query does.
+function trainedScores({ run, base }, name, head, t) {
+  const at = position => positionIn(base, run, position);
+  if (at(t) === null) return [];
+  const scores = queryScores(base, name, head, at(t));
+  return Array.from({ length: t + 1 }, (_, key) => scores[at(key)] ?? NaN);
 }
 
 function scoreChart(mine, trained, title) {

@@ -57,7 +57,8 @@ function gridOf(now) {
 function numbersOf(now, { rows, ids, columnOf }) {
   const data = numbersShown(now), share = now.short === "attn.probs" && !now.other, width = now.x.shape.at(-1);
   return {
-    share, limit: limitOf(data, share), largest: largestOf(data), masked: isAttentionMap(now.name),
+    share, limit: limitOf(data, share), largest: largestOf(data),
+    masked: isAttentionMap(now.name) && !now.other,
     value: (head, row, column) => data[(head * rows + row) * width + columnOf(column)],
     key: [now.name, now.state.show, now.run.id, now.file?.opened, now.ramps.ink, ids].join(),
   };

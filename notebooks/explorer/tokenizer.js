@@ -2,24 +2,26 @@
 
 const SPACE = "\u2581";                                   // how a space is written inside a piece
 
-// {pieces, scores, kinds, bos, eos} by id; a kind is one letter: n normal, b byte, c control, u unknown. Without these
-// (a folder that has no tokenizer.model) a prompt is a list of ids.
+// {pieces, scores, kinds} by id, {bos, eos, add_bos}; a kind is one letter: n normal, b byte, c control, u unknown, a
+// added to the model (added_tokens.json), x a row of the embedding that stands for nothing. Without these (a folder
+// that has no tokenizer.model) a prompt is a list of ids.
 export const makeTokenizer = (data, config) => data ? new Tokenizer(data) : new TokenIds(config.vocab_size);
 
 export class Tokenizer {
-  constructor({ pieces, scores, kinds, bos, eos }) {
-    Object.assign(this, { pieces, scores, kinds, bos, eos });
+  constructor({ pieces, scores, kinds, bos, eos, add_bos }) {
+    Object.assign(this, { pieces, scores, kinds, bos, eos, add_bos });
     this.ids = new Map();
     pieces.forEach((piece, id) => { if (kinds[id] === "n") this.ids.set(piece, id); });
     this.byteIds = Array.from({ length: 256 }, (_, byte) => pieces.indexOf(bytePiece(byte)));
     this.bytes = new Map(this.byteIds.map((id, byte) => [id, byte]));
   }
 
-  // Text to ids; <s> goes in front.
+  // Text to ids; <s> goes in front, unless tokenizer_config.json says no.
   encode(text) {
     const parts = this.split(text);
     for (let at = this.bestPair(parts); at !== null; at = this.bestPair(parts)) merge(parts, at);
-    return [this.bos, ...parts.flatMap(part => this.spell(part))];
+    const ids = parts.flatMap(part => this.spell(part));
+    return this.add_bos ? [this.bos, ...ids] : ids;
   }
 
   // The same, step by step: [{parts, at}, ...]. The first step is single characters, and its `at` is null; each later
@@ -59,8 +61,15 @@ export class Tokenizer {
     return best;
   }
 
-  // Ids to text. Control tokens are silent; bytes that are not UTF-8 become U+FFFD.
+  // Ids to text. Control tokens and ids without a piece are silent; bytes that are not UTF-8 become U+FFFD. Around an
+  // added token, each side is a text of its own.
   decode(ids) {
+    const added = ids.findIndex(id => this.kinds[id] === "a");
+    if (added < 0) return this.decodePieces(ids.filter(id => this.kinds[id] !== "x"));
+    return this.decode(ids.slice(0, added)) + this.pieces[ids[added]] + this.decode(ids.slice(added + 1));
+  }
+
+  decodePieces(ids) {
     let text = "", bytes = [], prefixSeen = false;
     const flush = () => {
       text += decodeBytes(bytes);

@@ -74,7 +74,7 @@ function textOf(ids, tokenizer) {                         // null where no text 
   return tokenizer.encode(text).join() === ids.join() ? text : null;
 }
 
-export function makeTraces(root, { openFile, closeFile, setState, setText, tryMistakes }) {
+export function makeTraces(root, { openFile, closeFile, setState, setText, onlyPrompt, tryMistakes }) {
   const input = el("input", { type: "file", id: "file", accept: ".safetensors" });
   const save = el("button", { textContent: "save this run", title: SAVED, onclick: () => saveRun(now.run) });
   const report = el("div", { className: "report" });
@@ -95,7 +95,10 @@ export function makeTraces(root, { openFile, closeFile, setState, setText, tryMi
     if (!theirs || theirs.count === ours) return [para(problem)];
     const counts = `The file has ${theirs.count} tokens, this run ${ours}: nothing was compared. `;
     const use = el("button", { textContent: "use the file’s prompt", key: "prompt",
-      onclick: () => setText(theirs.text) });
+      onclick: () => {
+        setText(theirs.text);
+        onlyPrompt();                                     // tokens were added, perhaps, to this very text
+      } });
     const todo = theirs.text === null ? ["Type the file’s prompt at the top."] : [use, ` “${theirs.text}”`];
     const found = tryMistakes(now);                       // some mistakes drop a token
     return [para(counts, ...todo), ...(found?.bug ? [para(whyWords(found))] : [])];

@@ -1,7 +1,7 @@
 // Left: the whole model as a rail of stops, and one layer as boxes with small live maps. All of them are buttons.
 import { inputs, join, kind, split } from "./names.js";
 import { limitOf, paint } from "./colours.js";
-import { moved } from "./differ.js";
+import { moved, sameShape } from "./differ.js";
 import { el, setText, svg } from "./dom.js";
 import { percent, shapeText } from "./format.js";
 import { oneStop, rovingKeys } from "./roving.js";
@@ -20,6 +20,15 @@ function thumb(canvas, x, share, ramps) {
     for (let r = 0; r < rows; r++) numbers[r * columns + c] = x.data[top + r * down * n];
   }
   paint(canvas, rows, columns, numbers, ramps, share, limitOf(x.data, share));
+}
+
+// How far a tensor is from where it was as trained: [on its box, in its title], empty where it did not move.
+function movedWords(name, { isChanged, run, base }) {
+  if (!isChanged) return ["", ""];
+  if (!sameShape(run.trace.get(name), base.trace.get(name))) return ["Δ shape", "; of another shape than as trained"];
+  const far = moved(name, run, base);
+  if (far === Infinity) return ["Δ ∞", "; moved infinitely far"];
+  return far > MOVED ? [`Δ ${percent(far)}%`, `; moved by ${percent(far)} % of its size`] : ["", ""];
 }
 
 function mapButton(className, key) {
@@ -63,15 +72,14 @@ export function makeWiring(root, { go }) {
   }
   function drawMap(button, name, text, shape) {
     const x = now.run.trace.get(name), [label, size, canvas, badge] = button.children;
-    const far = now.isChanged ? moved(name, now.run, now.base) : 0;
+    const [onBox, inTitle] = movedWords(name, now);
     setText(label, text);
     setText(size, shape);
-    button.title = `${name}  ${shapeText(name, x)}`;
+    button.title = `${name}  ${shapeText(name, x)}${inTitle}`;
     button.setAttribute("aria-pressed", name === now.name);
-    button.classList.toggle("has-moved", far > MOVED);
+    button.classList.toggle("has-moved", onBox !== "");
     button.classList.toggle("differs", Boolean(now.inFile?.get(name)?.differs));
-    setText(badge, far > MOVED ? `Δ ${percent(far)}%` : "");
-    if (far > MOVED) button.title += `; moved by ${percent(far)} % of its size`;
+    setText(badge, onBox);
     if (now.fresh) thumb(canvas, x, split(name).short === "attn.probs", now.ramps);
   }
   function drawStop(key, stop) {
