@@ -445,7 +445,8 @@ def test_changes_as_text(run):
     "nonsense", "head*3*2", "head*3*2*0*1", "head*6*2*0", "head*3*8*0", "head*3*2*x", "head*3*2*", "head*-1*2*0",
     "neuron*0*704*0", "part*0*ffnn*0", "norm*0*norm*0", "norm**attn_norm*0", "set*nothing*1.2*3", "set*logits*1*3",
     "set*logits*1.3072*3", "set*logits*1.2*", "set*logits*1.2*NaN", "theta*0", "theta*-1", "pairing*halves",
-    "shift*1.5", "bug*none", "bug*constructor", "head*3*2*0*theta*500", "head*3*2*0**", "patch*logits*%", "toString*1"])
+    "shift*1.5", "bug*none", "bug*constructor", "head*3*2*0*theta*500", "head*3*2*0**", "patch*logits*%", "toString*1",
+    "constructor*1*2", "part*3*toString*0"])
 def test_text_that_is_no_change_is_refused(text, run):
     [[answer]] = run([{"do": "changes", "texts": [text]}])
     assert "change" in answer["error"]
