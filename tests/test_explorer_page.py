@@ -559,6 +559,8 @@ def test_a_seed_draws_numpys_tokens(page, model):
     drawn(page, lambda: page.click("button:has-text('only the prompt')"))
     drawn(page, lambda: page.click(".sampling button:text-is('draw 1')"))     # and once more, the same
     assert page.evaluate("explorer.now.tokens") == tokens + right[:1]
+    drawn(page, lambda: page.fill("#seed", "1e20") or page.keyboard.press("Enter"))
+    assert "seed=9007199254740991" in page.url            # the largest that the page reads
 
 
 def test_the_cache_holds_keys_and_values(page, model):
@@ -717,13 +719,32 @@ def test_a_page_opens_in_the_state_that_it_was_built_with(second, page_file, tmp
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
-                        (link(s="-1_0_1"), "temperature"), (link(tab="nothing"), "none of next, logit"),
+                        (link(s="-1_0_1"), "temperature"), (link(s="Infinity_0_1"), "temperature"),
+                        (link(tab="nothing"), "tab=nothing is none of next, logit"),
                         (link(name="layers.6.attn.q"), "no tensor layers.6.attn.q"), (link(x=1), "none of its keys"),
-                        (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
+                        (link(name="layers.3.x_attn", index=("x", 2)), "i=x.2 is not a list of whole numbers")):
         show(page, wrong)
         assert said in page.inner_text("#problem"), wrong
         show(page, link())
         assert page.is_hidden("#problem")
+
+
+@pytest.mark.parametrize("key, size", [
+    ("keep", 129), ("add", "vocab_size"), ("h", "n_heads"), ("seed", 2**53), ("v", "vocab_size"),
+    ("minus", "vocab_size"), ("pair", 16), ("neuron", "hidden_dim")])
+def test_a_number_out_of_bounds_is_refused(key, size, page, model):
+    size = getattr(model[1], size) if isinstance(size, str) else size
+    tab = {"pair": "rotation", "neuron": "neuron"}.get(key, "logit")
+    assert show(page, link(SHORT, tab=tab, **{key: size - 1}))["problem"] == ""
+    assert page.is_hidden("#dock > .sentence")            # where a tab says that it can show nothing
+    for wrong in (size, -1, "5e-1", "", "x"):    # 5e-1: a half, without a dot
+        assert f"cannot be read: {key}={wrong} is not a" in show(page, link(tab=tab, **{key: wrong}))["problem"]
+
+
+@pytest.mark.parametrize("key", ["show", "mode", "tab"])
+@pytest.mark.parametrize("wrong", ["foo", "constructor", ""])
+def test_a_word_that_the_page_does_not_know_is_refused(key, wrong, page):
+    assert f"cannot be read: {key}={wrong} is none of" in show(page, link(**{key: wrong}))["problem"]
 
 
 def test_long_prompts_say_what_the_page_is_doing(page):
