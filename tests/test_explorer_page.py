@@ -338,6 +338,23 @@ def test_back_returns_to_what_was_shown(page):
     assert page.input_value("#prompt") == PROMPT
 
 
+def test_the_layer_that_is_open_is_in_the_address(page, context):
+    """Where the tensor is of no layer, boxes and tools show the one that was open, elsewhere and on the way back too."""
+    layer = "document.querySelector(\"#wiring [data-key='attn.q']\").title.split('.')[1]"
+    show(page, link(name="layers.2.attn.q", tab="neuron"))
+    assert "layer=" not in page.url                       # the tensor says it
+    drawn(page, lambda: page.click("#wiring .stop:has-text('logits')"))
+    address = page.url
+    other = open_page(context, address)
+    assert other.evaluate(layer) == "2" and "layer 2" in other.inner_text(".neuron") and other.url == address
+    other.close()
+    page.bring_to_front()
+    drawn(page, lambda: page.click("#wiring .stop:has-text('layer 4')"))
+    assert page.evaluate(layer) == "4" and "layer=" not in page.url
+    drawn(page, lambda: page.go_back())
+    assert page.evaluate(layer) == "2" and page.url == address
+
+
 # ---- Every interaction, once ---------------------------------------------------------------------------------
 
 def test_text_becomes_tokens_merge_by_merge(page, model):
@@ -730,7 +747,7 @@ def test_what_it_refuses(page):
 
 
 @pytest.mark.parametrize("key, size", [
-    ("keep", 129), ("add", "vocab_size"), ("h", "n_heads"), ("seed", 2**53), ("v", "vocab_size"),
+    ("keep", 129), ("add", "vocab_size"), ("layer", "n_layers"), ("h", "n_heads"), ("seed", 2**53), ("v", "vocab_size"),
     ("minus", "vocab_size"), ("pair", 16), ("neuron", "hidden_dim")])
 def test_a_number_out_of_bounds_is_refused(key, size, page, model):
     size = getattr(model[1], size) if isinstance(size, str) else size

@@ -1,6 +1,6 @@
 // What a person chose, all of it in the part of the URL behind #, so that a link or the Back button brings it back.
 import { fromText, number, toText } from "./changes.js";
-import { namesOf } from "./names.js";
+import { namesOf, split } from "./names.js";
 
 export const MAX_TOKENS = 128;
 const SAMPLING = { temperature: 0.8, top_k: 0, top_p: 0.95 };
@@ -22,6 +22,7 @@ export const freshState = () => ({
   extra: [],                                              // ids of the tokens that were drawn after it
   selected: "layers.3.attn.probs",
   index: [1, 9, 8],
+  openLayer: 0,                                           // the layer that is seen, where the tensor is of none
   head: null,                                             // a head that is shown alone
   show: "run",                                            // "run", or its difference from "trained" or from a "file"
   changes: [],
@@ -69,6 +70,7 @@ const FIELDS = {
   add: ["extra", list => joined(list, "."), wholes(lastToken)],
   t: ["selected", String, readName],
   i: ["index", list => joined(list, "."), wholes(() => END)],
+  layer: ["openLayer", String, whole(config => config.n_layers - 1)],
   h: ["head", String, whole(config => config.n_heads - 1)],
   show: ["show", String, oneOf(["run", "trained", "file"])],
   c: ["changes", toText, fromText],
@@ -97,8 +99,9 @@ function readSampling(text) {
 }
 
 export function toHash(state) {
-  const query = new URLSearchParams(), fresh = freshState();
+  const query = new URLSearchParams(), fresh = freshState(), isInLayer = split(state.selected).layer !== null;
   for (const [key, [field, write]] of Object.entries(FIELDS)) {
+    if (key === "layer" && isInLayer) continue;           // the tensor's name says it
     const text = write(state[field] ?? "");
     const asFresh = text === write(fresh[field] ?? "");
     if (ALWAYS.has(key) || !asFresh) query.set(key, text);
