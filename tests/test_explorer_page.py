@@ -339,7 +339,7 @@ def test_back_returns_to_what_was_shown(page):
 
 
 def test_the_layer_that_is_open_is_in_the_address(page, context):
-    """Where the tensor is of no layer, boxes and tools show the one that was open, elsewhere and on the way back too."""
+    """Where the tensor is of no layer, all show the one that was open, elsewhere and on the way back too."""
     layer = "document.querySelector(\"#wiring [data-key='attn.q']\").title.split('.')[1]"
     show(page, link(name="layers.2.attn.q", tab="neuron"))
     assert "layer=" not in page.url                       # the tensor says it
@@ -506,7 +506,7 @@ def test_the_answer_after_every_layer_and_its_parts(page, model):
         assert row == pytest.approx((100 * nl.next_token_probs(x[0])[best]).tolist(), abs=0.51)
     show(page, link(name="logits", index=(9, best[0])))
     drawn(page, lambda: page.click("#number button:has-text('which parts')"))
-    parts = page.evaluate("[...document.querySelectorAll('.parts td button')].map(b => b.textContent)")
+    parts = page.evaluate("[...document.querySelectorAll('.logit .parts td button')].map(b => b.textContent)")
     others = re.findall(r"embedding ([−\d.e ]+),", page.inner_text(".logit .sentence"))
     total = sum(map(shown_number, parts)) + sum(map(shown_number, others))
     assert len(parts) == 54 and total == pytest.approx(trace["logits"][9, best[0]], abs=54 * 0.0051)
