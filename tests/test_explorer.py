@@ -731,7 +731,7 @@ def test_what_build_refuses(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("state, message", [
-    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i, layer,"), ("rotation", "has the key rotation,"),
+    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i,"), ("rotation", "has the key rotation,"),
     ("#t=layers.6.attn.q", "t=layers.6.attn.q, which this model's page does not have"),
     ("#p=a&tab=rotatoin", "tab=rotatoin, which this model's page does not have: tabs are next, logit, rotation,")])
 def test_a_state_that_the_page_does_not_know_is_refused(state, message, capsys, tmp_path):
