@@ -445,7 +445,8 @@ def test_changes_as_text(run):
     "nonsense", "head*3*2", "head*3*2*0*1", "head*6*2*0", "head*3*8*0", "head*3*2*x", "head*3*2*", "head*-1*2*0",
     "neuron*0*704*0", "part*0*ffnn*0", "norm*0*norm*0", "norm**attn_norm*0", "set*nothing*1.2*3", "set*logits*1*3",
     "set*logits*1.3072*3", "set*logits*1.2*", "set*logits*1.2*NaN", "theta*0", "theta*-1", "pairing*halves",
-    "shift*1.5", "bug*none", "bug*constructor", "head*3*2*0*theta*500", "head*3*2*0**", "patch*logits*%", "toString*1"])
+    "shift*1.5", "bug*none", "bug*constructor", "head*3*2*0*theta*500", "head*3*2*0**", "patch*logits*%", "toString*1",
+    "constructor*1*2", "part*3*toString*0"])
 def test_text_that_is_no_change_is_refused(text, run):
     [[answer]] = run([{"do": "changes", "texts": [text]}])
     assert "change" in answer["error"]
@@ -674,6 +675,14 @@ def test_what_the_page_says_of_code_and_papers():
     assert [code["name"] for code in reference["attn_norm"]["code"]] == ["block", "rms_norm"]
 
 
+def test_a_mistake_without_words_is_refused(tmp_path, monkeypatch):
+    text = (EXPLORER / "bugs.js").read_text(encoding="utf-8")
+    (tmp_path / "bugs.js").write_text(text.replace('  "rope-neighbours": ', '  "rope-neighbors": '), encoding="utf-8")
+    monkeypatch.setattr(explorer, "HERE", tmp_path)
+    with pytest.raises(nl.InputError, match="tests/bugs.py has no mistake rope-neighbors, which bugs.js makes"):
+        explorer.words_of_bugs()
+
+
 @pytest.mark.parametrize("modules, message", [
     ({"main": 'import { a as b } from "./x.js";\n', "x": "export const a = 1;\n"}, "import {a as b} cannot be joined"),
     ({"main": 'import a from "./x.js";\n', "x": "export default 1;\n"}, "cannot be joined"),
@@ -740,7 +749,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_old_page_stays(capsys, tmp_
 
 
 @pytest.mark.parametrize("state, message", [
-    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i, h,"), ("rotation", "has the key rotation,"),
+    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i,"), ("rotation", "has the key rotation,"),
     ("#t=layers.6.attn.q", "t=layers.6.attn.q, which this model's page does not have"),
     ("#p=a&tab=rotatoin", "tab=rotatoin, which this model's page does not have: tabs are next, logit, rotation,")])
 def test_a_state_that_the_page_does_not_know_is_refused(state, message, capsys, tmp_path):
@@ -753,13 +762,13 @@ def test_the_page_is_opened_in_a_state(capsys, tmp_path, monkeypatch):
     opened, state = [], "#p=a+%22b%22&t=logits&tab=logit"
     monkeypatch.setattr(explorer.webbrowser, "open", lambda address: opened.append(address) or len(opened) == 1)
     arguments = ["--model", str(REFERENCE / "checkpoints" / "gqa-float32-hf"), "--output", str(tmp_path / "x.html")]
-    for options, start in ((["--open", state], state), (["--open"], ""), ([], "")):
+    for options, start in ((["--open", state], state), (["--open", state[1:]], state), (["--open"], ""), ([], "")):
         assert explorer.main(arguments + options) == 0
         page = (tmp_path / "x.html").read_text(encoding="utf-8")
         data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
         assert json.loads(data)["start"] == start
-    assert opened == [(tmp_path / "x.html").as_uri()] * 2
-    assert capsys.readouterr().out.count("in one yourself") == 1
+    assert opened == [(tmp_path / "x.html").as_uri()] * 3
+    assert capsys.readouterr().out.count("in one yourself") == 2
 
 
 def test_another_kind_of_tokenizer_is_refused(tmp_path):

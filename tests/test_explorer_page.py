@@ -339,6 +339,23 @@ def test_back_returns_to_what_was_shown(page):
     assert page.input_value("#prompt") == PROMPT
 
 
+def test_the_layer_that_is_open_is_in_the_address(page, context):
+    """Where the tensor is of no layer, all show the one that was open, elsewhere and on the way back too."""
+    layer = "document.querySelector(\"#wiring [data-key='attn.q']\").title.split('.')[1]"
+    show(page, link(name="layers.2.attn.q", tab="neuron"))
+    assert "layer=" not in page.url                       # the tensor says it
+    drawn(page, lambda: page.click("#wiring .stop:has-text('logits')"))
+    address = page.url
+    other = open_page(context, address)
+    assert other.evaluate(layer) == "2" and "layer 2" in other.inner_text(".neuron") and other.url == address
+    other.close()
+    page.bring_to_front()
+    drawn(page, lambda: page.click("#wiring .stop:has-text('layer 4')"))
+    assert page.evaluate(layer) == "4" and "layer=" not in page.url
+    drawn(page, lambda: page.go_back())
+    assert page.evaluate(layer) == "2" and page.url == address
+
+
 # ---- Every interaction, once ---------------------------------------------------------------------------------
 
 def test_text_becomes_tokens_merge_by_merge(page, model):
@@ -542,7 +559,7 @@ def test_the_answer_after_every_layer_and_its_parts(page, model):
         assert row == pytest.approx((100 * nl.next_token_probs(x[0])[best]).tolist(), abs=0.51)
     show(page, link(name="logits", index=(9, best[0])))
     drawn(page, lambda: page.click("#number button:has-text('which parts')"))
-    parts = page.evaluate("[...document.querySelectorAll('.parts td button')].map(b => b.textContent)")
+    parts = page.evaluate("[...document.querySelectorAll('.logit .parts td button')].map(b => b.textContent)")
     others = re.findall(r"embedding ([−\d.e ]+),", page.inner_text(".logit .sentence"))
     total = sum(map(shown_number, parts)) + sum(map(shown_number, others))
     assert len(parts) == 54 and total == pytest.approx(trace["logits"][9, best[0]], abs=54 * 0.0051)
@@ -612,6 +629,8 @@ def test_a_seed_draws_numpys_tokens(page, model):
     drawn(page, lambda: page.click("button:has-text('only the prompt')"))
     drawn(page, lambda: page.click(".sampling button:text-is('draw 1')"))     # and once more, the same
     assert page.evaluate("explorer.now.tokens") == tokens + right[:1]
+    drawn(page, lambda: page.fill("#seed", "1e20") or page.keyboard.press("Enter"))
+    assert "seed=9007199254740991" in page.url            # the largest that the page reads
 
 
 def test_drawing_ends_when_something_else_is_chosen(page):
@@ -837,13 +856,32 @@ def test_the_explanation_holds_for_both_themes_and_every_model(page):
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),
-                        (link(s="-1_0_1"), "temperature"), (link(tab="nothing"), "none of next, logit"),
+                        (link(s="-1_0_1"), "temperature"), (link(s="Infinity_0_1"), "temperature"),
+                        (link(tab="nothing"), "tab=nothing is none of next, logit"),
                         (link(name="layers.6.attn.q"), "no tensor layers.6.attn.q"), (link(x=1), "none of its keys"),
-                        (link(name="layers.3.x_attn", index=("x", 2)), "not a number")):
+                        (link(name="layers.3.x_attn", index=("x", 2)), "i=x.2 is not a list of whole numbers")):
         show(page, wrong)
         assert said in page.inner_text("#problem"), wrong
         show(page, link())
         assert page.is_hidden("#problem")
+
+
+@pytest.mark.parametrize("key, size", [
+    ("keep", 129), ("add", "vocab_size"), ("layer", "n_layers"), ("h", "n_heads"), ("seed", 2**53), ("v", "vocab_size"),
+    ("minus", "vocab_size"), ("pair", 16), ("neuron", "hidden_dim")])
+def test_a_number_out_of_bounds_is_refused(key, size, page, model):
+    size = getattr(model[1], size) if isinstance(size, str) else size
+    tab = {"pair": "rotation", "neuron": "neuron"}.get(key, "logit")
+    assert show(page, link(SHORT, tab=tab, **{key: size - 1}))["problem"] == ""
+    assert page.is_hidden("#dock > .sentence")            # where a tab says that it can show nothing
+    for wrong in (size, -1, "5e-1", "", "x"):    # 5e-1: a half, without a dot
+        assert f"cannot be read: {key}={wrong} is not a" in show(page, link(tab=tab, **{key: wrong}))["problem"]
+
+
+@pytest.mark.parametrize("key", ["show", "mode", "tab"])
+@pytest.mark.parametrize("wrong", ["foo", "constructor", ""])
+def test_a_word_that_the_page_does_not_know_is_refused(key, wrong, page):
+    assert f"cannot be read: {key}={wrong} is none of" in show(page, link(**{key: wrong}))["problem"]
 
 
 def test_long_prompts_say_what_the_page_is_doing(page):

@@ -185,6 +185,8 @@ def is_tap(node):
 def words_of_bugs():
     """What tests/bugs.py says about the mistakes that bugs.js makes, in order of computation."""
     made = set(re.findall(r'^  "?([a-z0-9-]+)"?: ', (HERE / "bugs.js").read_text(encoding="utf-8"), re.M))
+    if unknown := made - {bug.name for bug in bugs.BUGS}:
+        raise InputError(f"tests/bugs.py has no mistake {', '.join(sorted(unknown))}, which bugs.js makes")
     return [{"name": bug.name, "first": bug.first, "what": bug.what, "symptom": bug.symptom, "fix": bug.fix}
             for bug in bugs.BUGS if bug.name in made]
 
@@ -269,7 +271,7 @@ def check_state(state, config):
 
 
 def build(folder, state=""):
-    """The page of a model, as text; without a state of its own in its address, it opens in this one."""
+    """The page of a model, as text; without a state of its own in its address, it opens in this one, with # or not."""
     weights, config = read_model(folder)
     check_state(state, config)
     names, arrays = zip(*named_weights(weights))
@@ -282,7 +284,7 @@ def build(folder, state=""):
         "reference": reference(),
         "bugs": words_of_bugs(),
         "aliases": other_names(),
-        "start": state,
+        "start": state and "#" + state.removeprefix("#"),
     }
     page = fill((HERE / "index.html").read_text(encoding="utf-8"), {
         "/*{style}*/": (HERE / "style.css").read_text(encoding="utf-8"),

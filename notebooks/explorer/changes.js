@@ -75,7 +75,7 @@ export function toText(changes) {
   }).join("**");
 }
 
-const number = text => text === "" ? NaN : Number(text);
+export const number = text => text === "" ? NaN : Number(text);
 
 const READ = {
   layer: text => text === "" ? null : number(text), head: number, neuron: number, scale: number,
@@ -86,7 +86,7 @@ const READ = {
 export function fromText(text, config) {
   if (text === "") return [];
   return splitChanges(text).map(([kind, ...fields]) => {
-    const names = kind in TARGET ? [...TARGET[kind], ...SETTING[kind]] : null;
+    const names = Object.hasOwn(TARGET, kind) ? [...TARGET[kind], ...SETTING[kind]] : null;
     refuse(names === null || fields.length !== names.length, `"${[kind, ...fields].join("*")}" is not a change`);
     const change = { kind };
     names.forEach((name, k) => {
@@ -103,7 +103,8 @@ function splitChanges(text) {
   const words = text.split("*"), changes = [];
   while (words.length > 0) {
     const kind = words[0];
-    const count = kind in TARGET ? 1 + TARGET[kind].length + SETTING[kind].length : words.length;
+    const isKnown = Object.hasOwn(TARGET, kind);
+    const count = isKnown ? 1 + TARGET[kind].length + SETTING[kind].length : words.length;
     changes.push(words.splice(0, count));
     refuse(words.length > 0 && words.shift() !== "", `"${text}" is not a list of changes`);
   }
@@ -129,7 +130,7 @@ function checkChange(change, config) {
     layer: value => isFinalNorm ? value !== null : !isIndex(value, config.n_layers),
     head: value => !isIndex(value, config.n_heads),
     neuron: value => !isIndex(value, config.hidden_dim),
-    part: value => !(value in PARTS),
+    part: value => !Object.hasOwn(PARTS, value),
     norm: value => !["attn_norm", "ffn_norm", "norm"].includes(value),
     scale: value => !Number.isFinite(value),
     name: value => !namesOf(config.n_layers).includes(value),

@@ -7,11 +7,9 @@ import { choice, columnHead, el, field, link, redraw, row, rowHead, scrolled, ta
 import { num, percent, shown } from "./format.js";
 import { divergence, probsAt } from "./next.js";
 import { oneStop, rovingKeys } from "./roving.js";
+import { MODES } from "./state.js";
 
 const CHOICES = 12;
-const MODES = [["adds", "what each adds to the logit"],
-  ["moves", "how far the answer moves without it (KL in nats; 0: the same)"],
-  ["leaves", "the token's probability without it (%)"]];
 
 export function makeLogit(root, { go, setState, sweep, withoutOne }) {
   const controls = row(), place = scrolled("parts of the model"), words = el("p", { className: "sentence" });
@@ -30,7 +28,7 @@ export function makeLogit(root, { go, setState, sweep, withoutOne }) {
     redraw(controls, field("next token", choice(tokens, token, { key: "token", onchange: pickToken })),
       field("compared with",
         choice([["", "no other token"], ...tokens], rival ?? "", { key: "rival", onchange: pickRival })),
-      field("show", choice(MODES, mode, { key: "mode", onchange: pickMode })));
+      field("show", choice(Object.entries(MODES), mode, { key: "mode", onchange: pickMode })));
   }
   return function draw(now) {
     const token = now.state.token ?? likeliest(probsAt(now.run, now.position))[0];

@@ -4,20 +4,18 @@ import { namesOf, split } from "./names.js";
 import { compareWithFile } from "./traces.js";
 
 // made: {run, base (as trained), tokens (without what a mistake does to them), promptLength};
-// chosen: {model, state, file (a dropped trace, or null), openLayer (the layer that was open), ramps}
+// chosen: {model, state, file (a dropped trace, or null), ramps}
 export function lookAt(made, chosen) {
   const { run, base } = made, { model, state, file } = chosen;
-  const { n_layers } = model.config;
-  const name = namesOf(n_layers).includes(state.selected) ? state.selected : "logits";
-  const x = run.trace.get(name), { layer, short } = split(name);
+  const name = namesOf(model.config.n_layers).includes(state.selected) ? state.selected : "logits";
+  const x = run.trace.get(name), { layer, short } = split(name), openLayer = layer ?? state.openLayer;
   const index = clampIndex(state.index, x.shape);
   const isAlone = x.shape.length === 3 && state.head !== null;
   const comparison = file && compareWithFile(run, file, model.aliases);
   return {
-    ...made, ...chosen, name, x, layer, short, index, comparison,
-    state: { ...state, selected: name, index, head: isAlone ? index[0] : null },
+    ...made, ...chosen, name, x, layer, short, openLayer, index, comparison,
+    state: { ...state, selected: name, openLayer, index, head: isAlone ? index[0] : null },
     position: index.at(-2),
-    openLayer: Math.min(layer ?? chosen.openLayer, n_layers - 1),
     isChanged: run !== base,
     inFile: comparison?.byName,
     other: otherTrace(name, x, { trained: base.trace, file: comparison?.tensors }[state.show]),

@@ -128,7 +128,7 @@ async function compute() {
 
 function drawAll(push) {
   const began = performance.now(), { run } = made;
-  now = lookAt(made, { model, state, file, openLayer: now?.openLayer ?? 0, ramps: ramps() });
+  now = lookAt(made, { model, state, file, ramps: ramps() });
   state = now.state;
   writeHash(push);
   now.canGoBack = depth > 0;

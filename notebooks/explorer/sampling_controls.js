@@ -1,5 +1,6 @@
 // Temperature, top-k, top-p and seed; buttons that draw tokens. The controls stay in place while they are dragged.
 import { el } from "./dom.js";
+import { MAX_SEED } from "./state.js";
 
 const SLIDERS = [                                         // id, label, from, to, step
   ["temperature", "temperature", 0, 2, 0.05], ["top_k", "top-k", 0, 50, 1], ["top_p", "top-p", 0.05, 1, 0.05],
@@ -16,7 +17,7 @@ export function makeSampling(root, { setSampling, setSeed, drawTokens, onlyPromp
   }
   const seed = el("input", { type: "number", id: "seed", min: 0, step: 1 });
   seed.title = "the same seed draws the same tokens";
-  seed.onchange = () => setSeed(Math.max(0, Math.floor(Number(seed.value))));
+  seed.onchange = () => setSeed(Math.max(0, Math.min(MAX_SEED, Math.floor(Number(seed.value)))));
   const button = (text, title, onclick) => el("button", { textContent: text, title, onclick });
   const effect = el("p", { className: "effect" });
   root.append(el("label", { for: "seed", textContent: "seed" }), seed, el("span"),
