@@ -853,6 +853,15 @@ def test_the_explanation_holds_for_both_themes_and_every_model(page):
     press(page, "Escape")
 
 
+def test_a_link_into_a_model_without_a_tokenizer(second, tmp_path):
+    """Its prompt is ids, also where the link says nothing of it."""
+    folder = ROOT / "tests" / "reference" / "checkpoints" / "gqa-float32-hf"
+    assert explorer.main(["--model", str(folder), "--output", str(tmp_path / "page.html")]) == 0
+    go_to(second, (tmp_path / "page.html").as_uri() + "#t=norm&i=3.2")
+    assert second.evaluate("[...explorer.now.tokens, explorer.now.name]") == [0, 1, 2, 3, "norm"]
+    assert second.inner_text("#problem") == ""
+
+
 def test_what_it_refuses(page):
     for wrong, said in ((link("a " * 200), "the page shows up to 128: shorten it"),
                         (link(c="head*9*0*0"), "cannot have layer 9"), (link(c="nonsense"), "is not a change"),

@@ -162,7 +162,7 @@ function readHash() {
   notice = "";
   try {
     const hash = location.hash.length > 1 ? location.hash : model.start;
-    state = hash ? fromHash(hash, model.config) : fresh();
+    state = hash ? fromHash(hash, model.config, fresh()) : fresh();
   } catch (error) {
     state = fresh();
     notice = `This link cannot be read: ${error.message}.`;

@@ -109,9 +109,10 @@ export function toHash(state) {
   return "#" + query;
 }
 
-// Throws Error, in one sentence, for what cannot be read or is not in a model of this configuration.
-export function fromHash(hash, config) {
-  const query = new URLSearchParams(hash.slice(1)), state = freshState();
+// What a link says, and for the rest a fresh state, which is changed. Throws Error, in one sentence, for what cannot be
+// read or is not in a model of this configuration.
+export function fromHash(hash, config, state) {
+  const query = new URLSearchParams(hash.slice(1));
   const unknown = [...query.keys()].find(key => !Object.hasOwn(FIELDS, key));
   if (unknown !== undefined) throw Error(`${unknown} is none of its keys: ${Object.keys(FIELDS).join(", ")}`);
   for (const [key, [field, , read]] of Object.entries(FIELDS))
