@@ -1092,7 +1092,7 @@ WRONG_VIEWS = {     # what the page would do: (what its script says, what it wou
         "x.data[flatIndex(x.shape, [t, neuron])]", "x.data[flatIndex(x.shape, [t, neuron + 1])]",
         test_a_neuron_over_the_text),
     "the seed starts again with each draw": (
-        "  state.extra.forEach(random);\n", "", test_a_seed_draws_numpys_tokens),
+        "    extra.forEach(random);\n", "", test_a_seed_draws_numpys_tokens),
     "the cache is shown from its second slot on": (
         "held = x.data.subarray(from, from + length * d)", "held = x.data.subarray(from + d, from + (length + 1) * d)",
         test_the_cache_holds_keys_and_values),

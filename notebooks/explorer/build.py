@@ -153,7 +153,7 @@ def paper(text, links):
 
 
 def read_code():
-    """What numpy_llama.py says of every name: {name: {line, source, code: [{name, line, text}]}}."""
+    """What numpy_llama.py says of every name: {name: {line, code: [{name, line, text}]}}."""
     source = (ROOT / "numpy_llama.py").read_text(encoding="utf-8")
     lines = source.splitlines()
     functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
@@ -171,8 +171,7 @@ def read_code():
             helpers = [node.func.id for node in ast.walk(call.args[1])
                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions]
             used = dict.fromkeys([function, *helpers, *BEFORE_THE_TAP.get(name, [])])
-            found[name] = {"line": call.lineno, "source": lines[call.lineno - 1].strip(),
-                           "code": [code(one) for one in used]}
+            found[name] = {"line": call.lineno, "code": [code(one) for one in used]}
     return found
 
 
@@ -277,7 +276,6 @@ def build(folder, state=""):
     names, arrays = zip(*named_weights(weights))
     dtype = narrowest(arrays)
     data = {
-        "model": folder.resolve().name,
         "config": asdict(config),
         "tokenizer": read_tokenizer(folder / "tokenizer.model", config.vocab_size),
         "weights": {"dtype": dtype, "tensors": [[name, x.shape] for name, x in zip(names, arrays)]},

@@ -1,11 +1,10 @@
 // One logit taken apart: what each head and feed-forward adds to it, and what happens without each of them.
-import { columnShares, contributions } from "./logits.js";
+import { columnShares, contributions, divergence, probsAt } from "./logits.js";
 import { join, split } from "./names.js";
 import { likeliest } from "./sampling.js";
 import { cellStyle } from "./colours.js";
 import { choice, columnHead, el, field, link, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, percent, shown } from "./format.js";
-import { divergence, probsAt } from "./next.js";
 import { oneStop, rovingKeys } from "./roving.js";
 import { MODES } from "./state.js";
 

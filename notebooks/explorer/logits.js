@@ -4,6 +4,18 @@ import { matmul, rmsNorm, rows, tensor } from "./engine.js";
 import { join, streamInto } from "./names.js";
 import { nextTokenProbs } from "./sampling.js";
 
+// A run's logits after a token, and its answer there: (V).
+export function rowOf(run, position) {
+  const x = run.trace.get("logits"), V = x.shape[1];
+  return x.data.subarray(position * V, (position + 1) * V);
+}
+
+export const probsAt = (run, position) => nextTokenProbs(rowOf(run, position));
+
+// Kullback-Leibler divergence in nats: how far the second answer is from the first.
+export const divergence = (was, now) =>
+  was.reduce((sum, p, id) => p > 0 ? sum + p * Math.log(p / Math.max(now[id], 1e-300)) : sum, 0);
+
 // What would come next if the model stopped after each layer: [{name, probs (V)}, ...]. The last is the run's answer.
 export function lens(run, position) {
   const { weights, config, trace } = run;
@@ -11,8 +23,7 @@ export function lens(run, position) {
     const x = rmsNorm(rows(trace.get(name), [position]), weights.norm, config.norm_eps);
     return { name, probs: nextTokenProbs(matmul(x, weights.output).data) };
   });
-  const answer = rows(trace.get("logits"), [position]).data;
-  return [...early, { name: streamInto(config.n_layers), probs: nextTokenProbs(answer) }];
+  return [...early, { name: streamInto(config.n_layers), probs: probsAt(run, position) }];
 }
 
 // How surprised the model is by the prompt's next tokens: their mean cross-entropy, in nats.

@@ -50,8 +50,8 @@ let isDragging = false;
 let choices = 0;                                          // how often something was chosen
 
 function readModel() {
-  const { tokenizer, ...data } = JSON.parse(byId("data").textContent);
-  return { ...data, tokenizer: makeTokenizer(tokenizer, data.config), weights: null };
+  const { tokenizer, weights, ...data } = JSON.parse(byId("data").textContent);
+  return { ...data, tokenizer: makeTokenizer(tokenizer, data.config), layout: weights, weights: null };
 }
 
 function fresh() {                                        // a model without a tokenizer takes ids for a text
@@ -351,8 +351,8 @@ function stepLayer(step) {
 async function start() {
   readHash();
   listen();
-  const node = byId("weights"), { weights } = JSON.parse(byId("data").textContent);
-  model.weights = await unpackWeights(node.textContent, weights, model.config);
+  const node = byId("weights");
+  model.weights = await unpackWeights(node.textContent, model.layout, model.config);
   node.remove();
   times.weights = performance.now();
   runs = makeRuns(model);

@@ -1,11 +1,10 @@
 // SwiGLU: one neuron of the feed-forward over the text: its gate, the gate's curve, what goes through, and the product.
 import { flatIndex } from "./explain.js";
-import { neuronShares } from "./logits.js";
+import { neuronShares, probsAt } from "./logits.js";
 import { join, letters } from "./names.js";
 import { cellStyle, limitOf } from "./colours.js";
 import { columnHead, el, field, redraw, row, rowHead, scrolled, tableOf } from "./dom.js";
 import { num, short, shown } from "./format.js";
-import { probsAt } from "./next.js";
 import { oneStop, rovingKeys } from "./roving.js";
 import { likeliest } from "./sampling.js";
 

@@ -1,5 +1,5 @@
 // The next token: bars of this run and of the run as trained, the same after every layer, and drawing on.
-import { lens, loss } from "./logits.js";
+import { divergence, lens, loss, probsAt, rowOf } from "./logits.js";
 import { likeliest, nextTokenProbs } from "./sampling.js";
 import { cellStyle } from "./colours.js";
 import { positionIn } from "./differ.js";
@@ -8,17 +8,6 @@ import { percent, shown, spaced } from "./format.js";
 import { makeSampling } from "./sampling_controls.js";
 
 const BARS = 8, LENS_COLUMNS = 6;
-
-export function rowOf(run, position) {
-  const x = run.trace.get("logits"), V = x.shape[1];
-  return x.data.subarray(position * V, (position + 1) * V);
-}
-
-export const probsAt = (run, position) => nextTokenProbs(rowOf(run, position));
-
-// Kullback-Leibler divergence in nats: how far the second answer is from the first.
-export const divergence = (was, now) =>
-  was.reduce((sum, p, id) => p > 0 ? sum + p * Math.log(p / Math.max(now[id], 1e-300)) : sum, 0);
 
 export function makeNext(root, actions) {
   const chart = el("div", { className: "chart" }), layers = el("div", { className: "lens" });

@@ -3,7 +3,7 @@ import { el, para, redraw, row } from "./dom.js";
 import { positionIn } from "./differ.js";
 import { percent, shown } from "./format.js";
 import { likeliest } from "./sampling.js";
-import { probsAt } from "./next.js";
+import { probsAt } from "./logits.js";
 
 const TOP = 5;
 

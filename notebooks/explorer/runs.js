@@ -2,7 +2,7 @@
 import { generate, runModel } from "./run.js";
 import { toText } from "./changes.js";
 import { MAX_TOKENS } from "./state.js";
-import { probsAt } from "./next.js";
+import { probsAt } from "./logits.js";
 import { compareWithFile } from "./traces.js";
 
 const KEPT = 4;                                           // runs that are remembered

@@ -5,7 +5,7 @@ import { limitOf } from "./colours.js";
 import { choice, el, redraw } from "./dom.js";
 import { isAttentionMap, keyHeadOf, num, placeWords, shapeText, shown } from "./format.js";
 import { makeMatrix } from "./matrix.js";
-import { rowOf } from "./next.js";
+import { rowOf } from "./logits.js";
 import { plainWords } from "./plain_words.js";
 import { openRowTable } from "./row_table.js";
 
