@@ -18,7 +18,7 @@
 # | **The question** | How does a token find out what the other tokens know? |
 # | **You will be able to** | compute attention by hand, in four steps; say why the scores are divided by the root of d and why the future is masked; read a map of attention, and recognise an attention sink; measure which heads a model needs, and say what such a measurement does not show |
 # | **It assumes** | lesson [02](02_rmsnorm.ipynb), or of it this much: attention reads each row after it was brought to a standard size; the exponential function |
-# | **Minutes** | 95 |
+# | **Minutes** | 100 |
 #
 # T new tokens, S tokens seen so far (the same here), D model width, H query heads, d head width, L layers.
 

@@ -18,7 +18,7 @@
 # | **The question** | How does attention know where a token stands? |
 # | **You will be able to** | turn queries and keys by hand; say why attention then sees positions only as distances; tell Meta's pairs from Hugging Face's, and know what the wrong ones look like; find out which rotations a model needs, and what breaks in a text longer than those of its training |
 # | **It assumes** | lesson [03](03_attention.ipynb); sine and cosine |
-# | **Minutes** | 105 |
+# | **Minutes** | 110 |
 #
 # T tokens, D model width, H query heads, G key/value heads, d head width, L layers.
 

@@ -18,7 +18,7 @@
 # | **The question** | How can a model store fewer keys and values, and what does that cost? |
 # | **You will be able to** | say which query head reads which key head; compute the cache of any Llama; share keys without copying them; explain what changed from Llama 1 to the largest Llama 2 |
 # | **It assumes** | lessons [03](03_attention.ipynb) and [04](04_rope.ipynb) |
-# | **Minutes** | 90 |
+# | **Minutes** | 95 |
 #
 # T new tokens, S tokens seen so far (the new ones among them), D model width, H query heads, G key/value heads, d head
 # width, L layers, F width of the feed-forward step (lesson [06](06_swiglu.ipynb): 3·D·F more numbers per layer).

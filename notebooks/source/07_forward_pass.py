@@ -18,7 +18,7 @@
 # | **The question** | How do the parts together make a prediction, and how do you tell that they do it right? |
 # | **You will be able to** | write the forward pass of a Llama from its parts; take a logit apart into what each step added; read the model's answer after every layer; count its arithmetic; test a port, and name the first tensor that is wrong; patch a value from one run into another |
 # | **It assumes** | lessons [02](02_rmsnorm.ipynb) to [06](06_swiglu.ipynb) |
-# | **Minutes** | 105 |
+# | **Minutes** | 110 |
 #
 # T tokens (S is the same here), D model width, F feed-forward width, V vocabulary, H query heads, G key/value heads,
 # d head width, L layers.

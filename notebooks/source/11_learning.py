@@ -18,7 +18,7 @@
 # | **The question** | How do weights that begin as random numbers come to predict text? |
 # | **You will be able to** | say what a gradient is, and pull it back through every part of a Llama in a few lines of NumPy; check any gradient by a measurement; compute a step of AdamW by hand; train a tiny Llama, and tell what it has learned from what it has memorised; read the curve of a training run |
 # | **It assumes** | lessons [02](02_rmsnorm.ipynb) to [07](07_forward_pass.ipynb) and [10](10_objective_and_sampling.ipynb); the derivative of a function of one variable, with the product rule and the chain rule |
-# | **Minutes** | 120 |
+# | **Minutes** | 125 |
 #
 # T tokens, V vocabulary, D model width, F feed-forward width, H query heads, G key/value heads, d head width, L layers.
 

@@ -18,7 +18,7 @@
 # | **The question** | How does a model that continues texts become one that answers? |
 # | **You will be able to** | write the chat format token by token; compute the loss of supervised fine-tuning and of a reward model; run rejection sampling and predict its gain; say what PPO optimises, and what goes wrong when a reward is trusted too far |
 # | **It assumes** | lessons [01](01_tokens.ipynb) and [10](10_objective_and_sampling.ipynb); derivatives |
-# | **Minutes** | 85 |
+# | **Minutes** | 90 |
 #
 # T tokens, V vocabulary. L2 is the [Llama 2 paper](https://arxiv.org/abs/2307.09288).
 
