@@ -168,7 +168,7 @@ function activated(at, index) {
   const x = at.ref(0, ...index), sigma = 1 / (1 + Math.exp(-x.value));
   return {
     formula: "<i>x</i> · σ(<i>x</i>) = <i>x</i> / (1 + e<sup>−x</sup>)",
-    filled: format => `${format(x.value)} / (1 + exp(${format(-x.value)}))`, picture: { silu: x.value },
+    filled: format => `${format(x.value)} / (1 + exp(−${format(x.value)}))`, picture: { silu: x.value },
     steps: [["x", x.value, x], ["σ(x)", sigma]], result: silu(x.value),
   };
 }

@@ -24,9 +24,9 @@ export function makeLogit(root, { go, setState, sweep, withoutOne }) {
     const pickToken = event => setState({ token: Number(event.target.value) });
     const pickRival = event => setState({ rival: event.target.value === "" ? null : Number(event.target.value) });
     const pickMode = event => setState({ mode: event.target.value });
+    const rivals = choice([["", "no other token"], ...tokens], rival ?? "", { key: "rival", onchange: pickRival });
     redraw(controls, field("next token", choice(tokens, token, { key: "token", onchange: pickToken })),
-      field("compared with",
-        choice([["", "no other token"], ...tokens], rival ?? "", { key: "rival", onchange: pickRival })),
+      ...(mode === "adds" ? [field("compared with", rivals)] : []),       // the others measure one answer
       field("show", choice(Object.entries(MODES), mode, { key: "mode", onchange: pickMode })));
   }
   return function draw(now) {

@@ -63,8 +63,9 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
     const text = !same ? "The run holds another number: a change stands between."
       : distance ? `Computed again in float64 just now; the run, stored in float32, is ${power(distance)} away.`
         : "Computed again just now: the same number.";
-    return [...(explained.note ? [el("p", { className: "note", textContent: explained.note })] : []),
-      el("p", { className: same ? "check" : "check other", textContent: text })];
+    const note = explained.note ? [el("p", { className: "note", textContent: explained.note })] : [];
+    if (explained.note && same) return note;              // the formula gives what was replaced
+    return [...note, el("p", { className: same ? "check" : "check other", textContent: text })];
   }
   function drawForm({ name, x, index }) {                 // a number that somebody is typing stays
     const value = valueAt(x, index), start = Number.isFinite(value) ? Number(value.toPrecision(6)) : 0;

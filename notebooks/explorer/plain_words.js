@@ -20,7 +20,7 @@ const WORDS = {
   "ffn.up": "One number for each neuron: what goes through the gate.",
   "ffn.hidden": "Gate times content: what each neuron lets through.",
   "ffn.out": "All neurons mixed by one matrix: what the feed-forward step writes into the residual stream.",
-  x_ffn: "The residual stream after this layer: what the next layer reads.",
+  x_ffn: "The residual stream after this layer: what comes next reads it.",
   norm: "The stream after the last layer, brought to the same size. It is compared with every token of the vocabulary.",
   logits: "One score for each token that could come next. Shown are the 64 likeliest for the chosen row.",
 };

@@ -8,6 +8,7 @@ import { oneStop, rovingKeys } from "./roving.js";
 import { BOXES, boxPlace, wirePaths } from "./wires.js";
 
 const MOST_ROWS = 32, MOST_COLUMNS = 360;                 // as a small map is drawn: of more, every n-th is enough
+const FAR_AWAY = 9.995;                                   // ... and of more than 999 % there is no room for the number
 const MOVED = 0.0005;                                     // changes that round to less than 0.1 % are not marked
 
 // A small map: heads side by side, rows are tokens.
@@ -28,7 +29,8 @@ function movedWords(name, { isChanged, run, base }) {
   if (!sameShape(run.trace.get(name), base.trace.get(name))) return ["Δ shape", "; of another shape than as trained"];
   const far = moved(name, run, base);
   if (far === Infinity) return ["Δ ∞", "; moved infinitely far"];
-  return far > MOVED ? [`Δ ${percent(far)}%`, `; moved by ${percent(far)} % of its size`] : ["", ""];
+  if (far <= MOVED) return ["", ""];
+  return [far < FAR_AWAY ? `Δ ${percent(far)}%` : "Δ >999%", `; moved by ${percent(far)} % of its size`];
 }
 
 function mapButton(className, key) {
@@ -82,11 +84,12 @@ export function makeWiring(root, { go }) {
     setText(badge, onBox);
     if (now.fresh) thumb(canvas, x, split(name).short === "attn.probs", now.ramps);
   }
-  function drawStop(key, stop) {
+  function drawStop(key, stop, parents) {
     const isLayer = typeof key === "number", name = isLayer ? join(key, "x_ffn") : key;
     drawMap(stop, name, isLayer ? `layer ${key}` : key, "");
     stop.setAttribute("aria-pressed", isLayer ? key === split(now.name).layer : key === now.name);
     stop.classList.toggle("open", key === openLayer());
+    stop.classList.toggle("feeds", now.layer === null && parents.has(name));      // else its box is marked
   }
   function drawBox(short, box, parents) {
     const name = nameOf(short), x = now.run.trace.get(name), isInput = short === "in";
@@ -116,7 +119,7 @@ export function makeWiring(root, { go }) {
     const key = [openLayer(), now.run.id, now.ramps.ink].join(), parents = new Set(inputs(now.name, now.model.config));
     now.fresh = key !== painted;
     painted = key;
-    for (const [key, stop] of stops) drawStop(key, stop);
+    for (const [key, stop] of stops) drawStop(key, stop, parents);
     for (const [short, box] of boxes) drawBox(short, box, parents);
     drawWires(parents);
     oneStop(root, boxes.get(now.short) ?? stops.get(now.name));
