@@ -552,11 +552,13 @@ def test_the_answer_after_every_layer_and_its_parts(page, model):
     _, trace = run_with(model, PROMPT)
     show(page, link(name="logits", index=(9, 0)))
     table = page.evaluate("""[...document.querySelectorAll(".lens tbody tr")].map(row =>
-        [...row.querySelectorAll("td")].map(cell => Number(cell.textContent)))""")
-    best = bars(page)[:6]
-    for i, row in enumerate(table[1:]):
+        [...row.querySelectorAll("td")].map(cell => cell.textContent))""")
+    best = bars(page)[:5]
+    for i, (*row, first) in enumerate(table[1:]):
         x = nl.rms_norm(trace[f"layers.{i}.x_ffn"][9:], weights["norm"], config.norm_eps) @ weights["output"]
-        assert row == pytest.approx((100 * nl.next_token_probs(x[0])[best]).tolist(), abs=0.51)
+        probs = nl.next_token_probs(x[0])
+        assert list(map(float, row)) == pytest.approx((100 * probs[best]).tolist(), abs=0.51)
+        assert first == f"{label(model[2], probs.argmax())} {100 * probs.max():.0f}"
     show(page, link(name="logits", index=(9, best[0])))
     drawn(page, lambda: page.click("#number button:has-text('which parts')"))
     parts = page.evaluate("[...document.querySelectorAll('.logit .parts td button')].map(b => b.textContent)")
@@ -775,6 +777,24 @@ def test_a_wrong_trace_is_named_and_drawn(page, model, tmp_path):
     assert "is not .safetensors" in page.inner_text(".traces .report")
     assert "mistakes" not in page.inner_text(".traces .report")       # nothing was compared
     drawn(page, lambda: page.click("button:has-text('close it')"))
+
+
+def test_a_right_trace_is_not_called_wrong_while_something_is_changed(page, model, tmp_path):
+    """A mistake that changes nothing here would give the file's numbers too."""
+    _, trace = run_with(model, PROMPT)
+    save_file({name: np.ascontiguousarray(x) for name, x in trace.items()}, tmp_path / "right.safetensors")
+    show(page, link(tab="traces", c="neuron*5*611*0"))
+    drawn(page, lambda: page.set_input_files("#file", tmp_path / "right.safetensors"))
+    page.wait_for_selector(".report:has-text('what the model computes as trained')")
+    assert "what one gets when" not in page.inner_text(".traces .report")
+    drawn(page, lambda: page.click("button:has-text('close it')"))
+
+
+def test_a_shift_stays_within_what_a_link_can_say(page):
+    show(page, link(tab="rotation"))
+    drawn(page, lambda: page.fill("#shift", "1000001") or page.keyboard.press("Enter"))
+    assert "positions + 100000" in page.inner_text("#chips")
+    assert show(page, page.evaluate("location.hash"))["problem"] == ""
 
 
 def test_a_trace_of_another_prompt_says_what_to_do(page, model, tmp_path):

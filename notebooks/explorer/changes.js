@@ -25,6 +25,8 @@ const SETTING = {
   pairing: ["value"], shift: ["value"], patch: ["text"], bug: [],
 };
 
+export const MOST_SHIFT = 100_000;                        // positions
+
 const keyOf = change => JSON.stringify([change.kind, ...TARGET[change.kind].map(field => change[field])]);
 
 export const same = (a, b) => keyOf(a) === keyOf(b);
@@ -139,7 +141,7 @@ function checkChange(change, config) {
     value: {
       set: value => !Number.isFinite(value), theta: value => !(value > 0 && value < 1e38),
       pairing: value => value !== "neighbours",
-      shift: value => !Number.isInteger(value) || Math.abs(value) > 100000,
+      shift: value => !Number.isInteger(value) || Math.abs(value) > MOST_SHIFT,
     }[kind],
     text: value => typeof value !== "string", bug: value => !Object.hasOwn(BUGS, value),
   };

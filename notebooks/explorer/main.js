@@ -134,7 +134,7 @@ function drawAll(push) {
   now.canGoBack = depth > 0;
   for (const draw of views) draw(now);
   markMore();
-  say(`${run.tokens.length} tokens in ${run.ms.toFixed(0)} ms`);
+  say(`${run.tokens.length} token${run.tokens.length === 1 ? "" : "s"} in ${run.ms.toFixed(0)} ms`);
   byId("say").textContent = `${now.name}, ${placeWords(now, now.name, now.index)}: ${num(valueAt(now.x, now.index))}`;
   times.draw = performance.now() - began;
   times.first ??= performance.now();
@@ -307,13 +307,15 @@ function continuation({ run, base, tokens }, count) {     // {now, trained}: tex
   return found && Object.fromEntries(found);
 }
 
-// {bug}: the mistake that gives a file's numbers, null if none does; or null: not yet.
+// {isTrained}: whether a file holds the numbers as trained. {bug}: the mistake that gives them, null if none does. Or
+// null: not yet.
 function tryMistakes({ base, tokens, file: theirs }) {
-  const work = bug => runs.agreeing(tokens, bug, theirs);
+  if (runs.agreeing(base, theirs) > 0) return { isTrained: true, bug: null };
+  const work = bug => runs.agreeing(runs.withMistake(tokens, bug), theirs);
   const found = trials.results(`${theirs.opened} ${base.id}`, model.bugs, work, "trying each mistake");
   if (!found) return null;
   const [best, count] = [...found].sort((a, b) => b[1] - a[1])[0];
-  return { bug: count > 0 ? best : null };
+  return { isTrained: false, bug: count > 0 ? best : null };
 }
 
 // ---- Start ---------------------------------------------------------------------------------------------------

@@ -3,11 +3,11 @@ import { divergence, lens, loss, probsAt, rowOf } from "./logits.js";
 import { likeliest, nextTokenProbs } from "./sampling.js";
 import { cellStyle } from "./colours.js";
 import { positionIn } from "./differ.js";
-import { el, redraw } from "./dom.js";
+import { columnHead, el, redraw } from "./dom.js";
 import { percent, shown, spaced } from "./format.js";
 import { makeSampling } from "./sampling_controls.js";
 
-const BARS = 8, LENS_COLUMNS = 6;
+const BARS = 8, LENS_COLUMNS = 5;
 
 export function makeNext(root, actions) {
   const chart = el("div", { className: "chart" }), layers = el("div", { className: "lens" });
@@ -66,9 +66,13 @@ function drawBars(root, now, answer, best, { branch, go }) {
 function drawLens(root, now, best) {
   const { tokenizer } = now.model, label = name => name.startsWith("layers.") ? `layer ${name.split(".")[1]}` : name;
   const cell = p => el("td", { textContent: percent(p).replace("<0.1", "0"), style: cellStyle(p, 1, true, now.ramps) });
-  const rows = lens(now.run, now.position).map(({ name, probs }) =>
-    el("tr", {}, el("th", { scope: "row", textContent: label(name) }), ...best.map(id => cell(probs[id]))));
-  const head = el("tr", {}, el("td"), ...best.map(id => el("th", { scope: "col", textContent: shown(tokenizer, id) })));
+  const first = probs => {                                // what the model would say there, which may be none of these
+    const [id] = likeliest(probs), text = `${shown(tokenizer, id)} ${percent(probs[id])}`;
+    return el("td", { className: "first", textContent: text, title: text });
+  };
+  const rows = lens(now.run, now.position).map(({ name, probs }) => el("tr", {},
+    el("th", { scope: "row", textContent: label(name) }), ...best.map(id => cell(probs[id])), first(probs)));
+  const head = el("tr", {}, el("td"), ...best.map(id => columnHead(shown(tokenizer, id))), columnHead("likeliest"));
   root.replaceChildren(el("h2", { textContent: "… if the model stopped after a layer" }),
     el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
 }

@@ -2,6 +2,7 @@
 import { pairOf, ropeFrequencies } from "./engine.js";
 import { flatIndex } from "./explain.js";
 import { join } from "./names.js";
+import { MOST_SHIFT } from "./changes.js";
 import { positionIn } from "./differ.js";
 import { choice, el, field, para, redraw, row, scrolled, svg } from "./dom.js";
 import { isAttentionMap, keyHeadOf, num, shown } from "./format.js";
@@ -27,7 +28,8 @@ export function makeRotation(root, { change, changeWhileDragging, go, setState }
   theta.oninput = () => changeWhileDragging(thetaChange());
   theta.onchange = () => change(thetaChange());
   pairing.onchange = () => change({ kind: "pairing", value: pairing.value });
-  shift.onchange = () => change({ kind: "shift", value: Math.round(Number(shift.value)) });
+  const withinBounds = value => Math.max(-MOST_SHIFT, Math.min(MOST_SHIFT, value));
+  shift.onchange = () => change({ kind: "shift", value: withinBounds(Math.round(Number(shift.value))) });
   pair.oninput = () => setState({ pair: Number(pair.value) }, { push: false });
 
   function drawControls(now, place) {
@@ -63,7 +65,7 @@ function makeControls() {                                 // they stay in place 
   const theta = el("input", { type: "range", id: "theta", min: LOG_THETA[0], max: LOG_THETA[1], step: 0.01 });
   const thetaText = el("output", { for: "theta" });
   const pairing = choice(PAIRINGS, "halves", { id: "pairing" });
-  const shift = el("input", { type: "number", id: "shift", step: 1 });
+  const shift = el("input", { type: "number", id: "shift", step: 1, min: -MOST_SHIFT, max: MOST_SHIFT });
   const pair = el("input", { type: "range", id: "pair", min: 0, step: 1 });
   const pairText = el("output", { for: "pair" });
   const chosen = row();

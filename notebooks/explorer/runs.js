@@ -55,12 +55,13 @@ export function makeRuns(model) {
     const made = runModel(tokens, model, [...changes, part], patchesFor(changes));
     return probsAt(made, position);
   }
-  function agreeing(tokens, bug, file) {                  // how many tensors of a file a mistake gives; one differs: 0
-    const made = runModel(tokens, model, [{ kind: "bug", bug: bug.name }]);
+  const withMistake = (tokens, bug) => runModel(tokens, model, [{ kind: "bug", bug: bug.name }]);
+
+  function agreeing(made, file) {                         // how many tensors of a file are a run's; 0 if one differs
     const { table } = compareWithFile(made, file, model.aliases);
     return table.some(row => row.differs) ? 0 : table.length;
   }
-  return { run, encode, expected, mostTokens, draw, likeliestText, probsWithout, agreeing };
+  return { run, encode, expected, mostTokens, draw, likeliestText, probsWithout, withMistake, agreeing };
 }
 
 // Every head and feed-forward, switched off: [[key, change], ...].

@@ -123,6 +123,7 @@ export function makeTraces(root, { openFile, closeFile, setState, setText, onlyP
 
 function whyWords(found) {
   if (!found) return "Trying which mistake gives these numbers …";
+  if (found.isTrained) return "It holds what the model computes as trained: what differs is your own change.";
   if (!found.bug) return "None of the mistakes of this page gives these numbers.";
   return `It is what one gets when ${found.bug.what}. To mend it: ${found.bug.fix}.`;
 }
