@@ -112,7 +112,8 @@ MUTATIONS = {       # the mistake: (what the file says, what it would say, the t
         "(w.view(np.uint16) & 0x7FFF).max()", "w.view(np.int16).max()",
         "test_resources.py::test_a_float16_that_is_not_finite_is_refused"),
     "float16 not scaled back": (
-        "return out * scale", "return out", "test_resources.py::test_lazy_logits_of_every_dtype"),
+        "return (out * scale).reshape(shape)", "return out.reshape(shape)",
+        "test_resources.py::test_lazy_logits_of_every_dtype"),
     "the file held in memory beside what is read from it": (
         "    def map(self):", "    @functools.cache\n    def map(self):",
         "test_resources.py::test_resident_load_peaks_at_what_it_keeps"),
