@@ -496,10 +496,9 @@ def test_a_change_is_the_last_step(run, tokenizer):
     tokens, half = tokenizer.encode(PROMPT), change("head", layer=3, head=2, scale=0.5)
     number_set = change("set", name="layers.3.attn.heads", index=[2, 4, 7], value=3)
     job = {"do": "explainOne", "tokens": tokens, "name": "layers.3.attn.heads"}
-    halved, both, none = run([{**job, "changes": [half], "index": [2, 4, 7]},
-                              {**job, "changes": [half, number_set], "index": [2, 4, 7]},
-                              {**job, "changes": [half, number_set], "index": [1, 4, 7]}])
-    assert halved["result"] == halved["sum"] / 2
+    trained, halved, both, none = run([{**job, "changes": changes, "index": index} for changes, index in (
+        ([], [2, 4, 7]), ([half], [2, 4, 7]), ([half, number_set], [2, 4, 7]), ([half, number_set], [1, 4, 7]))])
+    assert halved["result"] == halved["sum"] / 2 == trained["result"] / 2
     assert halved["steps"][-1][0] == "× 0.5, your change: layer 3: head 2 × 0.5"
     assert [step[1] for step in both["steps"]] == [both["sum"] / 2, 3] and both["result"] == 3
     assert both["note"] == "“layers.3.attn.heads[2, 4, 7] = 3” has replaced this number."
@@ -749,7 +748,8 @@ def test_a_file_that_cannot_be_read_is_named_and_the_old_page_stays(capsys, tmp_
 
 
 @pytest.mark.parametrize("state, message", [
-    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i,"), ("rotation", "has the key rotation,"),
+    ("#x=1", "'#x=1' has the key x, which is none of p, keep, add, t, i, layer, h,"),
+    ("rotation", "has the key rotation,"),
     ("#t=layers.6.attn.q", "t=layers.6.attn.q, which this model's page does not have"),
     ("#p=a&tab=rotatoin", "tab=rotatoin, which this model's page does not have: tabs are next, logit, rotation,")])
 def test_a_state_that_the_page_does_not_know_is_refused(state, message, capsys, tmp_path):

@@ -984,8 +984,10 @@ def test_by_keyboard_from_the_prompt_to_a_factor_and_back(page):
     assert page.evaluate("explorer.now.layer") == 4
 
 
-@pytest.mark.parametrize("place", ["#matrix canvas", "#wiring .box", "#tokens button"])
-@pytest.mark.parametrize("key, held", [("ArrowLeft", "altKey"), ("Home", "ctrlKey"), ("+", "metaKey")])
+@pytest.mark.parametrize("place, key, held", [
+    *((place, *keys) for place in ("#matrix canvas", "#wiring .box", "#tokens button")
+      for keys in (("ArrowLeft", "altKey"), ("Home", "ctrlKey"), ("End", "metaKey"))),
+    ("#matrix canvas", "+", "metaKey")])
 def test_keys_of_the_browser_are_left_to_it(page, place, key, held):
     press = """([place, key, held]) => {
         const element = document.querySelector(place);

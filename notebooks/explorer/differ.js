@@ -18,12 +18,12 @@ function relativeDistance(x, was) {
   return distance === 0 ? 0 : Math.sqrt(distance / (size || 1));
 }
 
-// At which position another run has the same token of the text; null where it has none. Mistakes drop or double the
+// For each token of a run the position at which another run has it; null where it has none. Mistakes drop or double the
 // first token, or add a last one.
-export function positionIn(other, run, position) {
+export function positionsIn(other, run) {
   const agrees = shift => run.tokens.every((id, t) => (other.tokens[t + shift] ?? id) === id);
-  const at = position + [0, 1, -1].find(agrees);
-  return other.tokens[at] === undefined ? null : at;
+  const shift = [0, 1, -1].find(agrees);
+  return run.tokens.map((_, t) => other.tokens[t + shift] === undefined ? null : t + shift);
 }
 
 export const sameShape = (a, b) => a.shape.length === b.shape.length && a.shape.every((n, k) => n === b.shape[k]);

@@ -42,7 +42,7 @@ export function setText(element, text) {                  // what is not touched
   if (element.textContent !== text) element.textContent = text;
 }
 
-export const isForBrowser = event => event.altKey || event.ctrlKey || event.metaKey;      // a key with one of these
+export const isForBrowser = event => event.altKey || event.ctrlKey || event.metaKey;      // a key of its own, as Alt + ←
 
 export const nextPaint = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 

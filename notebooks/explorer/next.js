@@ -2,8 +2,8 @@
 import { divergence, lens, loss, probsAt, rowOf } from "./logits.js";
 import { likeliest, nextTokenProbs } from "./sampling.js";
 import { cellStyle } from "./colours.js";
-import { positionIn } from "./differ.js";
-import { columnHead, el, redraw } from "./dom.js";
+import { positionsIn } from "./differ.js";
+import { columnHead, el, redraw, rowHead, tableOf } from "./dom.js";
 import { percent, shown, spaced } from "./format.js";
 import { makeSampling } from "./sampling_controls.js";
 
@@ -17,7 +17,7 @@ export function makeNext(root, actions) {
 
   return function draw(now) {
     const { temperature, top_k, top_p } = now.state.sampling;
-    const at = positionIn(now.base, now.run, now.position), mine = probsAt(now.run, now.position);
+    const at = positionsIn(now.base, now.run)[now.position], mine = probsAt(now.run, now.position);
     const answer = {
       now: mine,
       was: at === null ? mine : probsAt(now.base, at),
@@ -70,11 +70,10 @@ function drawLens(root, now, best) {
     const [id] = likeliest(probs), text = `${shown(tokenizer, id)} ${percent(probs[id])}`;
     return el("td", { className: "first", textContent: text, title: text });
   };
-  const rows = lens(now.run, now.position).map(({ name, probs }) => el("tr", {},
-    el("th", { scope: "row", textContent: label(name) }), ...best.map(id => cell(probs[id])), first(probs)));
-  const head = el("tr", {}, el("td"), ...best.map(id => columnHead(shown(tokenizer, id))), columnHead("likeliest"));
-  root.replaceChildren(el("h2", { textContent: "… if the model stopped after a layer" }),
-    el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
+  const heads = [el("td"), ...best.map(id => columnHead(shown(tokenizer, id))), columnHead("likeliest")];
+  const rows = lens(now.run, now.position).map(({ name, probs }) =>
+    [rowHead(label(name)), ...best.map(id => cell(probs[id])), first(probs)]);
+  root.replaceChildren(el("h2", { textContent: "… if the model stopped after a layer" }), tableOf("", heads, rows));
 }
 
 function effect(now, answer) {                            // one or two sentences on how good the run is

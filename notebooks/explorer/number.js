@@ -67,9 +67,9 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
     if (explained.note && same) return note;              // the formula gives what was replaced
     return [...note, el("p", { className: same ? "check" : "check other", textContent: text })];
   }
-  function drawForm({ name, x, index }) {                 // a number that somebody is typing stays
+  function drawForm({ name, x, index }, place) {                 // a number that somebody is typing stays
     const value = valueAt(x, index), start = Number.isFinite(value) ? Number(value.toPrecision(6)) : 0;
-    if (document.activeElement !== input || [name, ...index].join() !== seen) input.value = start;
+    if (document.activeElement !== input || place !== seen) input.value = start;
     form.onsubmit = event => {
       event.preventDefault();
       if (input.value !== "") setNumber(name, [...index], Number(input.value));
@@ -81,6 +81,7 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
   }
   return function draw(now) {
     const explained = explain(now.name, now.index, now.run), value = valueAt(now.x, now.index);
+    const place = [now.name, ...now.index].join();
     const token = t => `${t} “${shown(now.model.tokenizer, now.run.tokens[t])}”`;
     redraw(made, ...heading(now), ...(now.short === "logits" ? [whyButton(now)] : []), ...formula(explained),
       ...(explained.products ? drawTerms(explained, { token, link, go, ramps: now.ramps }) : []),
@@ -88,8 +89,8 @@ export function makeNumber(root, { go, setState, setNumber, back }) {
       ...(explained.picture ? [drawPicture(explained.picture)] : []),
       ...steps(explained));
     redraw(checks, ...check(explained, value));
-    drawForm(now);
-    startAtTop([now.name, ...now.index].join());
+    drawForm(now, place);
+    startAtTop(place);
     if (standsFor === now.short) return;
     standsFor = now.short;
     standing.replaceChildren(...drawStanding(now.model.reference[now.short]));

@@ -1,6 +1,6 @@
 // A tensor of a second prompt, put into this run.
 import { el, para, redraw, row } from "./dom.js";
-import { positionIn } from "./differ.js";
+import { positionsIn } from "./differ.js";
 import { percent, shown } from "./format.js";
 import { likeliest } from "./sampling.js";
 import { probsAt } from "./logits.js";
@@ -42,7 +42,7 @@ function answers(now, second) {
   };
   const lines = [para("Its tokens: " + second.tokens.map((id, t) => `${t} ${name(id)}`).join(" · ")),
     answer("second prompt, after its last token", second, second.tokens.length - 1)];
-  const at = positionIn(now.base, now.run, now.position);
+  const at = positionsIn(now.base, now.run)[now.position];
   if (at !== null) lines.push(answer("this prompt as trained", now.base, at));
   return now.isChanged ? [...lines, answer("this run", now.run, now.position)] : lines;
 }

@@ -3,7 +3,7 @@ import { pairOf, ropeFrequencies } from "./engine.js";
 import { flatIndex } from "./explain.js";
 import { join } from "./names.js";
 import { MOST_SHIFT } from "./changes.js";
-import { positionIn } from "./differ.js";
+import { positionsIn } from "./differ.js";
 import { choice, el, field, para, redraw, row, scrolled, svg } from "./dom.js";
 import { isAttentionMap, keyHeadOf, num, shown } from "./format.js";
 import { turnedPair } from "./picture.js";
@@ -126,10 +126,10 @@ function queryScores(run, name, head, t) {                // of one query, over 
 
 // The same as trained, NaN for a key that stands in this run alone; none if the query does.
 function trainedScores({ run, base }, name, head, t) {
-  const at = position => positionIn(base, run, position);
-  if (at(t) === null) return [];
-  const scores = queryScores(base, name, head, at(t));
-  return Array.from({ length: t + 1 }, (_, key) => scores[at(key)] ?? NaN);
+  const at = positionsIn(base, run);
+  if (at[t] === null) return [];
+  const scores = queryScores(base, name, head, at[t]);
+  return Array.from({ length: t + 1 }, (_, key) => scores[at[key]] ?? NaN);
 }
 
 function scoreChart(mine, trained, title) {

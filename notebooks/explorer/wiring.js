@@ -8,8 +8,8 @@ import { oneStop, rovingKeys } from "./roving.js";
 import { BOXES, boxPlace, wirePaths } from "./wires.js";
 
 const MOST_ROWS = 32, MOST_COLUMNS = 360;                 // as a small map is drawn: of more, every n-th is enough
-const FAR_AWAY = 9.995;                                   // ... and of more than 999 % there is no room for the number
 const MOVED = 0.0005;                                     // changes that round to less than 0.1 % are not marked
+const FAR_AWAY = 9.995;                                   // ... and of more than 999 % there is no room for the number
 
 // A small map: heads side by side, rows are tokens.
 function thumb(canvas, x, share, ramps) {
